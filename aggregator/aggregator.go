@@ -1,0 +1,232 @@
+package aggregator
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/discovery"
+	"github.com/annex-api/annex/aggregator/internal/fetch"
+	"github.com/annex-api/annex/aggregator/internal/openapi"
+	"github.com/annex-api/annex/aggregator/internal/probe"
+	"github.com/annex-api/annex/aggregator/internal/proxy"
+	"github.com/annex-api/annex/aggregator/internal/status"
+)
+
+// Aggregator is one aggregation layer. Facts go in (from the source, the
+// probes and the downloads), snapshots come out, and requests are answered
+// from the latest snapshot.
+type Aggregator struct {
+	config    Config
+	backends  *backend.Pool
+	proxy     *proxy.Proxy
+	prober    *probe.Prober
+	fetcher   *fetch.Fetcher
+	discovery *discovery.Service
+	openapi   *openapi.Service
+	writer    *status.Writer
+
+	snapshot atomic.Pointer[catalog.Snapshot]
+	routes   chan struct{} // closed when the first state is routed
+
+	mu    sync.Mutex
+	facts catalog.Facts
+	known bool // a first state has arrived
+	dirty chan struct{}
+}
+
+// New returns an Aggregator that knows no APIServices until Run.
+func New(config Config) (*Aggregator, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	config.setDefaults()
+	a := &Aggregator{
+		config: config,
+		routes: make(chan struct{}),
+		dirty:  make(chan struct{}, 1),
+		facts: catalog.Facts{
+			Resolver:       config.Resolver != nil,
+			Self:           config.Self,
+			ReservedGroups: config.ReservedGroups,
+			Verdicts:       map[string]catalog.Verdict{},
+			Documents:      map[string]catalog.Document{},
+		},
+	}
+	if config.RouteToEndpoints {
+		a.facts.Addressing = catalog.EndpointAddresses
+	}
+	a.backends = config.backends()
+	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
+	a.prober = config.prober(a.backends, a.learnVerdict)
+	a.fetcher = config.fetcher(a.backends, a.learnDocument)
+	a.discovery = config.discovery()
+	a.openapi = config.openAPI()
+	if config.Status != nil {
+		a.writer = status.New(*config.Status)
+	}
+	a.snapshot.Store(catalog.Build(a.facts))
+	return a, nil
+}
+
+// Run does the layer's work until ctx ends, then waits for all of it to stop.
+// It is called once.
+func (a *Aggregator) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	group.Go(func() { a.build(ctx) })
+	if a.writer != nil {
+		group.Go(func() { _ = a.writer.Run(ctx) })
+	}
+	err := a.config.Source.Run(ctx, a.learnState)
+	<-ctx.Done()
+	group.Wait()
+	a.prober.Wait()
+	a.fetcher.Wait()
+	a.backends.Close()
+	return err
+}
+
+// Routes is closed when everything that the source knew at first is routed.
+func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
+
+// AwaitDiscovery blocks until discovery was attempted once at every extension
+// server that is routed, or ctx ends. Call it after Routes is closed.
+func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.Attempted(ctx) }
+
+// ReloadClientCertificate makes requests use Config.ClientCertificate anew.
+func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
+
+// learnState takes over the source's state. Verdicts are forgotten where the
+// registration is gone, local, or leads to another extension server: the next
+// probe speaks of that one.
+func (a *Aggregator) learnState(s State) {
+	registrations := make(map[string]catalog.Registration, len(s.APIServices))
+	for _, o := range s.APIServices {
+		registrations[o.Name] = catalog.NewRegistration(o)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, old := range a.facts.Registrations {
+		r, ok := registrations[name]
+		if !ok || r.Local || !r.SameBackend(old) {
+			delete(a.facts.Verdicts, name)
+		}
+		if !ok || r.Local || old.Local {
+			delete(a.facts.Documents, name)
+		}
+	}
+	a.facts.Registrations, a.facts.Services = registrations, s.Services
+	a.known = true
+	a.signal()
+}
+
+func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.facts.Verdicts[name] == v {
+		return
+	}
+	a.facts.Verdicts[name] = v
+	a.signal()
+}
+
+func (a *Aggregator) learnDocument(name string, d catalog.Document) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.facts.Documents[name] = d
+	a.signal()
+}
+
+func (a *Aggregator) signal() {
+	select {
+	case a.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// build turns facts into snapshots; a burst of facts costs one.
+func (a *Aggregator) build(ctx context.Context) {
+	first := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.dirty:
+		}
+		a.mu.Lock()
+		snapshot, known := catalog.Build(a.facts), a.known
+		a.mu.Unlock()
+		a.publish(ctx, snapshot)
+		if first && known {
+			close(a.routes)
+			first = false
+		}
+	}
+}
+
+func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
+	a.snapshot.Store(s)
+	a.discovery.Sync(s)
+	a.openapi.Sync(s)
+	a.backends.Sync(s)
+	a.prober.Sync(ctx, s)
+	a.fetcher.Sync(ctx, s)
+	if a.config.Metrics != nil {
+		a.config.Metrics.Sync(s)
+	}
+	if a.writer != nil {
+		a.writer.Sync(s)
+	}
+}
+
+// Handler routes requests in front of local, the host's own handler, which
+// gets every request that neither the layer nor an extension server answers.
+// A nil local answers those with 404.
+func (a *Aggregator) Handler(local http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		snapshot := a.snapshot.Load()
+		route := snapshot.Route(r.URL.Path)
+		switch {
+		case route.Kind == catalog.Remote:
+			a.proxy.Serve(w, r, route.APIService)
+		case route.Kind == catalog.GroupList:
+			a.discovery.ServeGroupList(w, r, snapshot)
+		case route.Kind == catalog.GroupVersions:
+			a.discovery.ServeGroup(w, r, route.Group)
+		case route.Kind == catalog.OpenAPIV2:
+			a.openapi.ServeV2(w, r)
+		case route.Kind == catalog.OpenAPIV3:
+			a.openapi.ServeV3(w, r)
+		case route.Kind == catalog.Index && a.config.LocalPaths != nil:
+			a.serveIndex(w, snapshot)
+		case local == nil:
+			http.NotFound(w, r)
+		default:
+			local.ServeHTTP(w, r)
+		}
+	})
+}
+
+// serveIndex lists the host's paths and those that APIServices claim.
+func (a *Aggregator) serveIndex(w http.ResponseWriter, s *catalog.Snapshot) {
+	paths := a.config.LocalPaths()
+	paths = append(paths, "/apis", "/openapi/v2", "/openapi/v3")
+	for _, group := range s.Groups() {
+		paths = append(paths, "/apis/"+group.Name)
+		for _, version := range group.Versions {
+			paths = append(paths, version.Path())
+		}
+	}
+	slices.Sort(paths)
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(metav1.RootPaths{Paths: slices.Compact(paths)}) // the client may be gone
+}

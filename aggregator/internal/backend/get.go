@@ -1,0 +1,93 @@
+package backend
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/client-go/transport"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// Call is a GET that this server sends on its own account.
+type Call struct {
+	Path string
+	// Accept and IfNoneMatch are sent where they are not empty.
+	Accept, IfNoneMatch string
+	User                string
+	Groups              []string
+	// Limit bounds the decoded body, in bytes. Zero means that the body is not
+	// read.
+	Limit int64
+}
+
+// Reply is what a Call brought.
+type Reply struct {
+	StatusCode  int
+	ContentType string
+	ETag        string
+	Body        []byte
+}
+
+// URL is the address that a Call to an endpoint goes to, for messages.
+func (c Call) URL(e catalog.Endpoint) string {
+	u, err := url.Parse(c.Path)
+	if err != nil {
+		return "https://" + e.Address + c.Path
+	}
+	u.Scheme, u.Host = "https", e.Address
+	return u.String()
+}
+
+// Get carries out a Call. Redirects are not followed. A body over the limit is
+// an error.
+func (b *Backend) Get(ctx context.Context, e catalog.Endpoint, c Call) (Reply, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL(e), nil)
+	if err != nil {
+		return Reply{}, fmt.Errorf("building a request for %s: %w", c.Path, err)
+	}
+	transport.SetAuthProxyHeaders(r, c.User, "", c.Groups, nil)
+	if c.Accept != "" {
+		r.Header.Set("Accept", c.Accept)
+	}
+	if c.IfNoneMatch != "" {
+		r.Header.Set("If-None-Match", c.IfNoneMatch)
+	}
+	if c.Limit > 0 {
+		r.Header.Set("Accept-Encoding", "gzip")
+	}
+	response, err := b.RoundTrip(r)
+	if err != nil {
+		return Reply{}, err
+	}
+	defer response.Body.Close()
+	reply := Reply{
+		StatusCode:  response.StatusCode,
+		ContentType: response.Header.Get("Content-Type"),
+		ETag:        response.Header.Get("Etag"),
+	}
+	if c.Limit == 0 {
+		return reply, nil
+	}
+	body := io.Reader(response.Body)
+	if strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+		unzipped, err := gzip.NewReader(body)
+		if err != nil {
+			return Reply{}, fmt.Errorf("reading the gzip body of %s: %w", c.Path, err)
+		}
+		body = unzipped
+	}
+	reply.Body, err = io.ReadAll(io.LimitReader(body, c.Limit+1))
+	if err != nil {
+		return Reply{}, fmt.Errorf("reading the body of %s: %w", c.Path, err)
+	}
+	if int64(len(reply.Body)) > c.Limit {
+		return Reply{}, fmt.Errorf("the body of %s is over the limit of %d bytes", c.Path, c.Limit)
+	}
+	return reply, nil
+}

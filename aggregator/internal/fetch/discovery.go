@@ -1,0 +1,199 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	apidiscoveryconversion "k8s.io/apiserver/pkg/apis/apidiscovery/v2"
+	"k8s.io/apiserver/pkg/endpoints"
+	"k8s.io/client-go/discovery"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	discoveryUser  = "system:kube-aggregator"
+	discoveryGroup = "system:masters"
+)
+
+var (
+	listV2      = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
+	listV2beta1 = apidiscoveryv2beta1.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
+	codecs      = newCodecs()
+)
+
+func newCodecs() serializer.CodecFactory {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(apidiscoveryv2.AddToScheme(scheme))
+	utilruntime.Must(apidiscoveryv2beta1.AddToScheme(scheme))
+	utilruntime.Must(apidiscoveryconversion.RegisterConversions(scheme))
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	scheme.AddUnversionedTypes(schema.GroupVersion{Version: "v1"}, &metav1.Status{}, &metav1.APIResourceList{})
+	return serializer.NewCodecFactory(scheme)
+}
+
+// discoveryState belongs to one server's discovery loop.
+type discoveryState struct {
+	etag string
+}
+
+// discovery downloads once for all members: one request where the server
+// speaks aggregated discovery, one for each group version where it does not.
+// It reports whether all of them are known and current.
+func (f *Fetcher) discovery(ctx context.Context, members []*catalog.APIService, state *discoveryState) bool {
+	ctx, cancel := context.WithTimeout(ctx, f.timing.DiscoveryTimeout)
+	defer cancel()
+	b := f.backends.Get(members[0])
+	call := backend.Call{
+		Path: "/apis", Accept: discovery.AcceptV2 + "," + discovery.AcceptV2Beta1,
+		IfNoneMatch: state.etag, User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+	}
+	reply, err := f.get(ctx, b, members[0].Target, call)
+	if err == nil && reply.StatusCode == http.StatusServiceUnavailable {
+		err = fmt.Errorf("service %s returned non-success response code: %v", members[0].Service, reply.StatusCode)
+	}
+	if err == nil && reply.StatusCode == http.StatusNotModified && state.etag != "" {
+		return f.confirm(members)
+	}
+	var found map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery
+	if err == nil && reply.StatusCode == http.StatusOK && isAggregated(reply.ContentType) {
+		found, err = parseAggregated(reply.Body)
+	}
+	if err != nil {
+		state.etag = ""
+		for _, a := range members {
+			f.learnFailure(a, err)
+		}
+		return false
+	}
+	complete := true
+	for _, a := range members {
+		entry := found[a.GroupVersion()]
+		if entry == nil {
+			if entry, err = f.legacyDiscovery(ctx, b, a); err != nil {
+				f.learnFailure(a, err)
+				complete = false
+				continue
+			}
+		}
+		f.learn(a.Name, func(d *catalog.Document) {
+			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, entry) {
+				d.Discovery = entry
+			}
+			d.Stale, d.Problem = false, ""
+		})
+	}
+	state.etag = ""
+	if complete && found != nil {
+		state.etag = reply.ETag
+	}
+	return complete
+}
+
+func (f *Fetcher) learnFailure(a *catalog.APIService, err error) {
+	f.learn(a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+}
+
+// confirm marks what is known as current, after the server said so.
+func (f *Fetcher) confirm(members []*catalog.APIService) bool {
+	for _, a := range members {
+		f.learn(a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+	}
+	return true
+}
+
+func (f *Fetcher) get(ctx context.Context, b *backend.Backend, t catalog.Target, c backend.Call) (backend.Reply, error) {
+	if err := b.Err(); err != nil {
+		return backend.Reply{}, err
+	}
+	e, err := b.Pick(t)
+	if err != nil {
+		return backend.Reply{}, err
+	}
+	return b.Get(ctx, e, c)
+}
+
+func isAggregated(contentType string) bool {
+	v2, _ := discovery.ContentTypeIsGVK(contentType, listV2)
+	v2beta1, _ := discovery.ContentTypeIsGVK(contentType, listV2beta1)
+	return v2 || v2beta1
+}
+
+func parseAggregated(body []byte) (map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery, error) {
+	list := &apidiscoveryv2.APIGroupDiscoveryList{}
+	if err := runtime.DecodeInto(codecs.UniversalDecoder(), body, list); err != nil {
+		return nil, fmt.Errorf("reading the discovery document: %w", err)
+	}
+	found := map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery{}
+	for g := range list.Items {
+		for v := range list.Items[g].Versions {
+			entry := list.Items[g].Versions[v].DeepCopy()
+			if err := complete(entry); err != nil {
+				return nil, err
+			}
+			found[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = entry
+		}
+	}
+	return found, nil
+}
+
+// complete rejects what no client can use, and fills in what some clients
+// cannot do without: a nil responseKind makes client-go v0.26.0 to v0.26.3
+// panic (kubernetes/kubernetes#118361).
+func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
+	entry.Freshness = ""
+	for i := range entry.Resources {
+		r := &entry.Resources[i]
+		if r.Resource == "" {
+			return fmt.Errorf("the discovery document of version %q lists a resource without a name", entry.Version)
+		}
+		if r.ResponseKind == nil {
+			r.ResponseKind = &metav1.GroupVersionKind{}
+		}
+		for j := range r.Subresources {
+			if r.Subresources[j].ResponseKind == nil {
+				r.Subresources[j].ResponseKind = &metav1.GroupVersionKind{}
+			}
+		}
+	}
+	return nil
+}
+
+// legacyDiscovery asks for one group version the way that servers without
+// aggregated discovery understand.
+func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
+	path := a.DiscoveryPath()
+	reply, err := f.get(ctx, b, a.Target, backend.Call{
+		Path: path, Accept: runtime.ContentTypeJSON,
+		User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("failed to download legacy discovery for %s: %w", path, err)
+	}
+	if reply.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("failed to download legacy discovery for %s: status code %d", path, reply.StatusCode)
+	}
+	list := &metav1.APIResourceList{}
+	if err := runtime.DecodeInto(codecs.UniversalDecoder(), reply.Body, list); err != nil {
+		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
+	}
+	if list.GroupVersion != "" && list.GroupVersion != a.GroupVersion().String() {
+		return nil, fmt.Errorf("the resource list of %s is that of %q", path, list.GroupVersion)
+	}
+	resources, err := endpoints.ConvertGroupVersionIntoToDiscovery(list.APIResources)
+	if err != nil {
+		return nil, fmt.Errorf("converting the resource list of %s: %w", path, err)
+	}
+	entry := &apidiscoveryv2.APIVersionDiscovery{Version: a.Version, Resources: resources}
+	return entry, complete(entry)
+}

@@ -1,0 +1,211 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/kube-openapi/pkg/aggregator"
+	"k8s.io/kube-openapi/pkg/handler3"
+	"k8s.io/kube-openapi/pkg/openapiconv"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const openAPIUser = "system:aggregator"
+
+// openAPIState belongs to one server's OpenAPI loop.
+type openAPIState struct {
+	members string
+	v2ETag  string            // the server's own
+	v2Sum   string            // of the bytes, for servers without ETags
+	v3URL   map[string]string // by APIService name: the URL last downloaded
+	noV3    bool              // the server has v2 only
+}
+
+// openAPI downloads both versions for all members and reports whether that
+// succeeded. What fails keeps its last good documents.
+func (f *Fetcher) openAPI(ctx context.Context, members []*catalog.APIService, state *openAPIState) bool {
+	ctx, cancel := context.WithTimeout(ctx, f.timing.OpenAPITimeout)
+	defer cancel()
+	if state.v3URL == nil {
+		state.v3URL = map[string]string{}
+	}
+	v3 := f.openAPIV3(ctx, members, state)
+	v2 := f.openAPIV2(ctx, members, state)
+	return v2 == nil && v3 == nil
+}
+
+func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, state *openAPIState) error {
+	b := f.backends.Get(members[0])
+	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
+		Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, User: openAPIUser, Limit: maxOpenAPIV2,
+	})
+	switch {
+	case err != nil:
+		return err
+	case reply.StatusCode == http.StatusNotModified && state.v2ETag != "":
+		return nil
+	case reply.StatusCode == http.StatusNotFound:
+		state.v2ETag, state.v2Sum = "", ""
+		for _, a := range members {
+			f.learn(a.Name, func(d *catalog.Document) {
+				d.OpenAPIV2 = catalog.Blob{}
+				if state.noV3 {
+					d.OpenAPIV3 = catalog.Blob{}
+				}
+			})
+		}
+		return nil
+	case reply.StatusCode != http.StatusOK:
+		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
+	}
+	sum := digest(reply.Body)
+	if sum == state.v2Sum {
+		state.v2ETag = reply.ETag
+		return nil
+	}
+	whole := &spec.Swagger{}
+	if err := whole.UnmarshalJSON(reply.Body); err != nil {
+		return fmt.Errorf("reading /openapi/v2: %w", err)
+	}
+	for _, a := range members {
+		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
+		v2, err := blobOf(own)
+		if err != nil {
+			return fmt.Errorf("writing the OpenAPI v2 of %s: %w", a.Name, err)
+		}
+		v3 := catalog.Blob{}
+		if state.noV3 {
+			if v3, err = blobOf(openapiconv.ConvertV2ToV3(own)); err != nil {
+				return fmt.Errorf("converting the OpenAPI v2 of %s: %w", a.Name, err)
+			}
+		}
+		f.learn(a.Name, func(d *catalog.Document) {
+			d.OpenAPIV2 = v2
+			if state.noV3 {
+				d.OpenAPIV3 = v3
+			}
+		})
+	}
+	state.v2ETag, state.v2Sum = reply.ETag, sum
+	return nil
+}
+
+func (f *Fetcher) openAPIV3(ctx context.Context, members []*catalog.APIService, state *openAPIState) error {
+	b := f.backends.Get(members[0])
+	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
+		Path: "/openapi/v3", Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIRoot,
+	})
+	switch {
+	case err != nil:
+		return err
+	case reply.StatusCode == http.StatusNotFound:
+		if !state.noV3 {
+			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
+		}
+		return nil
+	case reply.StatusCode != http.StatusOK:
+		return fmt.Errorf("downloading /openapi/v3: status code %d", reply.StatusCode)
+	}
+	root := handler3.OpenAPIV3Discovery{}
+	if err := json.Unmarshal(reply.Body, &root); err != nil {
+		return fmt.Errorf("reading /openapi/v3: %w", err)
+	}
+	state.noV3 = false
+	var failure error
+	for _, a := range members {
+		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
+		if !ok {
+			delete(state.v3URL, a.Name)
+			f.learn(a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
+			continue
+		}
+		if err := f.openAPIV3Of(ctx, b, a, item.ServerRelativeURL, state); err != nil {
+			failure = err
+		}
+	}
+	return failure
+}
+
+// openAPIV3Of downloads one group version's document. A URL with a hash names
+// its content: one that was downloaded already is not asked for again.
+func (f *Fetcher) openAPIV3Of(ctx context.Context, b *backend.Backend, a *catalog.APIService, relative string, state *openAPIState) error {
+	u, err := url.Parse(relative)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/openapi/v3/") || strings.Contains(u.Path, "..") {
+		return fmt.Errorf("/openapi/v3 lists the URL %q for %s, which is not below /openapi/v3/", relative, a.Name)
+	}
+	if u.Query().Get("hash") != "" && state.v3URL[a.Name] == relative {
+		return nil
+	}
+	reply, err := f.get(ctx, b, a.Target, backend.Call{
+		Path: u.RequestURI(), Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIV3,
+	})
+	if err != nil {
+		return err
+	}
+	if reply.StatusCode != http.StatusOK {
+		return fmt.Errorf("downloading %s: status code %d", u.Path, reply.StatusCode)
+	}
+	own, err := confineV3(reply.Body, a.Path()+"/")
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", u.Path, err)
+	}
+	state.v3URL[a.Name] = relative
+	f.learn(a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
+	return nil
+}
+
+// confineV3 removes the paths of an OpenAPI v3 document that are not below
+// prefix (nor the prefix itself without its slash).
+func confineV3(document []byte, prefix string) ([]byte, error) {
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(document, &whole); err != nil {
+		return nil, err
+	}
+	if whole["openapi"] == nil {
+		return nil, fmt.Errorf("the field openapi is missing")
+	}
+	paths := map[string]json.RawMessage{}
+	if raw := whole["paths"]; raw != nil {
+		if err := json.Unmarshal(raw, &paths); err != nil {
+			return nil, fmt.Errorf("paths: %w", err)
+		}
+	}
+	foreign := false
+	for path := range paths {
+		if !strings.HasPrefix(path+"/", prefix) {
+			delete(paths, path)
+			foreign = true
+		}
+	}
+	if !foreign {
+		return document, nil
+	}
+	kept, err := json.Marshal(paths)
+	if err != nil {
+		return nil, err
+	}
+	whole["paths"] = kept
+	return json.Marshal(whole)
+}
+
+func blobOf(v any) (catalog.Blob, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return catalog.Blob{}, err
+	}
+	return catalog.Blob{ETag: digest(data), Data: data}, nil
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}

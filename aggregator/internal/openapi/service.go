@@ -1,0 +1,132 @@
+// Package openapi merges and serves the OpenAPI documents of local handlers
+// and of extension servers at /openapi/v2 and /openapi/v3.
+//
+// Documents of extension servers come as bytes in a snapshot; nothing here
+// touches the network. All work is done when a request asks for it.
+package openapi
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apiserver/pkg/endpoints/metrics"
+	"k8s.io/klog/v2"
+	"k8s.io/kube-openapi/pkg/aggregator"
+	"k8s.io/kube-openapi/pkg/handler"
+	"k8s.io/kube-openapi/pkg/handler3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// localTimeout bounds one in-process request to a local handler.
+	localTimeout = time.Minute
+	// rootInterval is the least time between two looks at a local handler's
+	// list of OpenAPI v3 documents.
+	rootInterval = time.Second
+)
+
+// Config is what a Service is made from.
+type Config struct {
+	// Locals serve /openapi/v2, /openapi/v3 and /openapi/v3/<key> in process.
+	// Earlier ones win a conflict. One that serves only a part, or nothing, is
+	// left out where it answers 404.
+	Locals []http.Handler
+}
+
+// Service serves the merged documents. Its methods may be called at any time
+// from any goroutine.
+type Service struct {
+	locals []*local
+	now    func() time.Time
+	logf   func(format string, args ...any)
+
+	// syncing keeps one Sync at a time; readers take current alone.
+	syncing sync.Mutex
+	current atomic.Pointer[remotes]
+
+	v2      merger
+	v3      rootCache
+	serveV2 http.Handler
+
+	instrumentedRoot http.HandlerFunc
+	instrumentedKey  http.HandlerFunc
+}
+
+type local struct {
+	handler http.Handler
+	v2      *poll[*spec.Swagger]
+	v3      *poll[handler3.OpenAPIV3Discovery]
+}
+
+// New makes a Service that knows no extension servers until Sync is called.
+func New(c Config) *Service {
+	return newService(c, time.Now, klog.Warningf)
+}
+
+func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
+	s := &Service{now: now, logf: logf}
+	s.current.Store(&remotes{})
+	for i, h := range c.Locals {
+		s.locals = append(s.locals, &local{
+			handler: h,
+			v2:      newPoll(h, i, "/openapi/v2", 0, now, logf, parseV2),
+			v3:      newPoll(h, i, "/openapi/v3", rootInterval, now, logf, parseV3Root),
+		})
+	}
+	s.v2 = merger{
+		inputs:   s.v2Inputs,
+		merge:    aggregator.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters,
+		logf:     logf,
+		reported: map[string]string{},
+	}
+	handler.NewOpenAPIServiceLazy(&s.v2).RegisterOpenAPIVersionedService("/openapi/v2", captured{&s.serveV2})
+	s.instrumentedRoot = instrument("openapi/v3", s.serveRoot)
+	s.instrumentedKey = instrument("openapi/v3/", s.serveKey)
+	return s
+}
+
+// captured takes the one handler that is registered with it.
+type captured struct{ to *http.Handler }
+
+func (c captured) Handle(_ string, h http.Handler) { *c.to = h }
+
+// instrument counts requests under the labels that dashboards know; v2 is not
+// counted there, so it is not here.
+func instrument(subresource string, h http.HandlerFunc) http.HandlerFunc {
+	return metrics.InstrumentHandlerFunc(http.MethodGet, "", "", "", subresource, "", "", false, "", h)
+}
+
+// Sync makes snap's documents those that are served from now on. It keeps
+// what was worked out from documents whose ETag did not change. A nil snap is
+// an empty one.
+func (s *Service) Sync(snap *catalog.Snapshot) {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	s.current.Store(newRemotes(snap, s.current.Load(), s.now()))
+}
+
+// ServeV2 answers /openapi/v2: the merged document as JSON or protobuf.
+func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
+	polls := make([]starter, len(s.locals))
+	for i, l := range s.locals {
+		polls[i] = l.v2
+	}
+	if !await(r.Context(), polls) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	s.serveV2.ServeHTTP(w, r)
+}
+
+// ServeV3 answers /openapi/v3, the list of documents, and /openapi/v3/<key>.
+func (s *Service) ServeV3(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/openapi/v3" {
+		s.instrumentedRoot(w, r)
+		return
+	}
+	s.instrumentedKey(w, r)
+}

@@ -1,0 +1,223 @@
+// Package probe finds out whether extension servers answer, and reaches
+// verdicts.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// User and group that probes come as: always allowed to ask.
+	probeUser  = "system:kube-aggregator"
+	probeGroup = "system:masters"
+)
+
+// Timing of the probes of one APIService.
+type Timing struct {
+	// Timeout of one probe.
+	Timeout time.Duration
+	// Interval between probes that pass; jittered by a tenth.
+	Interval time.Duration
+	// RetryMin and RetryMax bound the pause after a probe that failed; it
+	// doubles in between.
+	RetryMin, RetryMax time.Duration
+}
+
+// DefaultTiming finds a dead extension server within Interval at the latest,
+// and at once when a request to it fails.
+func DefaultTiming() Timing {
+	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 5 * time.Second}
+}
+
+// Check asks one APIService once; it returns within the context's deadline.
+type Check func(ctx context.Context, a *catalog.APIService) catalog.Verdict
+
+// Prober runs one loop for each APIService that has somewhere to go.
+type Prober struct {
+	timing Timing
+	check  Check
+	report func(name string, v catalog.Verdict)
+
+	mu    sync.Mutex
+	loops map[string]*loop
+	wait  sync.WaitGroup
+}
+
+// New returns a Prober; report gets each verdict, from several goroutines.
+func New(timing Timing, check Check, report func(name string, v catalog.Verdict)) *Prober {
+	return &Prober{timing: timing, check: check, report: report, loops: map[string]*loop{}}
+}
+
+// subject is what a verdict depends on; when it changes the loop starts anew.
+type subject struct {
+	name    string
+	path    string
+	backend catalog.BackendID
+	target  catalog.Target
+}
+
+type loop struct {
+	subject subject
+	cancel  context.CancelFunc
+	kick    chan struct{}
+}
+
+// Sync starts, keeps and stops loops so that they fit the snapshot. Loops end
+// with ctx; Wait waits for them.
+func (p *Prober) Sync(ctx context.Context, s *catalog.Snapshot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := map[string]bool{}
+	for _, a := range s.Remotes() {
+		if a.Target.Unresolved != "" {
+			continue // the verdict is known without a probe
+		}
+		sub := subject{a.Name, a.DiscoveryPath(), a.Backend, a.Target}
+		seen[a.Name] = true
+		old := p.loops[a.Name]
+		if old != nil && reflect.DeepEqual(old.subject, sub) {
+			continue
+		}
+		if old != nil {
+			old.cancel()
+		}
+		loopCtx, cancel := context.WithCancel(ctx)
+		l := &loop{subject: sub, cancel: cancel, kick: make(chan struct{}, 1)}
+		p.loops[a.Name] = l
+		p.wait.Go(func() { p.run(loopCtx, l, a) })
+	}
+	for name, l := range p.loops {
+		if !seen[name] {
+			l.cancel()
+			delete(p.loops, name)
+		}
+	}
+}
+
+// Suspect asks for a probe now, because a request failed. Many at a time
+// cause one probe.
+func (p *Prober) Suspect(name string) {
+	p.mu.Lock()
+	l := p.loops[name]
+	p.mu.Unlock()
+	if l == nil {
+		return
+	}
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Wait returns when all loops have ended.
+func (p *Prober) Wait() { p.wait.Wait() }
+
+func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
+	retry := p.timing.RetryMin
+	for {
+		probeCtx, cancel := context.WithTimeout(ctx, p.timing.Timeout)
+		verdict := p.check(probeCtx, a)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		p.report(a.Name, verdict)
+		pause := p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval))
+		if verdict.Status == apiregistrationv1.ConditionTrue {
+			retry = p.timing.RetryMin
+		} else {
+			pause, retry = retry, min(2*retry, p.timing.RetryMax)
+		}
+		// A kick shortens the pause, but not below RetryMin: a flood of failing
+		// requests is not turned into a flood of probes.
+		timer := time.NewTimer(p.timing.RetryMin)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		timer.Reset(max(0, pause-p.timing.RetryMin))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-l.kick:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// HTTP checks by a GET of the APIService's own discovery path at each
+// endpoint; one endpoint that answers 2xx is enough.
+func HTTP(backends *backend.Pool) Check {
+	return func(ctx context.Context, a *catalog.APIService) catalog.Verdict {
+		b := backends.Get(a)
+		if err := b.Err(); err != nil {
+			return failed(err)
+		}
+		endpoints, err := b.All(a.Target)
+		if err != nil {
+			return failed(err)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		results := make(chan error, len(endpoints))
+		for _, e := range endpoints {
+			go func() { results <- ask(ctx, b, e, a.DiscoveryPath()) }()
+		}
+		var last error
+		for range endpoints {
+			err := <-results
+			if err == nil {
+				return catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
+			}
+			last = err
+		}
+		b.CloseIdle()
+		return failed(last)
+	}
+}
+
+func failed(err error) catalog.Verdict {
+	return catalog.Verdict{Status: apiregistrationv1.ConditionFalse, Reason: "FailedDiscoveryCheck", Message: message(err)}
+}
+
+// message leaves out the local port, which is another one each time: a verdict
+// that has not changed must read the same.
+func message(err error) string {
+	text := err.Error()
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Source != nil {
+		text = strings.ReplaceAll(text, op.Source.String()+"->", "")
+	}
+	return text
+}
+
+func ask(ctx context.Context, b *backend.Backend, e catalog.Endpoint, path string) error {
+	call := backend.Call{Path: path, User: probeUser, Groups: []string{probeGroup}}
+	reply, err := b.Get(ctx, e, call)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("timed out waiting for %v", call.URL(e))
+	case err != nil:
+		return fmt.Errorf("failing or missing response from %v: %w", call.URL(e), err)
+	case reply.StatusCode < http.StatusOK || reply.StatusCode >= http.StatusMultipleChoices:
+		return fmt.Errorf("failing or missing response from %v: bad status from %v: %d", call.URL(e), call.URL(e), reply.StatusCode)
+	}
+	return nil
+}

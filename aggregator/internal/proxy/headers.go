@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	"k8s.io/apiserver/pkg/audit"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/transport"
+)
+
+const bufferSize = 32 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+// hopByHop headers concern one connection only (RFC 9110, section 7.6.1).
+var hopByHop = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// credentials are the client's with this server, not with the extension one.
+var credentials = []string{"Authorization", "Cookie"}
+
+// corsHeaders of an extension server would open this server's origin.
+var corsHeaders = []string{
+	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers",
+	"Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
+}
+
+// bearerProtocol carries a token in Sec-WebSocket-Protocol.
+const bearerProtocol = "base64url.bearer.authorization.k8s.io."
+
+// stripper knows the headers that a client may not pass to an extension server.
+type stripper struct {
+	names    map[string]bool
+	prefixes []string // lower case
+}
+
+func newStripper(names, prefixes []string) stripper {
+	s := stripper{names: map[string]bool{}, prefixes: []string{"x-remote-extra-", "impersonate-"}}
+	for _, name := range slices.Concat(hopByHop, credentials, []string{"X-Remote-User", "X-Remote-Uid", "X-Remote-Group"}, names) {
+		s.names[textproto.CanonicalMIMEHeaderKey(name)] = true
+	}
+	for _, prefix := range prefixes {
+		if prefix != "" {
+			s.prefixes = append(s.prefixes, strings.ToLower(prefix))
+		}
+	}
+	return s
+}
+
+func (s stripper) drops(name string) bool {
+	if strings.Contains(name, "_") {
+		// Servers of the CGI family take an underscore for a hyphen.
+		name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	}
+	if s.names[name] {
+		return true
+	}
+	for _, prefix := range s.prefixes {
+		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// outgoing builds the request for the extension server: the client's, without
+// what it may not say, with the identity that this server vouches for.
+// protocol is empty but for upgrades.
+func (p *Proxy) outgoing(ctx context.Context, r *http.Request, host string, u user.Info, protocol string) *http.Request {
+	header := make(http.Header, len(r.Header)+8)
+	listed := connectionTokens(r.Header)
+	for name, values := range r.Header {
+		if !p.strip.drops(name) && !listed[name] {
+			header[name] = values[:len(values):len(values)]
+		}
+	}
+	if values := header["Sec-Websocket-Protocol"]; len(values) > 0 {
+		if kept := withoutBearer(values); len(kept) > 0 {
+			header["Sec-Websocket-Protocol"] = kept
+		} else {
+			delete(header, "Sec-Websocket-Protocol")
+		}
+	}
+	if slices.ContainsFunc(r.Header["Te"], func(v string) bool { return strings.Contains(v, "trailers") }) {
+		header.Set("Te", "trailers")
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""} // none, instead of Go's own
+	}
+	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		if prior := header["X-Forwarded-For"]; len(prior) > 0 {
+			client = strings.Join(prior, ", ") + ", " + client
+		}
+		header["X-Forwarded-For"] = []string{client}
+	}
+	if protocol != "" {
+		header["Connection"] = []string{"Upgrade"}
+		header["Upgrade"] = []string{protocol}
+		for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri"} {
+			delete(header, name)
+		}
+	} else {
+		header["X-Forwarded-Host"] = []string{host}
+		header["X-Forwarded-Proto"] = []string{"https"}
+		header["X-Forwarded-Uri"] = []string{(&url.URL{Path: r.URL.Path}).EscapedPath()}
+	}
+	if id, ok := audit.AuditIDFrom(ctx); ok {
+		header.Set(auditinternal.HeaderAuditID, string(id))
+	}
+	out := (&http.Request{
+		Method:        r.Method,
+		URL:           &url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawQuery: query(r.URL)},
+		Host:          host,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		ContentLength: r.ContentLength,
+		Trailer:       r.Trailer,
+	}).WithContext(ctx)
+	if r.ContentLength != 0 {
+		out.Body = r.Body
+	}
+	uid := ""
+	if p.config.SendUID {
+		uid = u.GetUID()
+	}
+	transport.SetAuthProxyHeaders(out, u.GetName(), uid, u.GetGroups(), u.GetExtra())
+	return out
+}
+
+// connectionTokens are the headers that a Connection header names.
+func connectionTokens(h http.Header) map[string]bool {
+	var names map[string]bool
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				if names == nil {
+					names = map[string]bool{}
+				}
+				names[textproto.CanonicalMIMEHeaderKey(name)] = true
+			}
+		}
+	}
+	return names
+}
+
+// withoutBearer drops tokens from a list of WebSocket subprotocols.
+func withoutBearer(values []string) []string {
+	var kept []string
+	for _, v := range values {
+		for protocol := range strings.SplitSeq(v, ",") {
+			if protocol = textproto.TrimString(protocol); protocol != "" && !strings.HasPrefix(strings.ToLower(protocol), bearerProtocol) {
+				kept = append(kept, protocol)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
+}
+
+// cleanResponse removes what an extension server may not tell the client.
+func cleanResponse(h http.Header) {
+	for name := range connectionTokens(h) {
+		delete(h, name)
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+	for _, name := range corsHeaders {
+		delete(h, name)
+	}
+}
+
+// copyHeader adds what dst does not hold already: filters before the proxy set
+// some headers that extension servers set too, Audit-Id among them.
+func copyHeader(dst, src http.Header) {
+	for name, values := range src {
+		have := dst[name]
+		if len(have) == 0 {
+			dst[name] = values
+			continue
+		}
+		for _, v := range values {
+			if !slices.Contains(have, v) {
+				dst[name] = append(dst[name], v)
+			}
+		}
+	}
+}

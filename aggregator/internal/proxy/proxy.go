@@ -1,0 +1,256 @@
+// Package proxy sends one request to an extension server and streams back what
+// it answers.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/util/flowcontrol"
+	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/respond"
+)
+
+// Config of a Proxy.
+type Config struct {
+	// Backends is required.
+	Backends *backend.Pool
+	// ForwardRedirects lets redirects of extension servers through.
+	ForwardRedirects bool
+	// DiscoveryTimeout bounds requests for one group version's resource list.
+	// Zero means no bound of their own.
+	DiscoveryTimeout time.Duration
+	// IdentityHeaders and IdentityPrefixes are names, besides X-Remote-*, that
+	// extension servers take an identity from; clients may not send them.
+	IdentityHeaders, IdentityPrefixes []string
+	// SendUID passes the user's UID on.
+	SendUID bool
+	// Suspect is told when a connection to an extension server failed.
+	Suspect func(*catalog.APIService)
+}
+
+// Proxy answers the requests that belong to extension servers.
+type Proxy struct {
+	config Config
+	strip  stripper
+}
+
+// New returns a Proxy.
+func New(config Config) *Proxy {
+	if config.Suspect == nil {
+		config.Suspect = func(*catalog.APIService) {}
+	}
+	return &Proxy{config: config, strip: newStripper(config.IdentityHeaders, config.IdentityPrefixes)}
+}
+
+// Serve answers r on behalf of a remote APIService.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
+	fail := func(reason respond.Reason, message string) {
+		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: message})
+	}
+	if !a.Routable() {
+		respond.Write(w, r, respond.Fail{Reason: respond.Unavailable, APIService: a.Name, Cause: a.Verdict.Reason})
+		return
+	}
+	b := p.config.Backends.Get(a)
+	if err := b.Err(); err != nil {
+		fail(respond.TransportInvalid, err.Error())
+		return
+	}
+	user, ok := request.UserFrom(r.Context())
+	if !ok {
+		fail(respond.NoUser, "")
+		return
+	}
+	if ambiguous(r.URL.Path) {
+		fail(respond.PathRefused, "")
+		return
+	}
+	protocol, upgrade := upgradeProtocol(r.Header)
+	if upgrade && protocol == "" {
+		fail(respond.UpgradeRefused, "")
+		return
+	}
+	endpoint, err := b.Pick(a.Target)
+	if err != nil {
+		klog.FromContext(r.Context()).V(2).Info("No endpoint for a request", "apiService", a.Name, "err", err)
+		fail(respond.Unresolved, "")
+		return
+	}
+
+	ctx := r.Context()
+	if p.config.DiscoveryTimeout > 0 && isDiscovery(r) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.config.DiscoveryTimeout)
+		defer cancel()
+	}
+	out := p.outgoing(ctx, r, endpoint.Address, user, protocol)
+	flowcontrol.RequestDelegated(r.Context())
+	if upgrade {
+		p.upgrade(w, r, out, a, b, endpoint)
+		return
+	}
+	p.forward(w, r, out, a, b)
+}
+
+// isDiscovery tells /apis/<group>/<version> and the like from the rest.
+func isDiscovery(r *http.Request) bool {
+	info, ok := request.RequestInfoFrom(r.Context())
+	return ok && !info.IsResourceRequest && strings.Count(strings.Trim(info.Path, "/"), "/") == 2
+}
+
+// ambiguous says whether a decoded path has empty or dot segments. The
+// authorizer reads them literally and a server that cleans paths does not, so
+// they are not forwarded.
+func ambiguous(path string) bool {
+	for rest := path[min(1, len(path)):]; rest != ""; {
+		segment, after, more := strings.Cut(rest, "/")
+		if segment == "." || segment == ".." || (segment == "" && more) {
+			return true
+		}
+		rest = after
+	}
+	return false
+}
+
+// query returns the raw query as it may be forwarded: one that parsers read
+// differently is written anew from what this server reads.
+func query(u *url.URL) string {
+	if strings.Contains(u.RawQuery, ";") {
+		return u.Query().Encode()
+	}
+	for i := 0; i < len(u.RawQuery); i++ {
+		if u.RawQuery[i] == '%' && (i+2 >= len(u.RawQuery) || !isHex(u.RawQuery[i+1]) || !isHex(u.RawQuery[i+2])) {
+			return u.Query().Encode()
+		}
+	}
+	return u.RawQuery
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
+	response, err := b.RoundTrip(out)
+	if err != nil {
+		p.roundTripFailed(w, r, out, a, err)
+		return
+	}
+	defer response.Body.Close()
+	if location := response.Header.Get("Location"); location != "" {
+		if response.StatusCode >= 300 && response.StatusCode <= 399 && !p.config.ForwardRedirects {
+			respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
+			return
+		}
+		response.Header.Set("Location", ownLocation(location, out.URL.Host))
+	}
+	cleanResponse(response.Header)
+	copyResponse(w, r, response)
+}
+
+func (p *Proxy) roundTripFailed(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, err error) {
+	if r.Context().Err() != nil {
+		// The client left or its own deadline passed: no word about the backend.
+		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
+		return
+	}
+	p.config.Suspect(a)
+	klog.FromContext(r.Context()).V(2).Info("Request to an extension server failed", "apiService", a.Name, "endpoint", out.URL.Host, "err", err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
+		return
+	}
+	respond.Write(w, r, respond.Fail{
+		Reason: respond.BackendFailed, APIService: a.Name,
+		Message: "error trying to reach service: " + err.Error(),
+	})
+}
+
+// ownLocation rewrites a Location at the extension server itself to the same
+// path here; others are left as they are.
+func ownLocation(location, backendHost string) string {
+	u, err := url.Parse(location)
+	if err != nil || u.Host != backendHost {
+		return location
+	}
+	u.Scheme, u.Host, u.User = "", "", nil
+	return u.String()
+}
+
+func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response) {
+	copyHeader(w.Header(), response.Header)
+	if len(response.Trailer) > 0 {
+		names := make([]string, 0, len(response.Trailer))
+		for name := range response.Trailer {
+			names = append(names, name)
+		}
+		w.Header().Add("Trailer", strings.Join(names, ", "))
+	}
+	announced := len(response.Trailer)
+	w.WriteHeader(response.StatusCode)
+	err := copyBody(w, response)
+	if err != nil {
+		if r.Context().Err() == nil {
+			klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
+		}
+		// The client must see that the answer is not whole.
+		panic(http.ErrAbortHandler)
+	}
+	// Read the rest so that trailers are complete.
+	_ = response.Body.Close()
+	for name, values := range response.Trailer {
+		if len(response.Trailer) != announced {
+			name = http.TrailerPrefix + name
+		}
+		for _, v := range values {
+			w.Header().Add(name, v)
+		}
+	}
+}
+
+// copyBody streams the body. Bodies of unknown length, watches among them, are
+// flushed after each read; the others as the server's own buffers fill.
+func copyBody(w http.ResponseWriter, response *http.Response) error {
+	flush := func() error { return nil }
+	if response.ContentLength < 0 {
+		controller := http.NewResponseController(w)
+		flush = func() error {
+			if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
+			}
+			return nil
+		}
+		if err := flush(); err != nil { // the header, before a first event
+			return err
+		}
+	}
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := response.Body.Read(*buffer)
+		if n > 0 {
+			if _, werr := w.Write((*buffer)[:n]); werr != nil {
+				return werr
+			}
+			if ferr := flush(); ferr != nil {
+				return ferr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

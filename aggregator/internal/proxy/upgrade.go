@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/respond"
+)
+
+const (
+	// upgradeTimeout bounds the wait for an answer to an upgrade.
+	upgradeTimeout = 30 * time.Second
+	// refusalTimeout bounds the copying of an answer that refuses an upgrade.
+	refusalTimeout = 10 * time.Second
+	// maxUpgradeHeader bounds the header of an answer to an upgrade, in bytes.
+	maxUpgradeHeader = 1 << 20
+)
+
+// upgradeProtocol says whether a request asks for another protocol, and which
+// of the two that are supported it is; empty for any other.
+func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return "", false
+	}
+	switch v := h.Get("Upgrade"); {
+	case len(h["Upgrade"]) != 1:
+		return "", true
+	case strings.EqualFold(v, "websocket"):
+		return "websocket", true
+	case strings.EqualFold(v, "SPDY/3.1"):
+		return "SPDY/3.1", true
+	}
+	return "", true
+}
+
+// upgrade sends the request on a connection of its own. Only an answer of 101
+// joins the two connections; anything else ends both.
+func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend, e catalog.Endpoint) {
+	fail := func(reason respond.Reason, format string, args ...any) {
+		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
+	}
+	conn, err := b.DialUpgrade(out.Context(), e)
+	if err != nil {
+		p.config.Suspect(a)
+		fail(respond.BackendFailed, "error dialing backend: %v", err)
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(upgradeTimeout))
+	stop := context.AfterFunc(out.Context(), func() { _ = conn.Close() })
+	defer stop()
+	if err := out.Write(conn); err != nil {
+		fail(respond.BackendFailed, "error sending request: %v", err)
+		return
+	}
+	limited := &io.LimitedReader{R: conn, N: maxUpgradeHeader}
+	fromBackend := bufio.NewReader(limited)
+	response, err := http.ReadResponse(fromBackend, out)
+	if err != nil {
+		fail(respond.BackendFailed, "error reading the response to an upgrade: %v", err)
+		return
+	}
+	defer response.Body.Close()
+	limited.N = 1<<63 - 1
+
+	switch code := response.StatusCode; {
+	case code == http.StatusSwitchingProtocols:
+		if got := response.Header.Get("Upgrade"); !strings.EqualFold(got, out.Header.Get("Upgrade")) {
+			fail(respond.UpgradeInvalid, "invalid upgrade response: the backend switched to %q", got)
+			return
+		}
+		// From here on the connections live as long as their ends want to, not
+		// as long as the request's deadline.
+		if !stop() {
+			return
+		}
+		_ = conn.SetDeadline(time.Time{})
+		p.join(w, r, response, conn, fromBackend, a)
+	case code < http.StatusBadRequest:
+		fail(respond.UpgradeInvalid, "invalid upgrade response: status code %d", code)
+	default:
+		_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
+		cleanResponse(response.Header)
+		// Nothing of the client's connection may be read as a second request.
+		response.Header.Set("Connection", "close")
+		copyResponse(w, r, response)
+	}
+}
+
+// join writes the answer to the client and copies both ways until one side
+// ends; then both are closed.
+func (p *Proxy) join(w http.ResponseWriter, r *http.Request, response *http.Response, conn net.Conn, fromBackend io.Reader, a *catalog.APIService) {
+	client, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.NotHijackable, APIService: a.Name,
+			Message: fmt.Sprintf("error hijacking connection: %v", err),
+		})
+		return
+	}
+	defer client.Close()
+	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
+	for _, name := range corsHeaders {
+		delete(response.Header, name)
+	}
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", response.StatusCode, http.StatusText(response.StatusCode))
+	_ = response.Header.Write(&head) // a buffer takes all
+	head.WriteString("\r\n")
+	if _, err := client.Write(head.Bytes()); err != nil {
+		logger.V(4).Info("Answering an upgrade failed", "err", err)
+		return
+	}
+	done := make(chan error, 2)
+	go func() { done <- copyOneWay(conn, buffered.Reader) }()
+	go func() { done <- copyOneWay(client, fromBackend) }()
+	err = <-done
+	_ = conn.Close()
+	_ = client.Close()
+	<-done
+	logger.V(4).Info("Upgraded connection ended", "err", err)
+}
+
+func copyOneWay(dst io.Writer, src io.Reader) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	// Hide ReadFrom and WriteTo: they would copy through buffers of their own.
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buffer)
+	return err
+}

@@ -1,0 +1,126 @@
+// Package respond turns the reason why a request failed into what the client
+// gets: one reason, one HTTP code, one metav1.Status, one metric label.
+package respond
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	endpointmetrics "k8s.io/apiserver/pkg/endpoints/metrics"
+	"k8s.io/apiserver/pkg/endpoints/request"
+)
+
+// Reason is why a request to an extension server failed.
+type Reason string
+
+const (
+	// Unavailable: this server holds the APIService for unavailable.
+	Unavailable Reason = "APIServiceUnavailable"
+	// Unresolved: there is no address to send to.
+	Unresolved Reason = "NoEndpoints"
+	// TransportInvalid: the connection's settings cannot be used, for example
+	// a caBundle without certificates.
+	TransportInvalid Reason = "InvalidTransport"
+	// NoUser: the request carries no authenticated identity.
+	NoUser Reason = "MissingUser"
+	// BackendFailed: the connection failed or broke before a response.
+	BackendFailed Reason = "BackendFailed"
+	// BackendTimeout: the extension server sent no response in time.
+	BackendTimeout Reason = "BackendTimeout"
+	// RedirectRejected: the extension server answered with a redirect.
+	RedirectRejected Reason = "RedirectRejected"
+	// UpgradeInvalid: the extension server answered an upgrade with neither
+	// 101 nor an error.
+	UpgradeInvalid Reason = "InvalidUpgradeResponse"
+	// UpgradeRefused: the client asked for a protocol other than WebSocket and
+	// SPDY.
+	UpgradeRefused Reason = "UpgradeRefused"
+	// PathRefused: the path could be read in two ways.
+	PathRefused Reason = "AmbiguousPath"
+	// NotHijackable: the client's connection cannot be taken over.
+	NotHijackable Reason = "ConnectionNotHijackable"
+)
+
+type answer struct {
+	code   int
+	status metav1.StatusReason
+	// message is used where the caller gives none.
+	message string
+}
+
+var answers = map[Reason]answer{
+	Unavailable:      {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "service unavailable"},
+	Unresolved:       {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "service unavailable"},
+	TransportInvalid: {http.StatusInternalServerError, metav1.StatusReasonInternalError, ""},
+	NoUser:           {http.StatusInternalServerError, metav1.StatusReasonInternalError, "missing user"},
+	BackendFailed:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "error trying to reach service"},
+	BackendTimeout:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "error trying to reach service: timed out"},
+	RedirectRejected: {http.StatusBadGateway, metav1.StatusReasonUnknown, "the backend attempted to redirect this request, which is not permitted"},
+	UpgradeInvalid:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
+	UpgradeRefused:   {http.StatusBadRequest, metav1.StatusReasonBadRequest, "only upgrades to websocket and SPDY/3.1 are supported"},
+	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments, which are not forwarded"},
+	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
+}
+
+// Code is the HTTP status code of a reason.
+func (r Reason) Code() int { return answers[r].code }
+
+// Fail describes a failed request.
+type Fail struct {
+	Reason Reason
+	// APIService is the name of the one that the path belongs to.
+	APIService string
+	// Message replaces the reason's own.
+	Message string
+	// Cause is a short machine-readable word, such as the reason of a
+	// condition; it names no addresses.
+	Cause string
+}
+
+// Error is the message that the client gets.
+func (f Fail) Error() string {
+	if f.Message != "" {
+		return f.Message
+	}
+	return answers[f.Reason].message
+}
+
+// Write answers the request with the failure and counts it. Nothing must have
+// been written to w.
+func Write(w http.ResponseWriter, r *http.Request, f Fail) {
+	a := answers[f.Reason]
+	status := metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure,
+		Message:  f.Error(),
+		Reason:   a.status,
+		Code:     int32(a.code),
+		Details:  &metav1.StatusDetails{Name: f.APIService, Group: "apiregistration.k8s.io", Kind: "apiservices"},
+	}
+	cause := f.Cause
+	if cause == "" {
+		cause = string(f.Reason)
+	}
+	status.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(cause), Message: status.Message}}
+	body, err := json.Marshal(status)
+	if err != nil {
+		http.Error(w, f.Error(), a.code)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(a.code)
+	_, _ = w.Write(body) // the client may be gone
+	count(r, a.code)
+}
+
+// count feeds apiserver_request_terminations_total{component="aggregator"}.
+func count(r *http.Request, code int) {
+	if info, ok := request.RequestInfoFrom(r.Context()); ok {
+		endpointmetrics.RecordRequestTermination(r, info, "aggregator", code)
+	}
+}

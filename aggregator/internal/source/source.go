@@ -1,0 +1,220 @@
+// Package source delivers the APIServices of a host, with the Services and
+// EndpointSlices that they name, as complete states.
+package source
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	endpointslices "k8s.io/apiserver/pkg/util/proxy"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// State is all that a host knows at one moment. Its values are read only once
+// published.
+type State struct {
+	APIServices []*apiregistrationv1.APIService
+	// Services holds the Services that APIServices name. Nil means that the
+	// host has no Services; then a resolver finds the extension servers.
+	Services map[types.NamespacedName]catalog.ServiceFacts
+}
+
+// Source publishes the complete state: first when it is known, and again
+// after each change. It may coalesce changes. Run blocks until ctx ends.
+type Source interface {
+	Run(ctx context.Context, publish func(State)) error
+}
+
+// Informers is the Source of a Kubernetes API server.
+type Informers struct {
+	apiServices apiregistrationinformers.APIServiceInformer
+	services    corelisters.ServiceLister
+	slices      endpointslices.EndpointSliceGetter
+
+	dirty  chan struct{}
+	named  atomic.Pointer[map[types.NamespacedName]catalog.ServiceFacts]
+	synced []cache.InformerSynced
+}
+
+// NewInformers prepares the three informers; their factories are started by
+// the caller afterwards.
+func NewInformers(
+	apiServices apiregistrationinformers.APIServiceInformer,
+	services coreinformers.ServiceInformer,
+	slices discoveryinformers.EndpointSliceInformer,
+) (*Informers, error) {
+	getter, err := endpointslices.NewEndpointSliceIndexerGetter(slices)
+	if err != nil {
+		return nil, fmt.Errorf("indexing EndpointSlices by Service: %w", err)
+	}
+	i := &Informers{
+		apiServices: apiServices,
+		services:    services.Lister(),
+		slices:      getter,
+		dirty:       make(chan struct{}, 1),
+	}
+	watch := func(informer cache.SharedIndexInformer, relevant func(obj any) bool) error {
+		on := func(obj any) {
+			if relevant(obj) {
+				i.signal()
+			}
+		}
+		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    on,
+			UpdateFunc: func(_, obj any) { on(obj) },
+			DeleteFunc: on,
+		})
+		if err != nil {
+			return fmt.Errorf("watching: %w", err)
+		}
+		i.synced = append(i.synced, registration.HasSynced)
+		return nil
+	}
+	if err := watch(apiServices.Informer(), func(any) bool { return true }); err != nil {
+		return nil, err
+	}
+	if err := watch(services.Informer(), i.namesService); err != nil {
+		return nil, err
+	}
+	if err := watch(slices.Informer(), i.namesSlice); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *Informers) signal() {
+	select {
+	case i.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (i *Informers) namesService(obj any) bool {
+	s, ok := last(obj).(*corev1.Service)
+	return ok && i.isNamed(s.Namespace, s.Name)
+}
+
+func (i *Informers) namesSlice(obj any) bool {
+	s, ok := last(obj).(*discoveryv1.EndpointSlice)
+	return ok && i.isNamed(s.Namespace, s.Labels[discoveryv1.LabelServiceName])
+}
+
+// isNamed is true before the first state as well: an event too many costs a
+// rebuild, one too few would be a fact lost.
+func (i *Informers) isNamed(namespace, name string) bool {
+	named := i.named.Load()
+	if named == nil {
+		return true
+	}
+	_, ok := (*named)[types.NamespacedName{Namespace: namespace, Name: name}]
+	return ok
+}
+
+func last(obj any) any {
+	if t, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		return t.Obj
+	}
+	return obj
+}
+
+// Run implements Source.
+func (i *Informers) Run(ctx context.Context, publish func(State)) error {
+	if !cache.WaitForCacheSync(ctx.Done(), i.synced...) {
+		return ctx.Err()
+	}
+	for {
+		state, err := i.read()
+		if err != nil {
+			return err
+		}
+		publish(state)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-i.dirty:
+		}
+	}
+}
+
+func (i *Informers) read() (State, error) {
+	list, err := i.apiServices.Lister().List(labels.Everything())
+	if err != nil {
+		return State{}, fmt.Errorf("listing APIServices: %w", err)
+	}
+	// The set of named Services is published before they are read, so that a
+	// change in between is not missed.
+	services := map[types.NamespacedName]catalog.ServiceFacts{}
+	for _, a := range list {
+		if s := a.Spec.Service; s != nil {
+			services[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = catalog.ServiceFacts{}
+		}
+	}
+	named := make(map[types.NamespacedName]catalog.ServiceFacts, len(services))
+	for key := range services {
+		named[key] = catalog.ServiceFacts{}
+	}
+	i.named.Store(&named)
+	for key := range services {
+		services[key] = i.service(key)
+	}
+	return State{APIServices: list, Services: services}, nil
+}
+
+func (i *Informers) service(key types.NamespacedName) catalog.ServiceFacts {
+	service, err := i.services.Services(key.Namespace).Get(key.Name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return catalog.ServiceFacts{}
+	case err != nil:
+		return catalog.ServiceFacts{Err: err}
+	}
+	slices, err := i.slices.GetEndpointSlices(key.Namespace, key.Name)
+	return catalog.ServiceFacts{Service: service, Slices: slices, SlicesErr: err}
+}
+
+// Static is a Source whose state is set by hand: for embedders and tests.
+type Static struct {
+	state atomic.Pointer[State]
+	dirty chan struct{}
+}
+
+// NewStatic returns a Source that publishes initial first.
+func NewStatic(initial State) *Static {
+	s := &Static{dirty: make(chan struct{}, 1)}
+	s.state.Store(&initial)
+	return s
+}
+
+// Set replaces the whole state.
+func (s *Static) Set(state State) {
+	s.state.Store(&state)
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Run implements Source. It must not run twice at a time.
+func (s *Static) Run(ctx context.Context, publish func(State)) error {
+	for {
+		publish(*s.state.Load())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.dirty:
+		}
+	}
+}

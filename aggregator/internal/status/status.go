@@ -1,0 +1,214 @@
+// Package status reports verdicts: it is the only writer of the Available
+// condition of APIServices.
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
+	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// Lease times: another server takes over within leaseDuration of the
+	// writer's death.
+	leaseDuration = 8 * time.Second
+	renewDeadline = 5 * time.Second
+	retryPeriod   = 1 * time.Second
+
+	// retryWrite is the pause after a write that failed for another reason
+	// than a conflict.
+	retryWrite = time.Second
+
+	// FieldManager owns the conditions that are written.
+	FieldManager = "annex-aggregation"
+)
+
+// Config of a Writer.
+type Config struct {
+	Client apiregistrationclient.APIServicesGetter
+	// Leases elects the one writer among several servers. Nil means that there
+	// is only this one.
+	Leases coordinationclient.LeasesGetter
+	// Namespace and Name of the Lease; required with Leases.
+	Namespace, Name string
+	// Identity of this server in the Lease; unique among the servers and the
+	// same after a restart.
+	Identity string
+	// Observe is called after a condition was changed; it may be nil.
+	Observe func(before, after *apiregistrationv1.APIService)
+}
+
+// Writer brings stored conditions in line with verdicts while it holds the
+// Lease.
+type Writer struct {
+	config   Config
+	snapshot atomic.Pointer[catalog.Snapshot]
+	dirty    chan struct{}
+
+	mu    sync.Mutex
+	tried map[types.UID]attempt
+}
+
+// attempt remembers what was written over which version of an object, so that
+// a cache that lags behind does not cause the same write twice.
+type attempt struct {
+	resourceVersion string
+	verdict         catalog.Verdict
+}
+
+// New returns a Writer.
+func New(config Config) *Writer {
+	return &Writer{config: config, dirty: make(chan struct{}, 1), tried: map[types.UID]attempt{}}
+}
+
+// Sync takes over the verdicts of a snapshot.
+func (w *Writer) Sync(s *catalog.Snapshot) {
+	w.snapshot.Store(s)
+	w.signal()
+}
+
+func (w *Writer) signal() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes until ctx ends, whenever this server is the one to write.
+func (w *Writer) Run(ctx context.Context) error {
+	if w.config.Leases == nil {
+		w.write(ctx)
+		return ctx.Err()
+	}
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: w.config.Namespace, Name: w.config.Name},
+			Client:     w.config.Leases,
+			LockConfig: resourcelock.ResourceLockConfig{Identity: w.config.Identity},
+		},
+		LeaseDuration:   leaseDuration,
+		RenewDeadline:   renewDeadline,
+		RetryPeriod:     retryPeriod,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: w.write,
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("preparing the election of the status writer: %w", err)
+	}
+	for ctx.Err() == nil {
+		elector.Run(ctx) // returns when the Lease is lost
+	}
+	w.mu.Lock() // the last term's goroutine has ended
+	defer w.mu.Unlock()
+	return ctx.Err()
+}
+
+// write keeps conditions in line until ctx ends.
+func (w *Writer) write(ctx context.Context) {
+	w.mu.Lock() // one at a time, should an old term still be ending
+	defer w.mu.Unlock()
+	w.signal()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.dirty:
+		}
+		if w.reconcile(ctx) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryWrite):
+			w.signal()
+		}
+	}
+}
+
+// reconcile writes what differs; false means that something is left to do.
+func (w *Writer) reconcile(ctx context.Context) bool {
+	s := w.snapshot.Load()
+	if s == nil {
+		return true
+	}
+	done := true
+	alive := map[types.UID]bool{}
+	for _, a := range s.APIServices() {
+		if a.Object == nil {
+			continue
+		}
+		alive[a.Object.UID] = true
+		if err := w.one(ctx, a); err != nil {
+			if ctx.Err() != nil {
+				return true
+			}
+			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
+			done = false
+		}
+	}
+	for uid := range w.tried {
+		if !alive[uid] {
+			delete(w.tried, uid)
+		}
+	}
+	return done
+}
+
+func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
+	if a.Verdict.Status == "" || a.Invalid != "" {
+		return nil
+	}
+	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
+	if stored != nil && stored.Status == a.Verdict.Status && stored.Reason == a.Verdict.Reason && stored.Message == a.Verdict.Message {
+		return nil
+	}
+	try := attempt{a.Object.ResourceVersion, a.Verdict}
+	if w.tried[a.Object.UID] == try {
+		return nil // the cache has not caught up with that write
+	}
+	after := a.Object.DeepCopy()
+	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{
+		Type:               apiregistrationv1.Available,
+		Status:             a.Verdict.Status,
+		Reason:             a.Verdict.Reason,
+		Message:            a.Verdict.Message,
+		LastTransitionTime: metav1.Now(),
+	})
+	_, err := w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	switch {
+	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		w.tried[a.Object.UID] = try // the watch brings what is stored now
+	case errors.Is(err, context.Canceled):
+		return nil
+	default:
+		return err
+	}
+	if err == nil {
+		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
+			"status", a.Verdict.Status, "reason", a.Verdict.Reason, "message", a.Verdict.Message, "seenBy", w.config.Identity)
+		if w.config.Observe != nil {
+			w.config.Observe(a.Object, after)
+		}
+	}
+	return nil
+}

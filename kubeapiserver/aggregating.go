@@ -1,0 +1,134 @@
+package kubeapiserver
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	apiextensionsinformers "k8s.io/apiextensions-apiserver/pkg/client/informers/externalversions/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	genericfeatures "k8s.io/apiserver/pkg/features"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/mux"
+	"k8s.io/apiserver/pkg/server/routes"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/client-go/kubernetes"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
+	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+)
+
+const (
+	// apiServiceResync is how often the APIService informer repeats itself.
+	apiServiceResync = 5 * time.Minute
+	// registrationPriority puts apiregistration.k8s.io before all other groups;
+	// an APIService may ask for 20000 at most.
+	registrationPriority = 20001
+)
+
+// crdSource tells of CustomResourceDefinitions.
+type crdSource struct {
+	informer apiextensionsinformers.CustomResourceDefinitionInformer
+	enabled  bool
+}
+
+// newAggregatingServer builds the server that stands first in the chain: it
+// stores APIServices, and the layer in it routes to extension servers.
+func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.DelegationTarget, crds crdSource) (*Server, error) {
+	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
+	registrations, err := clientset.NewForConfig(generic.LoopbackClientConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the APIService client: %w", err)
+	}
+	client, err := kubernetes.NewForConfig(generic.LoopbackClientConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the loopback client: %w", err)
+	}
+	informers := apiregistrationinformers.NewSharedInformerFactory(registrations, apiServiceResync)
+	apiServices := informers.Apiregistration().V1().APIServices()
+
+	var peers aggregated.PeerAggregatedResourceManager
+	if utilfeature.DefaultFeatureGate.Enabled(genericfeatures.UnknownVersionInteroperabilityProxy) && extra.PeerProxy != nil {
+		peers = aggregated.NewPeerAggregatedDiscoveryHandler(generic.APIServerID, generic.AggregatedDiscoveryGroupManager, extra.PeerProxy, "apis")
+		extra.PeerProxy.RegisterCacheInvalidationCallback(peers.InvalidateCache)
+	}
+
+	ownTypes := mux.NewPathRecorderMux("aggregation-layer-openapi")
+	openAPI := []http.Handler{ownTypes}
+	for d := delegate; d != nil; d = d.NextDelegate() {
+		if h := d.UnprotectedHandler(); h != nil && (d.NextDelegate() != nil || len(d.ListedPaths()) > 0) {
+			openAPI = append(openAPI, h)
+		}
+	}
+	var server *genericapiserver.GenericAPIServer
+	l, err := newLayer(config, layerParts{
+		client: client, registrations: registrations, informers: informers,
+		peers: peers, openAPI: openAPI,
+		paths: func() []string { return server.ListedPaths() },
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	buildChain := generic.BuildHandlerChainFunc
+	generic.BuildHandlerChainFunc = func(next http.Handler, c *genericapiserver.Config) http.Handler {
+		return buildChain(l.aggregator.Handler(next), c)
+	}
+	if server, err = generic.New("kube-aggregator", delegate); err != nil {
+		return nil, err
+	}
+	server.Handler.Director = l.aggregator.Handler(server.Handler.Director)
+	if peers != nil {
+		server.PeerAggregatedDiscoveryManager = peers
+		if err := registerWithPeerProxy(extra.PeerProxy, crds, apiServices); err != nil {
+			return nil, err
+		}
+	}
+
+	owners := groupVersionOwners{builtIn: groupVersionsOf(delegate), crds: crds}
+	events := newEvents(client)
+	if err := installAPIServices(server, generic, owners, events); err != nil {
+		return nil, err
+	}
+	if generic.OpenAPIConfig != nil {
+		routes.OpenAPI{Config: generic.OpenAPIConfig}.InstallV2(server.Handler.GoRestfulContainer, ownTypes)
+	}
+	if generic.OpenAPIV3Config != nil {
+		routes.OpenAPI{V3Config: generic.OpenAPIV3Config}.InstallV3(server.Handler.GoRestfulContainer, ownTypes)
+	}
+	setPriorities(generic.AggregatedDiscoveryGroupManager)
+
+	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {
+		return nil, err
+	}
+	if err := addAutoRegistration(server, delegate, crds, registrations, apiServices); err != nil {
+		return nil, err
+	}
+	if err := addHooks(server, l, informers, generic.SharedInformerFactory, events); err != nil {
+		return nil, err
+	}
+	return &Server{GenericAPIServer: server, layer: l}, nil
+}
+
+// setPriorities orders the built-in groups in the aggregated discovery
+// document.
+func setPriorities(manager aggregated.ResourceManager) {
+	if manager == nil {
+		return
+	}
+	for gv, p := range priorities() {
+		manager.SetGroupVersionPriority(metav1.GroupVersion(gv), int(p.Group), int(p.Version))
+	}
+	manager.SetGroupVersionPriority(metav1.GroupVersion(apiregistrationv1.SchemeGroupVersion), registrationPriority, 0)
+}
+
+// loopbackHost is this server's own host:port.
+func loopbackHost(host string) string {
+	if u, err := url.Parse(host); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return host
+}

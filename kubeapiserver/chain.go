@@ -1,0 +1,65 @@
+package kubeapiserver
+
+import (
+	"context"
+	"fmt"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/util/notfoundhandler"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+)
+
+// Server is a kube-apiserver that is not running yet.
+type Server struct {
+	// GenericAPIServer is the first in the chain: the one that listens.
+	GenericAPIServer *genericapiserver.GenericAPIServer
+
+	layer *layer
+}
+
+// PreparedServer is a Server that is ready to Run.
+type PreparedServer struct {
+	run   func(context.Context) error
+	layer *layer
+}
+
+// CreateServerChain builds the chain of API servers as the reference does
+// (cmd/kube-apiserver/app/server.go): the aggregation layer in front, then
+// kube-apiserver's own API, then that of CustomResourceDefinitions, then 404.
+func CreateServerChain(config app.CompletedConfig) (*Server, error) {
+	notFound := notfoundhandler.New(config.KubeAPIs.ControlPlane.Generic.Serializer, genericapifilters.NoMuxAndDiscoveryIncompleteKey)
+	crdServer, err := config.ApiExtensions.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
+	if err != nil {
+		return nil, fmt.Errorf("creating the CustomResourceDefinition server: %w", err)
+	}
+	kubeServer, err := config.KubeAPIs.New(crdServer.GenericAPIServer)
+	if err != nil {
+		return nil, fmt.Errorf("creating the built-in API server: %w", err)
+	}
+	crds := crdSource{
+		informer: crdServer.Informers.Apiextensions().V1().CustomResourceDefinitions(),
+		enabled: config.ApiExtensions.GenericConfig.MergedResourceConfig.ResourceEnabled(
+			apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")),
+	}
+	server, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds)
+	if err != nil {
+		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
+	}
+	return server, nil
+}
+
+// PrepareRun finishes the setup: OpenAPI documents of the chain, health checks
+// and post-start hooks.
+func (s *Server) PrepareRun() (PreparedServer, error) {
+	prepared := s.GenericAPIServer.PrepareRun()
+	return PreparedServer{run: prepared.RunWithContext, layer: s.layer}, nil
+}
+
+// Run serves until ctx ends, then shuts down gracefully.
+func (p PreparedServer) Run(ctx context.Context) error {
+	err := p.run(ctx)
+	p.layer.wait()
+	return err
+}

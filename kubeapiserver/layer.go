@@ -1,0 +1,193 @@
+package kubeapiserver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	genericfeatures "k8s.io/apiserver/pkg/features"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/pkg/server/egressselector"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/component-base/tracing"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
+	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+
+	"github.com/annex-api/annex/aggregator"
+)
+
+// statusLease is the Lease that names the one writer of conditions.
+const statusLease = "annex-aggregation-status"
+
+// availability is shared by all servers of a process: the metrics registry is
+// the process's.
+var availability = sync.OnceValues(func() (*aggregator.Metrics, error) {
+	m := aggregator.NewMetrics()
+	return m, m.Register(legacyregistry.Register, legacyregistry.CustomRegister)
+})
+
+// layer is the aggregation layer with what it needs to run in kube-apiserver.
+type layer struct {
+	aggregator  *aggregator.Aggregator
+	clientCerts *dynamiccertificates.DynamicCertKeyPairContent // nil where no pair is configured
+	running     sync.WaitGroup
+}
+
+// layerParts is what the chain gives to the layer.
+type layerParts struct {
+	client        kubernetes.Interface
+	registrations clientset.Interface
+	informers     apiregistrationinformers.SharedInformerFactory
+	peers         aggregated.PeerAggregatedResourceManager
+	openAPI       []http.Handler
+	paths         func() []string
+}
+
+func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
+	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
+	l := &layer{}
+	source, err := aggregator.NewInformerSource(
+		parts.informers.Apiregistration().V1().APIServices(),
+		generic.SharedInformerFactory.Core().V1().Services(),
+		generic.SharedInformerFactory.Discovery().V1().EndpointSlices(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := availability()
+	if err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	wrap, err := wrapTransport(generic.TracerProvider)
+	if err != nil {
+		return nil, err
+	}
+	c := aggregator.Config{
+		Source:           source,
+		Resolver:         configuredResolver(extra.ServiceResolver),
+		RouteToEndpoints: config.Options.EnableAggregatorRouting,
+		Self:             loopbackHost(generic.LoopbackClientConfig.Host),
+		ReservedGroups:   []string{apiregistrationv1.GroupName},
+		WrapTransport:    wrap,
+		ForwardRedirects: !extra.RejectForwardingRedirects,
+		DiscoveryTimeout: discoveryTimeout(),
+		SendUID:          utilfeature.DefaultFeatureGate.Enabled(genericfeatures.RemoteRequestHeaderUID),
+		Discovery:        generic.AggregatedDiscoveryGroupManager,
+		FirstGroups:      []metav1.APIGroup{registrationGroup()},
+		OpenAPI:          parts.openAPI,
+		Metrics:          metrics,
+		Status: &aggregator.StatusConfig{
+			Client:    parts.registrations.ApiregistrationV1(),
+			Leases:    parts.client.CoordinationV1(),
+			Namespace: metav1.NamespaceSystem,
+			Name:      statusLease,
+			Identity:  identity(config),
+		},
+	}
+	if parts.peers != nil {
+		c.PeerDiscovery = parts.peers
+	}
+	if generic.EnableIndex {
+		c.LocalPaths = parts.paths
+	}
+	if o := config.Options.Authentication.RequestHeader; o != nil {
+		c.IdentityHeaders = slices.Concat(o.UsernameHeaders, o.UIDHeaders, o.GroupHeaders)
+		c.IdentityHeaderPrefixes = o.ExtraHeaderPrefixes
+	}
+	switch {
+	case generic.EgressSelector != nil:
+		dial, err := generic.EgressSelector.Lookup(egressselector.Cluster.AsNetworkContext())
+		if err != nil {
+			return nil, fmt.Errorf("looking up the egress dialer: %w", err)
+		}
+		c.Dial, c.DialResolvesNames = dial, dial != nil
+	case extra.ProxyTransport != nil:
+		c.Dial = extra.ProxyTransport.DialContext
+	}
+	if extra.ProxyClientCertFile != "" && extra.ProxyClientKeyFile != "" {
+		certs, err := dynamiccertificates.NewDynamicServingContentFromFiles("aggregator-proxy-cert", extra.ProxyClientCertFile, extra.ProxyClientKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("loading the proxy's client certificate: %w", err)
+		}
+		l.clientCerts, c.ClientCertificate = certs, certs.CurrentCertKeyContent
+	}
+	if l.aggregator, err = aggregator.New(c); err != nil {
+		return nil, err
+	}
+	if l.clientCerts != nil {
+		l.clientCerts.AddListener(l)
+	}
+	return l, nil
+}
+
+// Enqueue implements dynamiccertificates.Listener: the client certificate has
+// changed.
+func (l *layer) Enqueue() { l.aggregator.ReloadClientCertificate() }
+
+// start runs the layer until ctx ends.
+func (l *layer) start(ctx context.Context) {
+	l.running.Go(func() { _ = l.aggregator.Run(ctx) })
+}
+
+func (l *layer) wait() { l.running.Wait() }
+
+// identity names this server in the Lease: another one on the same host has
+// another port, and the same one keeps its name over a restart.
+func identity(config app.CompletedConfig) string {
+	id := config.Aggregator.GenericConfig.APIServerID
+	if s := config.Aggregator.GenericConfig.SecureServing; s != nil && s.Listener != nil {
+		if _, port, err := net.SplitHostPort(s.Listener.Addr().String()); err == nil {
+			id += ":" + port
+		}
+	}
+	return id
+}
+
+// configuredResolver returns the resolver of the config, unless it is one that
+// the reference makes for Services: those the layer resolves itself, endpoint
+// by endpoint.
+func configuredResolver(r aggregator.Resolver) aggregator.Resolver {
+	if r == nil {
+		return nil
+	}
+	if t := reflect.TypeOf(r); t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "k8s.io/kube-aggregator/pkg/apiserver" {
+		return nil
+	}
+	return r
+}
+
+func registrationGroup() metav1.APIGroup {
+	v1 := metav1.GroupVersionForDiscovery{
+		GroupVersion: apiregistrationv1.SchemeGroupVersion.String(),
+		Version:      apiregistrationv1.SchemeGroupVersion.Version,
+	}
+	return metav1.APIGroup{
+		Name:             apiregistrationv1.GroupName,
+		Versions:         []metav1.GroupVersionForDiscovery{v1},
+		PreferredVersion: v1,
+	}
+}
+
+// wrapTransport observes requests to extension servers: deprecated
+// certificates are counted, and traces go on where tracing is enabled.
+func wrapTransport(provider tracing.TracerProvider) (func(http.RoundTripper) http.RoundTripper, error) {
+	count, err := certificateCounter()
+	if err != nil {
+		return nil, err
+	}
+	if provider == nil || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIServerTracing) {
+		return count, nil
+	}
+	trace := tracing.WrapperFor(provider)
+	return func(rt http.RoundTripper) http.RoundTripper { return trace(count(rt)) }, nil
+}
