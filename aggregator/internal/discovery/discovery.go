@@ -15,7 +15,6 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
-	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -111,15 +110,15 @@ func (s *Service) publish(gv schema.GroupVersion, e entry) {
 	}
 }
 
-// document is what is last known of an APIService, marked Stale where it could
-// not be confirmed or the extension server is held for dead.
+// document is what is last known of an APIService, marked Stale where the last
+// download failed.
 func document(a *catalog.APIService) apidiscoveryv2.APIVersionDiscovery {
 	value := apidiscoveryv2.APIVersionDiscovery{Version: a.Version}
 	if a.Document.Discovery != nil {
 		value = *a.Document.Discovery
 	}
 	value.Freshness = apidiscoveryv2.DiscoveryFreshnessCurrent
-	if a.Document.Discovery == nil || a.Document.Stale || a.Verdict.Status == apiregistrationv1.ConditionFalse {
+	if a.Document.Discovery == nil || a.Document.Stale {
 		value.Freshness = apidiscoveryv2.DiscoveryFreshnessStale
 	}
 	return value

@@ -120,20 +120,21 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 }
 
 // update takes over the members, and starts a download at once where they are
-// others, lead elsewhere, or have just become available.
+// others, lead elsewhere, or have just become available or unavailable: that a
+// document is stale is known by trying.
 func (n *server) update(members []*catalog.APIService) {
 	n.mu.Lock()
 	others := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool {
 		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
-	returned := false
+	turned := false
 	for i := range members {
-		returned = returned || !others && available(members[i]) && !available(n.members[i])
+		turned = turned || !others && available(members[i]) != available(n.members[i])
 	}
 	n.members = members
 	n.changed = n.changed || others
 	n.mu.Unlock()
-	if others || returned {
+	if others || turned {
 		kick(n.kickDiscovery)
 		kick(n.kickOpenAPI)
 	}
