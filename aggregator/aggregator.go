@@ -35,6 +35,9 @@ type Aggregator struct {
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
+	quiet    context.Context
+	hush     context.CancelFunc
+	hushed   chan struct{} // closed when the status writer has ended
 
 	mu    sync.Mutex
 	facts catalog.Facts
@@ -51,6 +54,7 @@ func New(config Config) (*Aggregator, error) {
 	a := &Aggregator{
 		config: config,
 		routes: make(chan struct{}),
+		hushed: make(chan struct{}),
 		dirty:  make(chan struct{}, 1),
 		facts: catalog.Facts{
 			Resolver:       config.Resolver != nil,
@@ -72,6 +76,7 @@ func New(config Config) (*Aggregator, error) {
 	if config.Status != nil {
 		a.writer = status.New(*config.Status)
 	}
+	a.quiet, a.hush = context.WithCancel(context.Background())
 	a.snapshot.Store(catalog.Build(a.facts))
 	return a, nil
 }
@@ -81,9 +86,7 @@ func New(config Config) (*Aggregator, error) {
 func (a *Aggregator) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { a.build(ctx) })
-	if a.writer != nil {
-		group.Go(func() { _ = a.writer.Run(ctx) })
-	}
+	group.Go(func() { a.report(ctx) })
 	err := a.config.Source.Run(ctx, a.learnState)
 	<-ctx.Done()
 	group.Wait()
@@ -91,6 +94,29 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	a.fetcher.Wait()
 	a.backends.Close()
 	return err
+}
+
+// report writes conditions until ctx ends or StopReporting is called.
+func (a *Aggregator) report(ctx context.Context) {
+	defer close(a.hushed)
+	if a.writer == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.quiet, cancel)()
+	_ = a.writer.Run(ctx) // ends with its context
+}
+
+// StopReporting ends the writing of conditions and gives up its Lease, so that
+// another server takes over at once. It blocks until that is done or ctx ends.
+// Call it before the API that conditions are written to goes away.
+func (a *Aggregator) StopReporting(ctx context.Context) {
+	a.hush()
+	select {
+	case <-a.hushed:
+	case <-ctx.Done():
+	}
 }
 
 // Routes is closed when everything that the source knew at first is routed.

@@ -20,6 +20,9 @@ const (
 	// firstDiscovery bounds how long readiness waits for the first discovery of
 	// extension servers: one that is dead or slow must not hold up the start.
 	firstDiscovery = time.Second
+	// stopReporting bounds how long the shutdown waits for the status Lease to
+	// be given up.
+	stopReporting = 3 * time.Second
 	// storageVersionRefresh is how often StorageVersion objects are put right,
 	// should another have changed them.
 	storageVersionRefresh = 10 * time.Minute
@@ -78,7 +81,12 @@ func addHooks(server *genericapiserver.GenericAPIServer, l *layer, own apiregist
 			return fmt.Errorf("adding the hook %s: %w", name, err)
 		}
 	}
-	return nil
+	return server.AddPreShutdownHook("annex-stop-reporting", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopReporting)
+		defer cancel()
+		l.aggregator.StopReporting(ctx)
+		return nil
+	})
 }
 
 // updateStorageVersions publishes the versions that built-in resources are

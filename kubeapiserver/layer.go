@@ -8,8 +8,10 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -92,6 +94,7 @@ func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
 			Namespace: metav1.NamespaceSystem,
 			Name:      statusLease,
 			Identity:  identity(config),
+			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
 		},
 	}
 	if parts.peers != nil {
@@ -140,6 +143,17 @@ func (l *layer) start(ctx context.Context) {
 }
 
 func (l *layer) wait() { l.running.Wait() }
+
+// namespaceExists waits for a namespace that the server itself makes soon after
+// its start.
+func namespaceExists(client kubernetes.Interface, name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+			_, err := client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+			return err == nil, nil
+		})
+	}
+}
 
 // identity names this server in the Lease: another one on the same host has
 // another port, and the same one keeps its name over a restart.

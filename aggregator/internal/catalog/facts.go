@@ -84,6 +84,9 @@ func NewRegistration(o *apiregistrationv1.APIService) Registration {
 			r.Invalid = "spec.service needs a namespace and a name"
 		}
 	}
+	if r.Group == "" && r.Version != "v1" {
+		r.Invalid = "only v1 may have an empty group and it better be legacy kube"
+	}
 	if want := r.Version + "." + r.Group; r.Name != want || r.Version == "" {
 		r.Invalid = fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want)
 	}

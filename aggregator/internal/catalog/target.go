@@ -49,7 +49,7 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	}
 	t := f.target(ref, sf.Service, sf.Slices)
 	if sf.Service.Spec.Type != corev1.ServiceTypeClusterIP {
-		return t, Verdict{}
+		return t, t.verdict()
 	}
 	port, ok := servicePort(sf.Service, ref.Port)
 	switch {
@@ -65,7 +65,15 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	case len(readyEndpoints(sf.Slices, port.Name, "")) == 0:
 		return t, failed("MissingEndpoints", "endpointslices for service/%s in %q have no addresses with port name %q", ref.Name, ref.Namespace, port.Name)
 	}
-	return t, Verdict{}
+	return t, t.verdict()
+}
+
+// verdict of a target that leads nowhere.
+func (t Target) verdict() Verdict {
+	if t.Unresolved == "" {
+		return Verdict{}
+	}
+	return failed("FailedDiscoveryCheck", "%s", t.Unresolved)
 }
 
 func failed(reason, format string, args ...any) Verdict {

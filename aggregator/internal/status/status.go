@@ -50,6 +50,9 @@ type Config struct {
 	// Identity of this server in the Lease; unique among the servers and the
 	// same after a restart.
 	Identity string
+	// Ready blocks until Leases can be written, or returns its context's error;
+	// nil means that they can.
+	Ready func(context.Context) error
 	// Observe is called after a condition was changed; it may be nil.
 	Observe func(before, after *apiregistrationv1.APIService)
 }
@@ -95,6 +98,11 @@ func (w *Writer) Run(ctx context.Context) error {
 	if w.config.Leases == nil {
 		w.write(ctx)
 		return ctx.Err()
+	}
+	if w.config.Ready != nil {
+		if err := w.config.Ready(ctx); err != nil {
+			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
+		}
 	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
