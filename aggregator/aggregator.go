@@ -35,9 +35,9 @@ type Aggregator struct {
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
-	quiet    context.Context
-	hush     context.CancelFunc
-	hushed   chan struct{} // closed when the status writer has ended
+	hush     func()        // closes quiet
+	quiet    chan struct{} // closed when the status writer is to end
+	hushed   chan struct{} // closed when it has ended
 
 	mu    sync.Mutex
 	facts catalog.Facts
@@ -54,6 +54,7 @@ func New(config Config) (*Aggregator, error) {
 	a := &Aggregator{
 		config: config,
 		routes: make(chan struct{}),
+		quiet:  make(chan struct{}),
 		hushed: make(chan struct{}),
 		dirty:  make(chan struct{}, 1),
 		facts: catalog.Facts{
@@ -76,7 +77,7 @@ func New(config Config) (*Aggregator, error) {
 	if config.Status != nil {
 		a.writer = status.New(*config.Status)
 	}
-	a.quiet, a.hush = context.WithCancel(context.Background())
+	a.hush = sync.OnceFunc(func() { close(a.quiet) })
 	a.snapshot.Store(catalog.Build(a.facts))
 	return a, nil
 }
@@ -104,7 +105,13 @@ func (a *Aggregator) report(ctx context.Context) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(a.quiet, cancel)()
+	go func() {
+		select {
+		case <-a.quiet:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	_ = a.writer.Run(ctx) // ends with its context
 }
 
