@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
@@ -19,7 +22,11 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-const openAPIUser = "system:aggregator"
+const (
+	openAPIUser = "system:aggregator"
+	// maxNesting of an OpenAPI document. Those of Kubernetes have some 30 levels.
+	maxNesting = 500
+)
 
 // openAPIState belongs to one server's OpenAPI loop.
 type openAPIState struct {
@@ -72,12 +79,18 @@ func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, 
 		state.v2ETag = reply.ETag
 		return nil
 	}
+	if err := wellFormed(reply.Body); err != nil {
+		return fmt.Errorf("reading /openapi/v2: %w", err)
+	}
 	whole := &spec.Swagger{}
 	if err := whole.UnmarshalJSON(reply.Body); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
 	for _, a := range members {
 		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
+		if own.Paths != nil {
+			maps.DeleteFunc(own.Paths.Paths, func(path string, _ spec.PathItem) bool { return !below(path, a.Path()) })
+		}
 		v2, err := blobOf(own)
 		if err != nil {
 			return fmt.Errorf("writing the OpenAPI v2 of %s: %w", a.Name, err)
@@ -154,7 +167,7 @@ func (f *Fetcher) openAPIV3Of(ctx context.Context, b *backend.Backend, a *catalo
 	if reply.StatusCode != http.StatusOK {
 		return fmt.Errorf("downloading %s: status code %d", u.Path, reply.StatusCode)
 	}
-	own, err := confineV3(reply.Body, a.Path()+"/")
+	own, err := confineV3(reply.Body, a.Path())
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", u.Path, err)
 	}
@@ -163,9 +176,47 @@ func (f *Fetcher) openAPIV3Of(ctx context.Context, b *backend.Backend, a *catalo
 	return nil
 }
 
+// below says whether a path of an OpenAPI document is prefix or lies below it.
+// One that leaves it by dot segments does not.
+func below(p, prefix string) bool {
+	clean := path.Clean(p)
+	return clean == strings.TrimSuffix(p, "/") && (clean == prefix || strings.HasPrefix(clean, prefix+"/"))
+}
+
+// wellFormed refuses what is not JSON or is nested too deeply. The decoders
+// that read OpenAPI documents recurse without a bound of their own.
+func wellFormed(data []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			} else if c == '"' {
+				quoted = false
+			}
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxNesting {
+				return fmt.Errorf("nested more than %d levels deep", maxNesting)
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	if !json.Valid(data) {
+		return errors.New("not JSON")
+	}
+	return nil
+}
+
 // confineV3 removes the paths of an OpenAPI v3 document that are not below
-// prefix (nor the prefix itself without its slash).
+// prefix.
 func confineV3(document []byte, prefix string) ([]byte, error) {
+	if err := wellFormed(document); err != nil {
+		return nil, err
+	}
 	var whole map[string]json.RawMessage
 	if err := json.Unmarshal(document, &whole); err != nil {
 		return nil, err
@@ -180,9 +231,9 @@ func confineV3(document []byte, prefix string) ([]byte, error) {
 		}
 	}
 	foreign := false
-	for path := range paths {
-		if !strings.HasPrefix(path+"/", prefix) {
-			delete(paths, path)
+	for p := range paths {
+		if !below(p, prefix) {
+			delete(paths, p)
 			foreign = true
 		}
 	}

@@ -1,0 +1,49 @@
+GO ?= go
+TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+TESTFLAGS ?=
+BENCHFLAGS ?=
+
+.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke ci
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/annex, with bin/kube-apiserver as another name for `annex serve`
+	$(GO) build -o bin/annex ./cmd/annex
+	ln -sf annex bin/kube-apiserver
+
+check: format vet staticcheck architecture ## everything that reads the code and does not run it
+
+format: ## files that gofumpt would write otherwise
+	@files=$$($(TOOL) gofumpt -l .) && if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+	$(GO) -C conformance vet ./...
+
+staticcheck: ## staticcheck
+	$(TOOL) staticcheck ./...
+	cd conformance && $(TOOL) staticcheck ./...
+
+architecture: ## who may import whom
+	$(GO) test -count=1 ./internal/architecture
+
+test: ## all tests
+	$(GO) test $(TESTFLAGS) ./...
+	$(GO) -C conformance test $(TESTFLAGS) ./...
+
+race: ## all tests with the race detector
+	@$(MAKE) --no-print-directory test TESTFLAGS="-race $(TESTFLAGS)"
+
+conformance: ## the reference's own integration tests over our server chain
+	conformance/run
+
+bench: ## side by side with the reference
+	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-smoke: ## a small bench that shows that everything works
+	$(GO) run ./bench -short $(BENCHFLAGS)
+
+ci: ## what .ci/run runs
+	.ci/run

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/annex-api/annex/bench/internal/fixture"
+)
+
+const (
+	aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+	etag           = `"bench"`
+)
+
+// handler answers as an extension API server does, from bytes made beforehand.
+// Which group a discovery request means is told by the TLS server name, so that
+// one process stands for any number of extension servers.
+type handler struct {
+	// prepared holds the documents of each group that was asked for.
+	prepared sync.Map // group -> *documents
+}
+
+type documents struct {
+	item, list, bookmark         []byte
+	aggregated, groups, versions []byte
+	resources                    []byte
+}
+
+func (h *handler) of(group string) *documents {
+	if d, ok := h.prepared.Load(group); ok {
+		return d.(*documents)
+	}
+	d, _ := h.prepared.LoadOrStore(group, newDocuments(group))
+	return d.(*documents)
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	if path == "/apis" {
+		h.discovery(w, r)
+		return
+	}
+	// apis, group, version, namespaces, namespace, resource, name
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(parts) < 2 || parts[0] != "apis" || !fixture.IsGroup(parts[1]) {
+		http.NotFound(w, r)
+		return
+	}
+	d := h.of(parts[1])
+	rest := strings.Join(parts[2:], "/")
+	collection := fixture.Version + "/namespaces/" + fixture.Namespace + "/" + fixture.Resource
+	switch {
+	case rest == "":
+		write(w, "application/json", d.versions)
+	case rest == fixture.Version:
+		write(w, "application/json", d.resources)
+	case r.Method != http.MethodGet:
+		http.Error(w, "read only", http.StatusMethodNotAllowed)
+	case rest == collection && r.URL.Query().Get("watch") != "":
+		watch(w, r, d.bookmark)
+	case rest == collection:
+		write(w, "application/json", d.list)
+	case rest == collection+"/one":
+		write(w, "application/json", d.item)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (h *handler) discovery(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil {
+		http.Error(w, "TLS only", http.StatusBadRequest)
+		return
+	}
+	group, ok := fixture.GroupOfServerName(r.TLS.ServerName)
+	if !ok {
+		http.Error(w, "no such extension server", http.StatusNotFound)
+		return
+	}
+	d := h.of(group)
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Vary", "Accept")
+	switch {
+	case r.Header.Get("If-None-Match") == etag:
+		w.WriteHeader(http.StatusNotModified)
+	case strings.Contains(strings.ReplaceAll(r.Header.Get("Accept"), " ", ""), "g=apidiscovery.k8s.io;v=v2;"):
+		write(w, aggregatedType, d.aggregated)
+	default:
+		write(w, "application/json", d.groups)
+	}
+}
+
+func write(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Write(body) // An error means that the client has left.
+}
+
+func watch(w http.ResponseWriter, r *http.Request, first []byte) {
+	write(w, "application/json", first)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return
+	}
+	<-r.Context().Done()
+}
+
+func newDocuments(group string) *documents {
+	type object map[string]any
+	gv := group + "/" + fixture.Version
+	names := []string{fixture.Resource, "gadgets", "gizmos", "levers", "wheels"}
+	verbs := []string{"get", "list", "watch"}
+	version := object{"groupVersion": gv, "version": fixture.Version}
+	entry := object{"name": group, "versions": []object{version}, "preferredVersion": version}
+	var plain, rich []object
+	for _, name := range names {
+		singular := strings.TrimSuffix(name, "s")
+		kind := strings.ToUpper(singular[:1]) + singular[1:]
+		plain = append(plain, object{"name": name, "singularName": singular, "namespaced": true, "kind": kind, "verbs": verbs})
+		rich = append(rich, object{
+			"resource": name, "singularResource": singular, "scope": "Namespaced", "verbs": verbs,
+			"responseKind": object{"group": group, "version": fixture.Version, "kind": kind},
+		})
+	}
+	return &documents{
+		item:     fixture.Item(group, "one"),
+		list:     fixture.List(group),
+		bookmark: fixture.Bookmark(group),
+		versions: encode(object{"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": []object{version}, "preferredVersion": version}),
+		groups:   encode(object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []object{entry}}),
+		resources: encode(object{
+			"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv, "resources": plain,
+		}),
+		aggregated: encode(object{
+			"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": object{},
+			"items": []object{{
+				"metadata": object{"name": group},
+				"versions": []object{{"version": fixture.Version, "freshness": "Current", "resources": rich}},
+			}},
+		}),
+	}
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("a document of plain values does not encode: %v", err))
+	}
+	return b
+}

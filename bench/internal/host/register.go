@@ -1,0 +1,144 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/annex-api/annex/bench/internal/fixture"
+)
+
+// AggregatedDiscovery is the Accept header of the merged discovery document.
+const AggregatedDiscovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+const (
+	registerLimit    = 3 * time.Minute
+	registerInterval = 100 * time.Millisecond
+)
+
+type object = map[string]any
+
+// Get fetches a path and errs unless the answer is 200.
+func (h *Host) Get(ctx context.Context, path string, header http.Header) ([]byte, error) {
+	status, body, err := h.send(ctx, http.MethodGet, path, header, nil)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: status %d: %.200s", path, status, body)
+	}
+	return body, nil
+}
+
+// Create posts an object and errs unless it was created.
+func (h *Host) Create(ctx context.Context, path string, o any) error {
+	content, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encoding an object for %s: %w", path, err)
+	}
+	status, body, err := h.send(ctx, http.MethodPost, path, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	if status != http.StatusCreated {
+		return fmt.Errorf("POST %s: status %d: %.500s", path, status, body)
+	}
+	return nil
+}
+
+// Register makes count APIServices, each with a Service of its own that leads to
+// localhost, and waits until all are available and in the discovery document.
+// It returns how long that took.
+func (h *Host) Register(ctx context.Context, count, port int, caBundle []byte) (time.Duration, error) {
+	if err := h.Create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": fixture.Namespace}}); err != nil {
+		return 0, fmt.Errorf("making the namespace: %w", err)
+	}
+	began := time.Now()
+	for n := range count {
+		err := h.Create(ctx, "/api/v1/namespaces/"+fixture.Namespace+"/services", object{
+			"metadata": object{"name": fixture.Service(n)},
+			"spec":     object{"type": "ExternalName", "externalName": "localhost"},
+		})
+		if err != nil {
+			return 0, fmt.Errorf("making a Service: %w", err)
+		}
+		err = h.Create(ctx, "/apis/apiregistration.k8s.io/v1/apiservices", object{
+			"metadata": object{"name": fixture.APIService(n)},
+			"spec": object{
+				"group": fixture.Group(n), "version": fixture.Version, "caBundle": caBundle,
+				"groupPriorityMinimum": 1000, "versionPriority": 15,
+				"service": object{"namespace": fixture.Namespace, "name": fixture.Service(n), "port": port},
+			},
+		})
+		if err != nil {
+			return 0, fmt.Errorf("making an APIService: %w", err)
+		}
+	}
+	err := h.Server.Until(ctx, fmt.Sprintf("%d APIServices to be available", count), registerLimit, registerInterval, func(ctx context.Context) (bool, error) {
+		return h.available(ctx, count)
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = h.Server.Until(ctx, fmt.Sprintf("%d groups in discovery", count), registerLimit, registerInterval, func(ctx context.Context) (bool, error) {
+		found, err := h.discovered(ctx)
+		return found == count, err
+	})
+	return time.Since(began), err
+}
+
+func (h *Host) available(ctx context.Context, count int) (bool, error) {
+	body, err := h.Get(ctx, "/apis/apiregistration.k8s.io/v1/apiservices", nil)
+	if err != nil {
+		return false, err
+	}
+	var list struct {
+		Items []struct {
+			Spec   struct{ Group string }
+			Status struct {
+				Conditions []struct{ Type, Status string }
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		return false, fmt.Errorf("decoding the APIServices: %w", err)
+	}
+	for _, item := range list.Items {
+		for _, c := range item.Status.Conditions {
+			if fixture.IsGroup(item.Spec.Group) && c.Type == "Available" && c.Status == "True" {
+				count--
+			}
+		}
+	}
+	return count == 0, nil
+}
+
+// discovered counts our groups that are in the discovery document, current and with their resources.
+func (h *Host) discovered(ctx context.Context) (int, error) {
+	body, err := h.Get(ctx, "/apis", http.Header{"Accept": {AggregatedDiscovery}})
+	if err != nil {
+		return 0, err
+	}
+	var list struct {
+		Items []struct {
+			Metadata struct{ Name string }
+			Versions []struct {
+				Freshness string
+				Resources []struct{ Resource string }
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		return 0, fmt.Errorf("decoding the discovery document: %w", err)
+	}
+	found := 0
+	for _, g := range list.Items {
+		if fixture.IsGroup(g.Metadata.Name) && len(g.Versions) == 1 && g.Versions[0].Freshness == "Current" && len(g.Versions[0].Resources) > 0 {
+			found++
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,83 @@
+package process
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseTicks(t *testing.T) {
+	stat := "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 150 25 3 4 20 0 9 0 100 1 2"
+	if got, err := parseTicks(stat); err != nil || got != 175 {
+		t.Errorf("got %d, %v, want 175", got, err)
+	}
+	for _, bad := range []string{"", "42 (a) S 1 2", "42 (a) S 1 42 42 0 -1 4194560 100 0 0 0 x 25 3"} {
+		if _, err := parseTicks(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestParseRollup(t *testing.T) {
+	got, err := parseRollup("55-66 ---p 00000000 00:00 0 [rollup]\nRss:    200 kB\nPss:    120 kB\nPss_Dirty:   1 kB\n")
+	if want := (Memory{RSS: 200 << 10, PSS: 120 << 10}); err != nil || got != want {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	if _, err := parseRollup("Rss: 200 kB\n"); err == nil {
+		t.Error("a rollup without Pss was taken")
+	}
+}
+
+func TestUsageOfARunningProcess(t *testing.T) {
+	p, err := Start(Command{Name: "busy", Path: "/bin/sh", Args: []string{"-c", "while :; do :; done"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Until(context.Background(), "processor time", time.Minute, time.Millisecond, func(context.Context) (bool, error) {
+		used, err := p.CPU()
+		return used > 0, err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if m, err := p.Memory(); err != nil || m.RSS < m.PSS {
+		t.Errorf("memory %v, %v", m, err)
+	}
+	if err := p.Stop(time.Minute); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.CPU(); err == nil {
+		t.Error("a stopped process still has processor time")
+	}
+}
+
+func TestStopKillsWhatDoesNotEnd(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	p, err := Start(Command{Name: "stubborn", Path: "/bin/sh", Args: []string{"-c", "trap '' TERM; while :; do :; done"}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(time.Nanosecond); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	default:
+		t.Error("the process still runs")
+	}
+}
+
+func TestUntilTellsThatTheProcessEnded(t *testing.T) {
+	p, err := Start(Command{Name: "short", Path: "/bin/sh", Args: []string{"-c", "echo the reason; exit 3"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Until(context.Background(), "nothing", time.Minute, time.Millisecond, func(context.Context) (bool, error) { return false, nil })
+	for _, want := range []string{"waiting for nothing", "exit status 3", "the reason"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}

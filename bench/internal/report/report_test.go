@@ -1,0 +1,63 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/annex-api/annex/bench/internal/work"
+)
+
+func sample(subject string, round int, name string, value float64) Sample {
+	return Sample{subject, round, "w", work.Metric{Name: name, Unit: "us", Value: value, Goal: 0.5}}
+}
+
+func TestCompareTakesMediansOfEachServer(t *testing.T) {
+	rows := Compare([]Sample{
+		sample("ref", 1, "a", 100), sample("ours", 1, "a", 50),
+		sample("ref", 2, "a", 900), sample("ours", 2, "a", 10),
+		sample("ref", 3, "a", 200), sample("ours", 3, "a", 60),
+		sample("ref", 1, "b", 0), sample("ours", 1, "b", 7),
+	}, "ref", "ours")
+	want := []Row{
+		{Work: "w", Metric: "a", Unit: "us", Reference: 200, Ours: 50, Ratio: 0.25, Low: 10.0 / 900, High: 0.5, Goal: 0.5},
+		{Work: "w", Metric: "b", Unit: "us", Reference: 0, Ours: 7, Ratio: 0, Goal: 0.5},
+	}
+	if len(rows) != 2 || rows[0] != want[0] || rows[1] != want[1] {
+		t.Errorf("got %+v, want %+v", rows, want)
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		in   []float64
+		want float64
+	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1}, 5}, {[]float64{9, 1, 4}, 4}} {
+		if got := Median(c.in); got != c.want {
+			t.Errorf("Median(%v) = %v, want %v", c.in, got, c.want)
+		}
+	}
+}
+
+func TestTableAndJSONHoldTheRatio(t *testing.T) {
+	samples := []Sample{sample("ref", 1, "a", 100), sample("ours", 1, "a", 50)}
+	r := Report{Header: []Fact{{"cpu", "fast"}}, Rows: Compare(samples, "ref", "ours"), Samples: samples}
+	var table, text bytes.Buffer
+	if err := r.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(table.String(), "0.50x") || !strings.Contains(table.String(), "fast") {
+		t.Errorf("table:\n%s", table.String())
+	}
+	if err := r.JSON(&text); err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(text.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Samples) != 2 || back.Samples[1] != samples[1] || back.Rows[0] != r.Rows[0] {
+		t.Errorf("read back %+v", back)
+	}
+}

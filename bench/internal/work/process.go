@@ -1,0 +1,64 @@
+package work
+
+import (
+	"context"
+	"time"
+
+	"github.com/annex-api/annex/bench/internal/host"
+)
+
+// start is the time from the server's start to its first good /readyz.
+type start struct{}
+
+func (start) Name() string { return "start" }
+
+func (start) Run(_ context.Context, h *host.Host, _ Config) ([]Metric, error) {
+	return []Metric{{Name: "start to ready", Unit: "ms", Value: micros(h.Startup) / 1000, Goal: 1.1}}, nil
+}
+
+// idle is what the server costs while nobody asks it anything.
+type idle struct{}
+
+func (idle) Name() string { return "idle" }
+
+func (idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
+	before, err := h.Server.CPU()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Duration(c.IdleSeconds) * time.Second):
+	}
+	after, err := h.Server.CPU()
+	if err != nil {
+		return nil, err
+	}
+	m, err := h.Server.Memory()
+	if err != nil {
+		return nil, err
+	}
+	return []Metric{
+		{Name: "cpu", Unit: "ms/s", Value: micros(after-before) / 1000 / time.Since(began).Seconds(), Goal: 0.3},
+		{Name: "PSS", Unit: "MiB", Value: float64(m.PSS) / mebibyte, Goal: 1.1},
+		{Name: "RSS", Unit: "MiB", Value: float64(m.RSS) / mebibyte},
+	}, nil
+}
+
+// memory is what the server holds at the end of all work.
+type memory struct{}
+
+func (memory) Name() string { return "memory-at-end" }
+
+func (memory) Run(_ context.Context, h *host.Host, _ Config) ([]Metric, error) {
+	m, err := h.Server.Memory()
+	if err != nil {
+		return nil, err
+	}
+	return []Metric{
+		{Name: "PSS", Unit: "MiB", Value: float64(m.PSS) / mebibyte, Goal: 1.1},
+		{Name: "RSS", Unit: "MiB", Value: float64(m.RSS) / mebibyte},
+	}, nil
+}

@@ -1,0 +1,51 @@
+// Package work holds what is measured on an API server. To add a work, write a
+// type with the methods of Work and name it in All.
+package work
+
+import (
+	"context"
+
+	"github.com/annex-api/annex/bench/internal/host"
+)
+
+// Config says how much of everything is done; all numbers are positive.
+type Config struct {
+	APIServices int // registered before the first work
+	Requests    int // of the small works; lists and discovery do a quarter
+	Concurrency int // requests under way at a time
+	Watches     int
+	IdleSeconds int
+}
+
+// Metric is one measured value. Less is better.
+type Metric struct {
+	Name  string  `json:"name"`
+	Unit  string  `json:"unit"`
+	Value float64 `json:"value"`
+	// Goal is the ratio to the reference that is aimed at; 0 means none.
+	Goal float64 `json:"goal,omitempty"`
+}
+
+// Work measures one thing on a server that is ready and has the extension
+// server registered. An error ends the benchmark.
+type Work interface {
+	Name() string
+	Run(context.Context, *host.Host, Config) ([]Metric, error)
+}
+
+// All is every work, in the order in which they run on one server. What is
+// measured in memory comes before what fills the heap.
+func All() []Work {
+	return []Work{
+		start{},
+		idle{},
+		watches{},
+		builtinGet(),
+		proxiedGet(),
+		proxiedList(),
+		aggregatedDiscovery(),
+		memory{},
+	}
+}
+
+const mebibyte = 1 << 20

@@ -1,0 +1,168 @@
+// Command bench runs the reference, kube-apiserver as its own project builds
+// it, and Annex in turn on this machine, and prints what each costs, with the
+// ratio.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/annex-api/annex/bench/internal/report"
+	"github.com/annex-api/annex/bench/internal/work"
+)
+
+const (
+	reference = "reference"
+	ours      = "annex"
+	// maxAPIServices is bounded by the names that the extension server knows.
+	maxAPIServices = 999
+	maxWatches     = 20_000
+)
+
+type options struct {
+	rounds    int
+	works     []work.Work
+	json      string
+	keep      bool
+	commands  map[string]string // of each server; empty: built from this repository
+	workloads work.Config
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	o := options{commands: map[string]string{}}
+	w := &o.workloads
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.IntVar(&o.rounds, "rounds", 3, "how many times each server runs; medians are over these")
+	f.IntVar(&w.APIServices, "apiservices", 50, "APIServices that are registered, each with a Service of its own")
+	f.IntVar(&w.Requests, "requests", 8000, "requests of each of the small works; lists and discovery do a quarter")
+	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
+	f.IntVar(&w.Watches, "watches", 1000, "idle watches that are held")
+	f.IntVar(&w.IdleSeconds, "idle", 30, "seconds over which idle cost is measured")
+	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
+	f.BoolVar(&o.keep, "keep", false, "keep the servers' logs and data, and say where they are")
+	referenceCommand := f.String("reference", "", "run this `command` as the reference instead of building it")
+	oursCommand := f.String("ours", "", "run this `command` as Annex instead of building it")
+	names := f.String("works", strings.Join(workNames(), ","), "the `works` to do")
+	short := f.Bool("short", false, "a small run that shows that everything works; its numbers mean little")
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "Usage: go run ./bench [flags]\n\nFlags:\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if *short {
+		shorten(f, &o)
+	}
+	o.commands[reference], o.commands[ours] = *referenceCommand, *oursCommand
+	var err error
+	if o.works, err = choose(*names); err != nil {
+		return o, err
+	}
+	return o, validate(o)
+}
+
+// shorten sets what the command line left at its default.
+func shorten(f *flag.FlagSet, o *options) {
+	given := map[string]bool{}
+	f.Visit(func(g *flag.Flag) { given[g.Name] = true })
+	w := &o.workloads
+	for name, set := range map[string]func(){
+		"rounds":      func() { o.rounds = 1 },
+		"apiservices": func() { w.APIServices = 5 },
+		"requests":    func() { w.Requests = 800 },
+		"watches":     func() { w.Watches = 100 },
+		"idle":        func() { w.IdleSeconds = 3 },
+	} {
+		if !given[name] {
+			set()
+		}
+	}
+}
+
+func validate(o options) error {
+	for _, b := range []struct {
+		name            string
+		value, low, top int
+	}{
+		{"rounds", o.rounds, 1, 100},
+		{"apiservices", o.workloads.APIServices, 1, maxAPIServices},
+		{"requests", o.workloads.Requests, 1, 10_000_000},
+		{"concurrency", o.workloads.Concurrency, 1, 1000},
+		{"watches", o.workloads.Watches, 1, maxWatches},
+		{"idle", o.workloads.IdleSeconds, 1, 3600},
+	} {
+		if b.value < b.low || b.value > b.top {
+			return fmt.Errorf("-%s must be from %d to %d, not %d", b.name, b.low, b.top, b.value)
+		}
+	}
+	return nil
+}
+
+func workNames() []string {
+	var names []string
+	for _, w := range work.All() {
+		names = append(names, w.Name())
+	}
+	return names
+}
+
+// choose keeps the order in which works are to run.
+func choose(names string) ([]work.Work, error) {
+	wanted := strings.Split(names, ",")
+	var chosen []work.Work
+	for _, w := range work.All() {
+		if i := slices.Index(wanted, w.Name()); i >= 0 {
+			chosen = append(chosen, w)
+			wanted = slices.Delete(wanted, i, i+1)
+		}
+	}
+	if len(wanted) > 0 {
+		return nil, fmt.Errorf("no work is called %q; there are %s", wanted[0], strings.Join(workNames(), ", "))
+	}
+	return chosen, nil
+}
+
+func write(o options, r report.Report) error {
+	if err := r.Table(os.Stdout); err != nil {
+		return fmt.Errorf("printing the table: %w", err)
+	}
+	if o.json == "" {
+		return nil
+	}
+	file, err := os.OpenFile(o.json, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("making the JSON file: %w", err)
+	}
+	if err := errors.Join(r.JSON(file), file.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", o.json, err)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/annex-api/annex/bench/internal/fixture"
+	"github.com/annex-api/annex/bench/internal/host"
+	"github.com/annex-api/annex/bench/internal/pki"
+	"github.com/annex-api/annex/bench/internal/process"
+	"github.com/annex-api/annex/bench/internal/report"
+)
+
+const backendGrace = 5 * time.Second
+
+// bench is one run: what does not change between its rounds.
+type bench struct {
+	options
+	programs programs
+	dir      string
+	files    pki.Files
+	caBundle []byte
+	port     int // of the extension server
+	versions map[string]string
+}
+
+func run(ctx context.Context, o options) (err error) {
+	b := bench{options: o, versions: map[string]string{}}
+	if b.programs, err = build(ctx, o.commands); err != nil {
+		return err
+	}
+	// Unix sockets lie below this folder: the path must be short.
+	if b.dir, err = os.MkdirTemp("", "annex-bench-"); err != nil {
+		return fmt.Errorf("making a temporary folder: %w", err)
+	}
+	if o.keep {
+		fmt.Fprintln(os.Stderr, "logs and data are in", b.dir)
+	} else {
+		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	}
+	if b.files, err = pki.Write(b.dir, fixture.WildcardName); err != nil {
+		return err
+	}
+	if b.caBundle, err = os.ReadFile(b.files.CA); err != nil {
+		return fmt.Errorf("reading the CA: %w", err)
+	}
+	backend, err := b.startBackend()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, backend.Stop(backendGrace)) }()
+
+	var samples []report.Sample
+	for round := 1; round <= o.rounds; round++ {
+		subjects := []string{reference, ours}
+		if round%2 == 0 {
+			slices.Reverse(subjects) // Neither is always the first.
+		}
+		for _, subject := range subjects {
+			got, err := b.measure(ctx, subject, round)
+			if err != nil {
+				return fmt.Errorf("round %d, %s: %w", round, subject, err)
+			}
+			samples = append(samples, got...)
+		}
+	}
+	return write(o, report.Report{Header: b.header(), Rows: report.Compare(samples, reference, ours), Samples: samples})
+}
+
+// measure does every work on one server with fresh data.
+func (b *bench) measure(ctx context.Context, subject string, round int) (_ []report.Sample, err error) {
+	dir := filepath.Join(b.dir, fmt.Sprintf("%d-%s", round, subject))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the server's folder: %w", err)
+	}
+	progress := func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "round %d of %d, %-9s %s\n", round, b.rounds, subject, fmt.Sprintf(format, args...))
+	}
+	h, err := host.Start(ctx, host.Config{
+		Name: subject, Command: b.programs.servers[subject], Etcd: b.programs.etcd, Dir: dir, Files: b.files,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Stop()) }()
+	if b.versions[subject], err = version(ctx, h); err != nil {
+		return nil, err
+	}
+	took, err := h.Register(ctx, b.workloads.APIServices, b.port, b.caBundle)
+	if err != nil {
+		return nil, err
+	}
+	progress("ready after %v, %d APIServices available after %v", h.Startup.Round(time.Millisecond), b.workloads.APIServices, took.Round(time.Millisecond))
+	var samples []report.Sample
+	for _, w := range b.works {
+		began := time.Now()
+		metrics, err := w.Run(ctx, h, b.workloads)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.Name(), err)
+		}
+		for _, m := range metrics {
+			samples = append(samples, report.Sample{Subject: subject, Round: round, Work: w.Name(), Metric: m})
+		}
+		progress("%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
+	}
+	return samples, nil
+}
+
+// startBackend starts the extension server on a socket that is open already, so
+// that nobody needs to wait for it.
+func (b *bench) startBackend() (*process.Process, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listening for the extension server: %w", err)
+	}
+	defer listener.Close()
+	tcp := listener.(*net.TCPListener)
+	b.port = tcp.Addr().(*net.TCPAddr).Port
+	file, err := tcp.File()
+	if err != nil {
+		return nil, fmt.Errorf("handing over the extension server's socket: %w", err)
+	}
+	defer file.Close()
+	return process.Start(process.Command{
+		Name: "backend", Path: b.programs.backend, Log: filepath.Join(b.dir, "backend.log"), Files: []*os.File{file},
+		Args: []string{"-listen-fd=3", "-cert=" + b.files.Extension, "-key=" + b.files.ExtensionKey, "-client-ca=" + b.files.ProxyCA},
+	})
+}
+
+func version(ctx context.Context, h *host.Host) (string, error) {
+	body, err := h.Get(ctx, "/version", nil)
+	if err != nil {
+		return "", err
+	}
+	var v struct{ GitVersion, GoVersion string }
+	if err := json.Unmarshal(body, &v); err != nil {
+		return "", fmt.Errorf("decoding the version: %w", err)
+	}
+	return v.GitVersion + ", " + v.GoVersion, nil
+}
+
+func (b *bench) header() []report.Fact {
+	w := b.workloads
+	return []report.Fact{
+		{Name: reference, Value: b.versions[reference]},
+		{Name: ours, Value: b.versions[ours]},
+		{Name: "cpu", Value: cpuModel() + ", " + strconv.Itoa(runtime.NumCPU()) + " usable"},
+		{Name: "GOMAXPROCS", Value: strconv.Itoa(runtime.GOMAXPROCS(0))},
+		{Name: "client", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+		{Name: "workload", Value: fmt.Sprintf("%d rounds, %d APIServices, %d requests, %d at a time, %d watches, idle %d s", b.rounds, w.APIServices, w.Requests, w.Concurrency, w.Watches, w.IdleSeconds)},
+	}
+}
+
+func cpuModel() string {
+	file, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}

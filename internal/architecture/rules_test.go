@@ -1,0 +1,193 @@
+package architecture
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/annex-api/annex"
+
+// pkg is one package of the build: what it is called and what it imports.
+type pkg struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string
+}
+
+// graph is a whole build by import path, with all that it depends on.
+type graph map[string]pkg
+
+// rule looks at the graph and returns one sentence for each breach.
+type rule func(graph) []string
+
+var rules = map[string]rule{
+	"star":      star,
+	"core":      core,
+	"library":   library,
+	"reference": reference,
+	"replaced":  replaced,
+	"edges":     edges,
+}
+
+const (
+	layer     = module + "/aggregator"
+	parts     = layer + "/internal"
+	extension = module + "/extension"
+)
+
+// shared are the parts that other parts may import. Test servers are for tests
+// only, which the graph does not hold.
+var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend"}
+
+// star: the parts of the layer know catalog, respond and backend, and nothing
+// else of the project; respond and backend know catalog at most; only the layer
+// itself knows all parts, and nobody outside it knows any.
+func star(g graph) []string {
+	return each(g, func(from, to string) string {
+		switch {
+		case within(to, parts) && !within(from, layer):
+			return "the parts of the layer are its own"
+		case !within(from, parts) && within(from, layer) && within(to, module) && !within(to, layer):
+			return "the layer imports nothing of the rest of the project"
+		case !within(from, parts) || !within(to, module) || part(to) == part(from):
+			return ""
+		case !slices.Contains(shared, to):
+			return "a part imports of the project only catalog, respond and backend"
+		case within(from, shared...) && to != shared[0]:
+			return "catalog imports no part, respond and backend only catalog"
+		}
+		return ""
+	})
+}
+
+// core: catalog is pure. It imports apimachinery, the API types and those parts
+// of the standard library that do no I/O and know no clock.
+func core(g graph) []string {
+	pure := []string{shared[0], "k8s.io/apimachinery", "k8s.io/api", "k8s.io/kube-aggregator/pkg/apis"}
+	impure := []string{"os", "net/http", "io/ioutil", "syscall", "time", "log", "math/rand", "sync"}
+	return each(g, func(from, to string) string {
+		switch {
+		case !within(from, shared[0]):
+			return ""
+		case g[to].Standard && within(to, impure...):
+			return "catalog has no I/O, no clock, no goroutines and no chance"
+		case !g[to].Standard && !within(to, pure...):
+			return "catalog imports only apimachinery, the API types and the standard library"
+		}
+		return ""
+	})
+}
+
+// library: what embedders import never reaches k8s.io/kubernetes, over however
+// many packages.
+func library(g graph) []string {
+	var broken []string
+	for _, path := range slices.Sorted(maps.Keys(g)) {
+		if !within(path, layer, extension) {
+			continue
+		}
+		if chain := g.chain(path, func(p string) bool { return within(p, "k8s.io/kubernetes") }); chain != nil {
+			broken = append(broken, strings.Join(chain, " -> ")+": the library stands without k8s.io/kubernetes")
+		}
+	}
+	return broken
+}
+
+// reference: of the project only kubeapiserver, and bench, which measures the
+// reference beside it, import k8s.io/kubernetes. conformance is a module of its
+// own.
+func reference(g graph) []string {
+	return each(g, func(from, to string) string {
+		if within(to, "k8s.io/kubernetes") && within(from, module) && !within(from, module+"/kubeapiserver", module+"/bench") {
+			return "only kubeapiserver and bench import k8s.io/kubernetes"
+		}
+		return ""
+	})
+}
+
+// replaced: no package of the project imports what the layer is there to
+// replace. The scheme below pkg/apiserver is types only.
+func replaced(g graph) []string {
+	const old = "k8s.io/kube-aggregator/pkg/"
+	return each(g, func(from, to string) string {
+		rest, ok := strings.CutPrefix(to, old)
+		switch {
+		case !ok || !within(from, module) || to == old+"apiserver/scheme":
+			return ""
+		case within(rest, "apiserver", "controllers/status") || strings.HasPrefix(rest, "controllers/openapi"):
+			return "the layer replaces this package"
+		}
+		return ""
+	})
+}
+
+// edges: what stands outside is not imported by what stands inside.
+func edges(g graph) []string {
+	return each(g, func(from, to string) string {
+		switch {
+		case !within(from, module):
+			return ""
+		case within(to, module+"/internal/cli") && !within(from, module+"/internal/cli", module+"/cmd"):
+			return "only commands import the command line"
+		case within(to, module+"/bench") && !within(from, module+"/bench"):
+			return "nothing that ships imports its measurements"
+		case within(from, extension) && within(to, layer, module+"/kubeapiserver", module+"/internal"):
+			return "the SDK imports nothing of the layer"
+		case strings.HasPrefix(to, parts+"/") && strings.HasSuffix(to, "test"):
+			return "test servers are for tests"
+		}
+		return ""
+	})
+}
+
+// each asks a question of every import of the project's packages.
+func each(g graph, why func(from, to string) string) []string {
+	var broken []string
+	for _, from := range slices.Sorted(maps.Keys(g)) {
+		for _, to := range g[from].Imports {
+			if sentence := why(from, to); sentence != "" {
+				broken = append(broken, fmt.Sprintf("%s imports %s: %s", from, to, sentence))
+			}
+		}
+	}
+	return broken
+}
+
+// chain is the shortest way of imports from a package to one that is wanted;
+// nil when there is none.
+func (g graph) chain(from string, wanted func(string) bool) []string {
+	previous := map[string]string{from: ""}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if wanted(at) {
+			var way []string
+			for p := at; p != ""; p = previous[p] {
+				way = append(way, p)
+			}
+			slices.Reverse(way)
+			return way
+		}
+		for _, to := range g[at].Imports {
+			if _, seen := previous[to]; !seen {
+				previous[to] = at
+				queue = append(queue, to)
+			}
+		}
+	}
+	return nil
+}
+
+// within says whether a path is one of the trees or lies below one.
+func within(path string, trees ...string) bool {
+	return slices.ContainsFunc(trees, func(tree string) bool {
+		return path == tree || strings.HasPrefix(path, tree+"/")
+	})
+}
+
+// part is the folder of the layer's part that a package belongs to.
+func part(path string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, parts+"/"), "/")
+	return parts + "/" + name
+}

@@ -1,0 +1,63 @@
+package architecture
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"strings"
+)
+
+// maxLines leaves a little over the 450 that a file should have at most.
+const maxLines = 500
+
+// initAllowed are the packages that may have an init function, and why.
+var initAllowed = map[string]string{
+	"kubeapiserver/version": "the build's version stands before any other package reads it",
+}
+
+var undone = regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b`)
+
+// vague are names that say nothing of what a package gives.
+var vague = map[string]bool{
+	"util": true, "utils": true, "helper": true, "helpers": true,
+	"manager": true, "common": true, "misc": true, "shared": true,
+}
+
+// source returns one sentence for each rule that a file breaks; path is
+// relative to the module.
+func source(path string, content []byte) []string {
+	folder, name := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		folder, name = path[:i], path[i+1:]
+	}
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, path, content, parser.ParseComments)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var broken []string
+	isTest := strings.HasSuffix(name, "_test.go")
+	if n := bytes.Count(content, []byte("\n")); n > maxLines && !isTest {
+		broken = append(broken, fmt.Sprintf("%s has %d lines, at most %d", path, n, maxLines))
+	}
+	if vague[strings.TrimSuffix(file.Name.Name, "_test")] {
+		broken = append(broken, fmt.Sprintf("%s: a package is named for what it gives, not %q", path, file.Name.Name))
+	}
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if ok && f.Recv == nil && f.Name.Name == "init" && !isTest && initAllowed[folder] == "" {
+			broken = append(broken, fmt.Sprintf("%s: an init function", files.Position(f.Pos())))
+		}
+	}
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			if undone.MatchString(c.Text) {
+				broken = append(broken, fmt.Sprintf("%s: undone work: %s", files.Position(c.Pos()), c.Text))
+			}
+		}
+	}
+	return broken
+}

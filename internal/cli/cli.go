@@ -1,0 +1,164 @@
+// Package cli is the annex command line: the root command, and the edge where an error becomes an
+// exit code.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	cliflag "k8s.io/component-base/cli/flag"
+
+	"github.com/annex-api/annex/internal/cli/demoserver"
+	"github.com/annex-api/annex/internal/cli/flags"
+	"github.com/annex-api/annex/internal/cli/serve"
+	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/cli/up"
+	"github.com/annex-api/annex/internal/cli/version"
+	"github.com/annex-api/annex/kubeapiserver"
+	"github.com/annex-api/annex/kubeapiserver/launch"
+)
+
+// Main runs the command line that args, the program's name first, spell. It returns the exit code:
+// 0, or 1 after one line on the error stream. The first SIGINT or SIGTERM ends the command
+// gracefully, the second ends the process.
+func Main(args []string, streams terminal.IO, chain launch.Chain) int {
+	if err := kubeapiserver.RegisterFeatureGates(); err != nil {
+		fmt.Fprintf(streams.Err, "annex: %s\n", describe(err))
+		return 1
+	}
+	ctx, stop := signals(streams.Err)
+	defer stop()
+	cmd := New(filepath.Base(args[0]), streams, chain)
+	cmd.SetArgs(args[1:])
+	err := cmd.ExecuteContext(ctx)
+	if errors.Is(err, errVersion) {
+		fmt.Fprintln(streams.Out, version.Text())
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(streams.Err, "%s: %s\n", cmd.Name(), describe(err))
+		return 1
+	}
+	return 0
+}
+
+// errVersion asks for the version in place of what the verb does.
+var errVersion = errors.New("version wanted")
+
+// New returns the command for a program of this name: kube-apiserver, or else annex.
+func New(program string, streams terminal.IO, chain launch.Chain) *cobra.Command {
+	fatal := func(err error) {
+		fmt.Fprintf(streams.Err, "annex: %s\n", describe(err))
+		os.Exit(1)
+	}
+	var (
+		root        *cobra.Command
+		showVersion bool
+	)
+	if program == "kube-apiserver" {
+		root = serve.New(program, streams, chain, fatal)
+	} else {
+		root = &cobra.Command{
+			Use:   "annex",
+			Short: "A Kubernetes API server with an aggregation layer that holds",
+			Long: `Annex is a Kubernetes API server whose aggregation layer stays fast and correct
+when extension API servers are slow, dead, hostile or rolling.
+
+Start with "annex up": one command from nothing to a working server.`,
+			Example: `  # A server with a demo extension API server, gone without a trace on Ctrl-C.
+  annex up --demo --ephemeral
+
+  # A server that keeps its data.
+  annex up
+
+  # In place of kube-apiserver, with its flags.
+  annex serve --help`,
+			Args: knownVerb,
+			RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+			PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+				if showVersion {
+					return errVersion
+				}
+				return nil
+			},
+		}
+		// Every verb takes it, but the help of the root shows it. serve has kube-apiserver's own.
+		root.Flags().BoolVar(&showVersion, "version", false, "Print the version")
+		root.PersistentFlags().BoolVar(&showVersion, "version", false, "Print the version")
+		root.PersistentFlags().Lookup("version").Hidden = true
+		root.AddCommand(
+			up.New(streams, chain, fatal),
+			serve.New("serve", streams, chain, fatal),
+			version.New(streams),
+			demoserver.New(),
+		)
+	}
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return flags.Explain(cmd.Flags(), cmd.CommandPath(), err)
+	})
+	return root
+}
+
+// knownVerb explains an unknown verb.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(near, " or "))
+	}
+	return fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
+}
+
+// signals returns a context that the first signal ends; the second ends the process.
+func signals(w io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-c:
+			cancel()
+		case <-done:
+			return
+		}
+		select {
+		case <-c:
+			fmt.Fprintln(w, "annex: stopped by a second signal")
+			os.Exit(1)
+		case <-done:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(c)
+		close(done)
+		cancel()
+	}
+}
+
+// describe is one line.
+func describe(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if errors.Is(err, context.Canceled) && len(lines) == 1 && lines[0] == context.Canceled.Error() {
+		return "stopped before it was ready"
+	}
+	return strings.Join(lines, "; ")
+}

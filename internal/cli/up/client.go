@@ -1,0 +1,95 @@
+package up
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/kubeapiserver/certs"
+)
+
+const (
+	readyPoll    = 20 * time.Millisecond
+	requestLimit = 10 * time.Second
+	maxAnswer    = 1 << 20
+)
+
+// client is the admin's view of the server.
+type client struct {
+	address string
+	http    *http.Client
+	dynamic dynamic.Interface
+}
+
+func newClient(address string, f certs.Files) (*client, error) {
+	config := &rest.Config{
+		Host:  address,
+		QPS:   -1,
+		Proxy: http.ProxyURL(nil), // it is on this machine
+		TLSClientConfig: rest.TLSClientConfig{
+			CAFile: f.CA.Cert, CertFile: f.Admin.Cert, KeyFile: f.Admin.Key,
+		},
+	}
+	h, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client with the admin's certificate: %w", err)
+	}
+	d, err := dynamic.NewForConfigAndClient(config, h)
+	if err != nil {
+		return nil, fmt.Errorf("make a client with the admin's certificate: %w", err)
+	}
+	return &client{address: address, http: h, dynamic: d}, nil
+}
+
+// ready sends nil when /readyz passes, or the reason why ctx ended.
+func (c *client) ready(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		ticker := time.NewTicker(readyPoll)
+		defer ticker.Stop()
+		for {
+			if _, err := c.get(ctx, "/readyz", ""); err == nil {
+				done <- nil
+				return
+			}
+			select {
+			case <-ctx.Done():
+				done <- ctx.Err()
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return done
+}
+
+// get returns the body of a 200.
+func (c *client) get(ctx context.Context, path, accept string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.address+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", path, err)
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer to %s: %w", path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", path, resp.Status)
+	}
+	return body, nil
+}

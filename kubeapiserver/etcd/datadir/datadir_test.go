@@ -1,0 +1,90 @@
+package datadir_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+)
+
+func TestClaimMakesAPrivateDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b")
+	d, err := datadir.Claim(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Release()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, error %v; want 0700", info.Mode(), err)
+	}
+}
+
+func TestClaimClosesAnOpenEmptyDirectory(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := datadir.Claim(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Release()
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, want 0700", info.Mode())
+	}
+}
+
+func TestSecondClaimNamesTheHolder(t *testing.T) {
+	path := t.TempDir()
+	d, err := datadir.Claim(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = datadir.Claim(path)
+	var inUse *datadir.InUseError
+	if !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
+		t.Fatalf("second claim: %v; want process %d named", err, os.Getpid())
+	}
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	d, err = datadir.Claim(path)
+	if err != nil {
+		t.Fatalf("claim after release: %v", err)
+	}
+	d.Release()
+}
+
+func TestForeignDirectoryIsRefusedUntouched(t *testing.T) {
+	path := t.TempDir()
+	os.WriteFile(filepath.Join(path, "thesis.txt"), []byte("x"), 0o644)
+	os.Chmod(path, 0o755)
+	_, err := datadir.Claim(path)
+	if err == nil || !strings.Contains(err.Error(), "thesis.txt") {
+		t.Fatalf("error %v; want the foreign file named", err)
+	}
+	entries, _ := os.ReadDir(path)
+	if info, _ := os.Stat(path); len(entries) != 1 || info.Mode().Perm() != 0o755 {
+		t.Errorf("the directory was changed: %v %v", entries, info.Mode())
+	}
+}
+
+func TestUnusablePaths(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(file, nil, 0o600)
+	for path, want := range map[string]string{
+		file:                              "is a file",
+		filepath.Join(file, "below"):      "lies below a file",
+		"/proc/annex":                     "data directory /proc/annex",
+		filepath.Join("/dev/null", "sub"): "lies below a file",
+	} {
+		_, err := datadir.Claim(path)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "choose another directory") {
+			t.Errorf("%s: error %v; want %q and a remedy", path, err, want)
+		}
+	}
+}

@@ -1,0 +1,16 @@
+package launch
+
+import (
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+
+	"github.com/annex-api/annex/kubeapiserver"
+)
+
+// Server is the chain that ships.
+func Server(config app.CompletedConfig) (Runner, error) {
+	server, err := kubeapiserver.CreateServerChain(config)
+	if err != nil {
+		return nil, err
+	}
+	return server.PrepareRun()
+}

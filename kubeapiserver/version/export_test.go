@@ -1,0 +1,4 @@
+package version
+
+// VCS is vcs for tests.
+var VCS = vcs
