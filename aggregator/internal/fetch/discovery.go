@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -50,8 +51,8 @@ type discoveryState struct {
 // discovery downloads once for all members: one request where the server
 // speaks aggregated discovery, one for each group version where it does not.
 // It reports whether all of them are known and current.
-func (f *Fetcher) discovery(ctx context.Context, members []*catalog.APIService, state *discoveryState) bool {
-	ctx, cancel := context.WithTimeout(ctx, f.timing.DiscoveryTimeout)
+func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService, state *discoveryState) bool {
+	ctx, cancel := context.WithTimeout(loop, f.timing.DiscoveryTimeout)
 	defer cancel()
 	b := f.backends.Get(members[0])
 	call := backend.Call{
@@ -63,30 +64,32 @@ func (f *Fetcher) discovery(ctx context.Context, members []*catalog.APIService, 
 		err = fmt.Errorf("service %s returned non-success response code: %v", members[0].Service, reply.StatusCode)
 	}
 	if err == nil && reply.StatusCode == http.StatusNotModified && state.etag != "" {
-		return f.confirm(members)
+		return f.confirm(loop, members)
 	}
-	var found map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery
+	var all map[schema.GroupVersion]found
 	if err == nil && reply.StatusCode == http.StatusOK && isAggregated(reply.ContentType) {
-		found, err = parseAggregated(reply.Body)
+		all, err = parseAggregated(reply.Body)
 	}
 	if err != nil {
 		state.etag = ""
 		for _, a := range members {
-			f.learnFailure(a, err)
+			f.learnFailure(loop, a, err)
 		}
 		return false
 	}
 	complete := true
 	for _, a := range members {
-		entry := found[a.GroupVersion()]
-		if entry == nil {
-			if entry, err = f.legacyDiscovery(ctx, b, a); err != nil {
-				f.learnFailure(a, err)
-				complete = false
-				continue
-			}
+		gv := all[a.GroupVersion()]
+		if gv.entry == nil {
+			gv.entry, gv.err = f.legacyDiscovery(ctx, b, a)
 		}
-		f.learn(a.Name, func(d *catalog.Document) {
+		if gv.err != nil {
+			f.learnFailure(loop, a, gv.err)
+			complete = false
+			continue
+		}
+		entry := gv.entry
+		f.learn(loop, a.Name, func(d *catalog.Document) {
 			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, entry) {
 				d.Discovery = entry
 			}
@@ -94,20 +97,20 @@ func (f *Fetcher) discovery(ctx context.Context, members []*catalog.APIService, 
 		})
 	}
 	state.etag = ""
-	if complete && found != nil {
+	if complete && all != nil {
 		state.etag = reply.ETag
 	}
 	return complete
 }
 
-func (f *Fetcher) learnFailure(a *catalog.APIService, err error) {
-	f.learn(a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+func (f *Fetcher) learnFailure(loop context.Context, a *catalog.APIService, err error) {
+	f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
 }
 
 // confirm marks what is known as current, after the server said so.
-func (f *Fetcher) confirm(members []*catalog.APIService) bool {
+func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
-		f.learn(a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+		f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
 	}
 	return true
 }
@@ -129,22 +132,41 @@ func isAggregated(contentType string) bool {
 	return v2 || v2beta1
 }
 
-func parseAggregated(body []byte) (map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery, error) {
+// isKind refuses what is not a JSON object of that kind. The decoders take less
+// for an empty list, and an empty list would replace what is known.
+func isKind(body []byte, kind string) error {
+	var typed metav1.TypeMeta
+	if err := json.Unmarshal(body, &typed); err != nil {
+		return err
+	}
+	if typed.Kind != kind {
+		return fmt.Errorf("its kind is %q, not %q", typed.Kind, kind)
+	}
+	return nil
+}
+
+// found is one group version of a document, or what is wrong with it.
+type found struct {
+	entry *apidiscoveryv2.APIVersionDiscovery
+	err   error
+}
+
+func parseAggregated(body []byte) (map[schema.GroupVersion]found, error) {
 	list := &apidiscoveryv2.APIGroupDiscoveryList{}
+	if err := isKind(body, "APIGroupDiscoveryList"); err != nil {
+		return nil, fmt.Errorf("reading the discovery document: %w", err)
+	}
 	if err := runtime.DecodeInto(codecs.UniversalDecoder(), body, list); err != nil {
 		return nil, fmt.Errorf("reading the discovery document: %w", err)
 	}
-	found := map[schema.GroupVersion]*apidiscoveryv2.APIVersionDiscovery{}
+	all := map[schema.GroupVersion]found{}
 	for g := range list.Items {
 		for v := range list.Items[g].Versions {
 			entry := list.Items[g].Versions[v].DeepCopy()
-			if err := complete(entry); err != nil {
-				return nil, err
-			}
-			found[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = entry
+			all[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = found{entry, complete(entry)}
 		}
 	}
-	return found, nil
+	return all, nil
 }
 
 // complete rejects what no client can use, and fills in what some clients
@@ -184,6 +206,9 @@ func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *ca
 		return nil, fmt.Errorf("failed to download legacy discovery for %s: status code %d", path, reply.StatusCode)
 	}
 	list := &metav1.APIResourceList{}
+	if err := isKind(reply.Body, "APIResourceList"); err != nil {
+		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
+	}
 	if err := runtime.DecodeInto(codecs.UniversalDecoder(), reply.Body, list); err != nil {
 		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
 	}

@@ -20,9 +20,9 @@ import (
 // Bounds of one document, in bytes after decompression.
 const (
 	maxDiscovery   = 4 << 20
-	maxOpenAPIV2   = 32 << 20
+	maxOpenAPIV2   = 8 << 20
 	maxOpenAPIRoot = 1 << 20
-	maxOpenAPIV3   = 16 << 20
+	maxOpenAPIV3   = 8 << 20
 )
 
 // Timing of the downloads from one extension server.
@@ -58,6 +58,10 @@ type Fetcher struct {
 	servers   map[catalog.BackendID]*server
 	documents map[string]catalog.Document
 	wait      sync.WaitGroup
+
+	// parsing is held while an OpenAPI document is decoded, which takes many
+	// times its size: one at a time.
+	parsing sync.Mutex
 }
 
 // New returns a Fetcher; report gets each document that changed, from several
@@ -181,11 +185,14 @@ func (f *Fetcher) Attempted(ctx context.Context) {
 // Wait returns when all loops have ended.
 func (f *Fetcher) Wait() { f.wait.Wait() }
 
-// learn changes what is known of one APIService and reports it. An APIService
-// that the snapshot has lost meanwhile is the snapshot's to ignore.
-func (f *Fetcher) learn(name string, change func(*catalog.Document)) {
+// learn changes what is known of one APIService and reports it. A loop that has
+// been stopped has no say any more: another one may have spoken since.
+func (f *Fetcher) learn(loop context.Context, name string, change func(*catalog.Document)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if loop.Err() != nil {
+		return
+	}
 	d := f.documents[name]
 	before := d
 	change(&d)

@@ -39,18 +39,18 @@ type openAPIState struct {
 
 // openAPI downloads both versions for all members and reports whether that
 // succeeded. What fails keeps its last good documents.
-func (f *Fetcher) openAPI(ctx context.Context, members []*catalog.APIService, state *openAPIState) bool {
-	ctx, cancel := context.WithTimeout(ctx, f.timing.OpenAPITimeout)
+func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState) bool {
+	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
 	if state.v3URL == nil {
 		state.v3URL = map[string]string{}
 	}
-	v3 := f.openAPIV3(ctx, members, state)
-	v2 := f.openAPIV2(ctx, members, state)
+	v3 := f.openAPIV3(ctx, loop, members, state)
+	v2 := f.openAPIV2(ctx, loop, members, state)
 	return v2 == nil && v3 == nil
 }
 
-func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, state *openAPIState) error {
+func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
 		Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, User: openAPIUser, Limit: maxOpenAPIV2,
@@ -63,7 +63,7 @@ func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, 
 	case reply.StatusCode == http.StatusNotFound:
 		state.v2ETag, state.v2Sum = "", ""
 		for _, a := range members {
-			f.learn(a.Name, func(d *catalog.Document) {
+			f.learn(loop, a.Name, func(d *catalog.Document) {
 				d.OpenAPIV2 = catalog.Blob{}
 				if state.noV3 {
 					d.OpenAPIV3 = catalog.Blob{}
@@ -82,9 +82,14 @@ func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, 
 	if err := wellFormed(reply.Body); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
+	f.parsing.Lock()
+	defer f.parsing.Unlock()
 	whole := &spec.Swagger{}
 	if err := whole.UnmarshalJSON(reply.Body); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
+	}
+	if whole.Swagger == "" {
+		return errors.New("reading /openapi/v2: the field swagger is missing")
 	}
 	for _, a := range members {
 		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
@@ -101,7 +106,7 @@ func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, 
 				return fmt.Errorf("converting the OpenAPI v2 of %s: %w", a.Name, err)
 			}
 		}
-		f.learn(a.Name, func(d *catalog.Document) {
+		f.learn(loop, a.Name, func(d *catalog.Document) {
 			d.OpenAPIV2 = v2
 			if state.noV3 {
 				d.OpenAPIV3 = v3
@@ -112,7 +117,7 @@ func (f *Fetcher) openAPIV2(ctx context.Context, members []*catalog.APIService, 
 	return nil
 }
 
-func (f *Fetcher) openAPIV3(ctx context.Context, members []*catalog.APIService, state *openAPIState) error {
+func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
 		Path: "/openapi/v3", Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIRoot,
@@ -132,16 +137,19 @@ func (f *Fetcher) openAPIV3(ctx context.Context, members []*catalog.APIService, 
 	if err := json.Unmarshal(reply.Body, &root); err != nil {
 		return fmt.Errorf("reading /openapi/v3: %w", err)
 	}
+	if root.Paths == nil {
+		return errors.New("reading /openapi/v3: the field paths is missing")
+	}
 	state.noV3 = false
 	var failure error
 	for _, a := range members {
 		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
 		if !ok {
 			delete(state.v3URL, a.Name)
-			f.learn(a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
+			f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
 			continue
 		}
-		if err := f.openAPIV3Of(ctx, b, a, item.ServerRelativeURL, state); err != nil {
+		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
 			failure = err
 		}
 	}
@@ -150,7 +158,7 @@ func (f *Fetcher) openAPIV3(ctx context.Context, members []*catalog.APIService, 
 
 // openAPIV3Of downloads one group version's document. A URL with a hash names
 // its content: one that was downloaded already is not asked for again.
-func (f *Fetcher) openAPIV3Of(ctx context.Context, b *backend.Backend, a *catalog.APIService, relative string, state *openAPIState) error {
+func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *catalog.APIService, relative string, state *openAPIState) error {
 	u, err := url.Parse(relative)
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/openapi/v3/") || strings.Contains(u.Path, "..") {
 		return fmt.Errorf("/openapi/v3 lists the URL %q for %s, which is not below /openapi/v3/", relative, a.Name)
@@ -172,7 +180,7 @@ func (f *Fetcher) openAPIV3Of(ctx context.Context, b *backend.Backend, a *catalo
 		return fmt.Errorf("reading %s: %w", u.Path, err)
 	}
 	state.v3URL[a.Name] = relative
-	f.learn(a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
+	f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
 	return nil
 }
 
@@ -230,16 +238,9 @@ func confineV3(document []byte, prefix string) ([]byte, error) {
 			return nil, fmt.Errorf("paths: %w", err)
 		}
 	}
-	foreign := false
-	for p := range paths {
-		if !below(p, prefix) {
-			delete(paths, p)
-			foreign = true
-		}
-	}
-	if !foreign {
-		return document, nil
-	}
+	maps.DeleteFunc(paths, func(p string, _ json.RawMessage) bool { return !below(p, prefix) })
+	// Written anew even where nothing was removed: a field that stands twice is
+	// read differently by different clients.
 	kept, err := json.Marshal(paths)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -177,20 +178,23 @@ func HTTP(backends *backend.Pool) Check {
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		results := make(chan error, len(endpoints))
-		for _, e := range endpoints {
-			go func() { results <- ask(ctx, b, e, a.DiscoveryPath()) }()
+		errs := make([]error, len(endpoints))
+		answered := make(chan int, len(endpoints))
+		for i, e := range endpoints {
+			go func() {
+				errs[i] = ask(ctx, b, e, a.DiscoveryPath())
+				answered <- i
+			}()
 		}
-		var last error
 		for range endpoints {
-			err := <-results
-			if err == nil {
+			if errs[<-answered] == nil {
 				return catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
 			}
-			last = err
 		}
 		b.CloseIdle()
-		return failed(last)
+		// The first endpoint speaks for all, whichever failed last: a verdict that
+		// has not changed must read the same.
+		return failed(errs[0])
 	}
 }
 
@@ -198,10 +202,16 @@ func failed(err error) catalog.Verdict {
 	return catalog.Verdict{Status: apiregistrationv1.ConditionFalse, Reason: "FailedDiscoveryCheck", Message: message(err)}
 }
 
-// message leaves out the local port, which is another one each time: a verdict
-// that has not changed must read the same.
+// message leaves out what is different each time: the local port, and the time
+// in the complaint about an expired certificate.
 func message(err error) string {
 	text := err.Error()
+	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil {
+		plain := invalid
+		plain.Detail = fmt.Sprintf("it is valid from %s to %s",
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
+		text = strings.ReplaceAll(text, invalid.Error(), plain.Error())
+	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Source != nil {
 		text = strings.ReplaceAll(text, op.Source.String()+"->", "")
 	}
