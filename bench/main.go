@@ -14,13 +14,14 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/annex-api/annex/bench/internal/build"
 	"github.com/annex-api/annex/bench/internal/report"
 	"github.com/annex-api/annex/bench/internal/work"
 )
 
 const (
-	reference = "reference"
-	ours      = "annex"
+	reference = build.Reference
+	ours      = build.Annex
 	// maxAPIServices is bounded by the names that the extension server knows.
 	maxAPIServices = 999
 	maxWatches     = 20_000

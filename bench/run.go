@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/annex-api/annex/bench/internal/build"
 	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/host"
 	"github.com/annex-api/annex/bench/internal/pki"
@@ -27,7 +28,7 @@ const backendGrace = 5 * time.Second
 // bench is one run: what does not change between its rounds.
 type bench struct {
 	options
-	programs programs
+	programs build.Programs
 	dir      string
 	files    pki.Files
 	caBundle []byte
@@ -37,7 +38,7 @@ type bench struct {
 
 func run(ctx context.Context, o options) (err error) {
 	b := bench{options: o, versions: map[string]string{}}
-	if b.programs, err = build(ctx, o.commands); err != nil {
+	if b.programs, err = build.All(ctx, build.Config{Commands: o.commands}); err != nil {
 		return err
 	}
 	// Unix sockets lie below this folder: the path must be short.
@@ -88,7 +89,7 @@ func (b *bench) measure(ctx context.Context, subject string, round int) (_ []rep
 		fmt.Fprintf(os.Stderr, "round %d of %d, %-9s %s\n", round, b.rounds, subject, fmt.Sprintf(format, args...))
 	}
 	h, err := host.Start(ctx, host.Config{
-		Name: subject, Command: b.programs.servers[subject], Etcd: b.programs.etcd, Dir: dir, Files: b.files,
+		Name: subject, Command: b.programs.Servers[subject], Etcd: b.programs.Etcd, Dir: dir, Files: b.files,
 	})
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (b *bench) startBackend() (*process.Process, error) {
 	}
 	defer file.Close()
 	return process.Start(process.Command{
-		Name: "backend", Path: b.programs.backend, Log: filepath.Join(b.dir, "backend.log"), Files: []*os.File{file},
+		Name: "backend", Path: b.programs.Backend, Log: filepath.Join(b.dir, "backend.log"), Files: []*os.File{file},
 		Args: []string{"-listen-fd=3", "-cert=" + b.files.Extension, "-key=" + b.files.ExtensionKey, "-client-ca=" + b.files.ProxyCA},
 	})
 }

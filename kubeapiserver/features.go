@@ -17,6 +17,9 @@ const EnableAggregatedDiscoveryTimeout featuregate.Feature = "EnableAggregatedDi
 // RegisterFeatureGates makes the gates of this package known. Call it before
 // the reference's options are made into flags; calling it again is harmless.
 func RegisterFeatureGates() error {
+	if _, known := utilfeature.DefaultMutableFeatureGate.GetAll()[EnableAggregatedDiscoveryTimeout]; known {
+		return nil
+	}
 	return utilfeature.DefaultMutableFeatureGate.AddVersioned(map[featuregate.Feature]featuregate.VersionedSpecs{
 		EnableAggregatedDiscoveryTimeout: {
 			{Version: version.MustParse("1.0"), Default: true, PreRelease: featuregate.Deprecated},

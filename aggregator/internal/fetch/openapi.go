@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
@@ -95,6 +96,9 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
 		if own.Paths != nil {
 			maps.DeleteFunc(own.Paths.Paths, func(path string, _ spec.PathItem) bool { return !below(path, a.Path()) })
+		}
+		if err := keepReferred(own); err != nil {
+			return fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)
 		}
 		v2, err := blobOf(own)
 		if err != nil {
@@ -189,6 +193,40 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 func below(p, prefix string) bool {
 	clean := path.Clean(p)
 	return clean == strings.TrimSuffix(p, "/") && (clean == prefix || strings.HasPrefix(clean, prefix+"/"))
+}
+
+var reference = regexp.MustCompile(`"#/definitions/([^"]+)"`)
+
+// keepReferred removes the definitions that no path of the document needs: they
+// would be published under the names of others' types.
+func keepReferred(document *spec.Swagger) error {
+	needed := spec.Definitions{}
+	var need func(v any) error
+	need = func(v any) error {
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		for _, match := range reference.FindAllSubmatch(data, -1) {
+			name := strings.NewReplacer("~1", "/", "~0", "~").Replace(string(match[1]))
+			definition, ok := document.Definitions[name]
+			if _, known := needed[name]; known || !ok {
+				continue
+			}
+			needed[name] = definition
+			if err := need(definition); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, part := range []any{document.Paths, document.Parameters, document.Responses} {
+		if err := need(part); err != nil {
+			return err
+		}
+	}
+	document.Definitions = needed
+	return nil
 }
 
 // wellFormed refuses what is not JSON or is nested too deeply. The decoders

@@ -126,7 +126,6 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, host string, u us
 		ProtoMinor:    1,
 		Header:        header,
 		ContentLength: r.ContentLength,
-		Trailer:       r.Trailer,
 	}).WithContext(ctx)
 	if r.ContentLength != 0 {
 		out.Body = r.Body

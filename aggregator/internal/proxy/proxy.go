@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
@@ -71,7 +72,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		fail(respond.NoUser, "")
 		return
 	}
-	if ambiguous(r.URL.Path) {
+	if ambiguous(r.URL.Path) || !utf8.ValidString(r.URL.Path) {
 		fail(respond.PathRefused, "")
 		return
 	}
@@ -147,6 +148,13 @@ func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		return
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.UpgradeInvalid, APIService: a.Name,
+			Message: "invalid upgrade response: the backend switched protocols unasked",
+		})
+		return
+	}
 	if location := response.Header.Get("Location"); location != "" {
 		if response.StatusCode >= 300 && response.StatusCode <= 399 && !p.config.ForwardRedirects {
 			respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})

@@ -60,7 +60,7 @@ var answers = map[Reason]answer{
 	RedirectRejected: {http.StatusBadGateway, metav1.StatusReasonUnknown, "the backend attempted to redirect this request, which is not permitted"},
 	UpgradeInvalid:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 	UpgradeRefused:   {http.StatusBadRequest, metav1.StatusReasonBadRequest, "only upgrades to websocket and SPDY/3.1 are supported"},
-	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments, which are not forwarded"},
+	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments or is not UTF-8, and is not forwarded"},
 	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,6 +36,7 @@ type Config struct {
 	Etcd    string   // the etcd binary
 	Dir     string
 	Files   pki.Files
+	Flags   []string // of the API server, after those that every server gets
 }
 
 // Host is a running API server.
@@ -69,7 +71,7 @@ func Start(ctx context.Context, c Config) (_ *Host, err error) {
 	}
 	began := time.Now()
 	h.Server, err = process.Start(process.Command{
-		Name: c.Name, Path: c.Command[0], Args: append(c.Command[1:len(c.Command):len(c.Command)], flags(c.Files, socket, port)...),
+		Name: c.Name, Path: c.Command[0], Args: slices.Concat(c.Command[1:], flags(c.Files, socket, port), c.Flags),
 		Log: filepath.Join(c.Dir, "server.log"),
 	})
 	if err != nil {

@@ -35,16 +35,25 @@ func (h *Host) Get(ctx context.Context, path string, header http.Header) ([]byte
 
 // Create posts an object and errs unless it was created.
 func (h *Host) Create(ctx context.Context, path string, o any) error {
+	return h.write(ctx, http.MethodPost, path, http.StatusCreated, o)
+}
+
+// Replace puts an object in the place of the one that is there.
+func (h *Host) Replace(ctx context.Context, path string, o any) error {
+	return h.write(ctx, http.MethodPut, path, http.StatusOK, o)
+}
+
+func (h *Host) write(ctx context.Context, method, path string, want int, o any) error {
 	content, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("encoding an object for %s: %w", path, err)
 	}
-	status, body, err := h.send(ctx, http.MethodPost, path, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(content))
+	status, body, err := h.send(ctx, method, path, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(content))
 	if err != nil {
 		return err
 	}
-	if status != http.StatusCreated {
-		return fmt.Errorf("POST %s: status %d: %.500s", path, status, body)
+	if status != want {
+		return fmt.Errorf("%s %s: status %d: %.500s", method, path, status, body)
 	}
 	return nil
 }

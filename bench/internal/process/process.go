@@ -65,11 +65,40 @@ func (p *Process) Stop(grace time.Duration) error {
 		return nil
 	case <-time.After(grace):
 	}
+	return p.Kill()
+}
+
+// Freeze stops the process where it stands, as a machine that hangs does: the
+// kernel still takes its connections. Resume lets it go on.
+func (p *Process) Freeze() error { return p.signal(syscall.SIGSTOP) }
+
+// Resume ends what Freeze began.
+func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s syscall.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("sending %v to %s: %w", s, p.command.Name, err)
+	}
+	return nil
+}
+
+// Kill ends the process at once, frozen or not, and waits until it has ended.
+func (p *Process) Kill() error {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing %s: %w", p.command.Name, err)
 	}
 	<-p.done
 	return nil
+}
+
+// Ended says whether the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Until calls check, again and again at an interval, until it answers true. It errs when the process ends, check
