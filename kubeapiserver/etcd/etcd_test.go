@@ -126,7 +126,7 @@ func TestBrokenData(t *testing.T) {
 		"a database cut off":  {func(d string) error { return os.Truncate(filepath.Join(d, "member/snap/db"), 12<<10) }, "member/snap/db does not parse"},
 		"no database":         {func(d string) error { return os.Remove(filepath.Join(d, "member/snap/db")) }, "is missing"},
 		"no write-ahead log":  {func(d string) error { return os.RemoveAll(filepath.Join(d, "member/wal")) }, "is missing"},
-		"a log of garbage":    {func(d string) error { return overwriteWAL(d, 8, 64) }, "WAL"},
+		"a log of garbage":    {func(d string) error { return overwriteWAL(d, 8, 64) }, "write-ahead log"},
 		"a foreign file":      {func(d string) error { return os.WriteFile(filepath.Join(d, "notes.txt"), nil, 0o600) }, "notes.txt does not belong there"},
 		"a file as a member": {func(d string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(d, "member")), os.WriteFile(filepath.Join(d, "member"), nil, 0o600))

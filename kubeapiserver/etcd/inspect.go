@@ -10,12 +10,16 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.uber.org/zap"
 
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
 )
 
 // inspect looks at what etcd would read, without changing it. It finds what etcd answers with a
-// crash on a goroutine of its own; the write-ahead log is left to etcd, which repairs a torn tail.
+// crash on a goroutine of its own, or with a repair that cuts away what it cannot read. Only a torn
+// tail of the write-ahead log, which a crash leaves, is for etcd to repair.
 func inspect(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -48,6 +52,11 @@ func inspect(dir string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("the database %s does not parse: %w", db, err)
+	}
+	if logs > 0 {
+		if err := inOwnGoroutine(func() error { return inspectWAL(filepath.Join(dir, "member", "wal")) }); err != nil {
+			return fmt.Errorf("the write-ahead log %s does not parse: %w", filepath.Join(dir, "member", "wal"), err)
+		}
 	}
 	// A first start that was killed leaves a database into which nothing was written.
 	if logs == 0 && applied > 0 {
@@ -104,6 +113,23 @@ func inspectDB(path string) (applied uint64, err error) {
 		})
 	})
 	return applied, err
+}
+
+// inspectWAL reads the log from its last snapshot on.
+func inspectWAL(dir string) error {
+	snapshots, err := wal.ValidSnapshotEntries(zap.NewNop(), dir)
+	if err != nil {
+		return err
+	}
+	var last walpb.Snapshot
+	if n := len(snapshots); n > 0 {
+		last = snapshots[n-1]
+	}
+	_, err = wal.Verify(zap.NewNop(), dir, last)
+	if errors.Is(err, wal.ErrSnapshotNotFound) {
+		return nil // a first start that was killed before it wrote one
+	}
+	return err
 }
 
 // inOwnGoroutine runs f where a panic or a memory fault becomes an error.
