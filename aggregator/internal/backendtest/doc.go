@@ -1,0 +1,3 @@
+// Package backendtest gives tests the extension servers that they need: real
+// TLS servers on loopback, their certificates, and the facts that lead to them.
+package backendtest

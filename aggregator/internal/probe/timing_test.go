@@ -1,0 +1,242 @@
+package probe
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const name = "v1.a.example"
+
+var (
+	passed = catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed"}
+	broken = catalog.Verdict{Status: apiregistrationv1.ConditionFalse, Reason: "FailedDiscoveryCheck"}
+)
+
+// script is a Check that answers as told and remembers when it was asked.
+type script struct {
+	mu     sync.Mutex
+	answer catalog.Verdict
+	asked  []time.Time
+	of     []string // the endpoints' addresses
+	hang   bool
+}
+
+func (s *script) check(ctx context.Context, a *catalog.APIService) catalog.Verdict {
+	s.mu.Lock()
+	s.asked = append(s.asked, time.Now())
+	s.of = append(s.of, a.Target.Endpoints[0].Address)
+	answer, hang := s.answer, s.hang
+	s.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+	}
+	return answer
+}
+
+func (s *script) set(v catalog.Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = v
+}
+
+// take returns the times between the probes so far, and starts anew from the
+// last one.
+func (s *script) take() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var pauses []time.Duration
+	for i := 1; i < len(s.asked); i++ {
+		pauses = append(pauses, s.asked[i].Sub(s.asked[i-1]))
+	}
+	s.asked = slices.Clone(s.asked[max(0, len(s.asked)-1):])
+	return pauses
+}
+
+func at(address string) *catalog.Snapshot {
+	s := &backendtest.Server{Service: "api", Address: address, CA: []byte("ca")}
+	return s.Snapshot(name)
+}
+
+// start runs a Prober in the bubble that holds it until the function ends.
+func start(t *testing.T, s *script, body func(p *Prober, sync func(*catalog.Snapshot))) []catalog.Verdict {
+	t.Helper()
+	var mu sync.Mutex
+	var verdicts []catalog.Verdict
+	p := New(DefaultTiming(), s.check, func(_ string, v catalog.Verdict) {
+		mu.Lock()
+		defer mu.Unlock()
+		verdicts = append(verdicts, v)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	body(p, func(snapshot *catalog.Snapshot) {
+		p.Sync(ctx, snapshot)
+		synctest.Wait()
+	})
+	cancel()
+	p.Wait() // the bubble fails where a goroutine is left
+	return verdicts
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d) // the bubble's clock
+	synctest.Wait()
+}
+
+func TestIntervalIsJittered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			pass(time.Hour)
+			pauses := s.take()
+			if len(pauses) < 100 || len(pauses) > 135 {
+				t.Errorf("%d probes in an hour", len(pauses))
+			}
+			interval := DefaultTiming().Interval
+			for _, d := range pauses {
+				if d < interval*9/10 || d > interval*11/10 {
+					t.Errorf("a pause of %v", d)
+				}
+			}
+			if slices.Min(pauses) == slices.Max(pauses) {
+				t.Error("no jitter")
+			}
+		})
+	})
+}
+
+func TestRetriesDouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: broken}
+		start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			pass(18 * time.Second)
+			ms := time.Millisecond
+			want := []time.Duration{250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, 5000 * ms, 5000 * ms}
+			if got := s.take(); !slices.Equal(got, want) {
+				t.Errorf("pauses %v, want %v", got, want)
+			}
+			// A success resets the pause.
+			s.set(passed)
+			pass(5 * time.Second)
+			s.set(broken)
+			pass(33*time.Second + 400*ms)
+			pauses := s.take()
+			if len(pauses) < 3 || pauses[2] != 250*ms {
+				t.Errorf("after a success: %v", pauses)
+			}
+		})
+	})
+}
+
+func TestSuspicionProbesAtOnceButNotInAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		start(t, s, func(p *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			pass(time.Second)
+			s.take()
+			p.Suspect(name)
+			synctest.Wait()
+			if got := s.take(); len(got) != 1 || got[0] != time.Second {
+				t.Errorf("a suspicion did not probe at once: %v", got)
+			}
+			p.Suspect("v1.unknown.example")
+			// A flood: a thousand a second for ten seconds.
+			for range 10_000 {
+				p.Suspect(name)
+				pass(time.Millisecond)
+			}
+			pauses := s.take()
+			for _, d := range pauses {
+				if d < DefaultTiming().RetryMin {
+					t.Errorf("two probes within %v", d)
+				}
+			}
+			if len(pauses) < 30 || len(pauses) > 40 {
+				t.Errorf("%d probes in ten seconds of flood", len(pauses))
+			}
+		})
+	})
+}
+
+func TestHungProbesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: broken, hang: true}
+		start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			pass(6 * time.Second)
+			if got := s.take(); len(got) != 1 || got[0] != DefaultTiming().Timeout+DefaultTiming().RetryMin {
+				t.Errorf("pauses %v", got)
+			}
+		})
+	})
+}
+
+func TestSyncKeepsStartsAndStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		start(t, s, func(p *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			pass(time.Second)
+			for range 10 {
+				sync(at("192.0.2.1:443")) // built anew, the same in substance
+			}
+			if n := len(s.of); n != 1 {
+				t.Errorf("%d probes: an unchanged APIService was started anew", n)
+			}
+			sync(at("192.0.2.2:443")) // leads elsewhere: asked at once
+			if got := s.of[len(s.of)-1]; len(s.of) != 2 || got != "192.0.2.2:443" {
+				t.Errorf("%d probes, the last of %s", len(s.of), got)
+			}
+			sync(catalog.Build(catalog.Facts{}))
+			pass(time.Hour)
+			if n := len(s.of); n != 2 || len(p.loops) != 0 {
+				t.Errorf("%d probes, %d loops after the APIService went", n, len(p.loops))
+			}
+			sync(at("192.0.2.2:443"))
+			if n := len(s.of); n != 3 {
+				t.Errorf("%d probes after it came back", n)
+			}
+		})
+	})
+}
+
+// Without an address there is nothing to ask; with one again, at once.
+func TestUnresolvedTargetsAreNotProbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+			sync(at("192.0.2.1:443"))
+			facts := backendtest.Facts([]*apiregistrationv1.APIService{(&backendtest.Server{Service: "api", CA: []byte("ca")}).APIService(name)})
+			sync(catalog.Build(facts))
+			pass(time.Hour)
+			if n := len(s.of); n != 1 {
+				t.Errorf("%d probes", n)
+			}
+			sync(at("192.0.2.1:443"))
+			if n := len(s.of); n != 2 {
+				t.Errorf("%d probes after the endpoint came back", n)
+			}
+		})
+	})
+}
+
+func TestNothingIsReportedAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: broken, hang: true}
+		verdicts := start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) { sync(at("192.0.2.1:443")) })
+		if len(verdicts) != 0 {
+			t.Errorf("%v: the end of the work was reported as the server's failure", verdicts)
+		}
+	})
+}

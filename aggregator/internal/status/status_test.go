@@ -1,0 +1,310 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kubefake "k8s.io/client-go/kubernetes/fake"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	clienttesting "k8s.io/client-go/testing"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	name     = "v1.a.example"
+	patience = 25 * time.Second
+)
+
+var (
+	up   = catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
+	down = catalog.Verdict{Status: apiregistrationv1.ConditionFalse, Reason: "FailedDiscoveryCheck", Message: "bad status"}
+	gone = catalog.Verdict{Status: apiregistrationv1.ConditionFalse, Reason: "FailedDiscoveryCheck", Message: "timed out"}
+)
+
+// stored is a fake API server with one APIService.
+type stored struct {
+	t      *testing.T
+	client *fake.Clientset
+}
+
+func newStored(t *testing.T, conditions ...apiregistrationv1.APIServiceCondition) stored {
+	t.Helper()
+	o := (&backendtest.Server{Service: "api"}).APIService(name)
+	o.Status.Conditions = conditions
+	return stored{t, fake.NewClientset(o)}
+}
+
+func (s stored) object() *apiregistrationv1.APIService {
+	s.t.Helper()
+	o, err := s.client.ApiregistrationV1().APIServices().Get(context.Background(), name, metav1.GetOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return o
+}
+
+// snapshot is what the cache would hold now, with that verdict.
+func (s stored) snapshot(v catalog.Verdict) *catalog.Snapshot { return snapshotOf(s.object(), v) }
+
+func snapshotOf(o *apiregistrationv1.APIService, v catalog.Verdict) *catalog.Snapshot {
+	f := backendtest.Facts([]*apiregistrationv1.APIService{o}, &backendtest.Server{Service: "api", Address: "192.0.2.1:443"})
+	f.Verdicts[name] = v
+	return catalog.Build(f)
+}
+
+// writes counts the updates of the status so far.
+func (s stored) writes() int {
+	n := 0
+	for _, a := range s.client.Actions() {
+		if a.Matches("update", "apiservices") && a.GetSubresource() == "status" {
+			n++
+		} else if a.GetVerb() != "get" {
+			s.t.Errorf("an action of another kind: %v", a)
+		}
+	}
+	return n
+}
+
+func (s stored) refuse(err error) {
+	s.client.PrependReactor("update", "apiservices", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
+}
+
+func condition(s catalog.Status, reason, message string, since time.Time) apiregistrationv1.APIServiceCondition {
+	return apiregistrationv1.APIServiceCondition{
+		Type: apiregistrationv1.Available, Status: s, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(since),
+	}
+}
+
+func TestOneWriteForEachChange(t *testing.T) {
+	s := newStored(t)
+	changes := 0
+	w := New(Config{Client: s.client.ApiregistrationV1(), Observe: func(before, after *apiregistrationv1.APIService) { changes++ }})
+	for i, c := range []struct {
+		verdict catalog.Verdict
+		writes  int
+	}{{up, 1}, {up, 1}, {down, 2}, {down, 2}, {gone, 3}, {up, 4}, {catalog.Verdict{}, 4}} {
+		w.Sync(s.snapshot(c.verdict))
+		if !w.reconcile(t.Context()) {
+			t.Errorf("step %d: something is left to do", i)
+		}
+		if n := s.writes(); n != c.writes || changes != c.writes {
+			t.Errorf("step %d: %d writes, %d observed, want %d", i, n, changes, c.writes)
+		}
+		if c.verdict.Status == "" {
+			continue
+		}
+		got := s.object().Status.Conditions
+		if len(got) != 1 || got[0].Status != c.verdict.Status || got[0].Reason != c.verdict.Reason || got[0].Message != c.verdict.Message || got[0].Type != apiregistrationv1.Available {
+			t.Errorf("step %d: %+v", i, got)
+		}
+	}
+}
+
+func TestTransitionTimeMovesWithTheStatusOnly(t *testing.T) {
+	since := time.Now().Add(-time.Hour).Truncate(time.Second)
+	s := newStored(t, condition("False", "FailedDiscoveryCheck", "bad status", since))
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	w.Sync(s.snapshot(gone)) // another message, the same status
+	w.reconcile(t.Context())
+	got := s.object().Status.Conditions[0]
+	if got.Message != "timed out" || !got.LastTransitionTime.Time.Equal(since) {
+		t.Errorf("%+v, want the transition at %v", got, since)
+	}
+	w.Sync(s.snapshot(up))
+	w.reconcile(t.Context())
+	if got := s.object().Status.Conditions[0]; !got.LastTransitionTime.After(since) {
+		t.Errorf("%+v: the status changed and the time did not", got)
+	}
+}
+
+func TestOtherConditionsAndSpecStay(t *testing.T) {
+	other := apiregistrationv1.APIServiceCondition{Type: "Other", Status: "True", Reason: "Theirs"}
+	s := newStored(t, other)
+	before := s.object()
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	w.Sync(snapshotOf(before, up))
+	w.reconcile(t.Context())
+	after := s.object()
+	if len(after.Status.Conditions) != 2 || after.Status.Conditions[0] != other {
+		t.Errorf("%+v", after.Status.Conditions)
+	}
+	if len(before.Status.Conditions) != 1 {
+		t.Error("the source's object was changed")
+	}
+}
+
+// A cache that has not caught up does not cause a second write.
+func TestLaggingCacheCausesNoSecondWrite(t *testing.T) {
+	s := newStored(t)
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	old := s.snapshot(down)
+	for range 3 {
+		w.Sync(old)
+		w.reconcile(t.Context())
+	}
+	if n := s.writes(); n != 1 {
+		t.Errorf("%d writes over the same version", n)
+	}
+}
+
+// A condition that another writer has changed is put right again, once.
+func TestForeignWritesAreCorrected(t *testing.T) {
+	s := newStored(t)
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	w.Sync(s.snapshot(up))
+	w.reconcile(t.Context())
+	theirs := s.object()
+	theirs.ResourceVersion = "7"
+	theirs.Status.Conditions = []apiregistrationv1.APIServiceCondition{condition("False", "Theirs", "", time.Now())}
+	w.Sync(snapshotOf(theirs, up))
+	w.reconcile(t.Context())
+	if got := s.object().Status.Conditions[0]; got.Reason != "Passed" || s.writes() != 2 {
+		t.Errorf("%+v after %d writes", got, s.writes())
+	}
+}
+
+func TestRefusedWrites(t *testing.T) {
+	resource := schema.GroupResource{Group: "apiregistration.k8s.io", Resource: "apiservices"}
+	for what, c := range map[string]struct {
+		err  error
+		done bool
+	}{
+		"conflict":  {apierrors.NewConflict(resource, name, errors.New("changed")), true},
+		"not found": {apierrors.NewNotFound(resource, name), true},
+		"other":     {errors.New("etcd is away"), false},
+		"timeout":   {apierrors.NewTimeoutError("slow", 1), false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newStored(t)
+			s.refuse(c.err)
+			observed := false
+			w := New(Config{Client: s.client.ApiregistrationV1(), Observe: func(_, _ *apiregistrationv1.APIService) { observed = true }})
+			snapshot := s.snapshot(up)
+			w.Sync(snapshot)
+			if got := w.reconcile(t.Context()); got != c.done {
+				t.Errorf("done %v, want %v", got, c.done)
+			}
+			if observed {
+				t.Error("a write that failed was observed")
+			}
+			w.reconcile(t.Context())
+			if want := map[bool]int{true: 1, false: 2}[c.done]; s.writes() != want {
+				t.Errorf("%d writes, want %d", s.writes(), want)
+			}
+			// What the watch brings after a conflict is written over.
+			if what == "conflict" {
+				newer := s.object()
+				newer.ResourceVersion = "8"
+				w.Sync(snapshotOf(newer, up))
+				if w.reconcile(t.Context()); s.writes() != 2 {
+					t.Errorf("%d writes after the watch brought another version", s.writes())
+				}
+			}
+		})
+	}
+}
+
+func TestInvalidAndForgottenAPIServices(t *testing.T) {
+	s := newStored(t)
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	w.Sync(s.snapshot(up))
+	w.reconcile(t.Context())
+	bad := s.object()
+	bad.Spec.Version = "v2" // no longer its name
+	w.Sync(snapshotOf(bad, up))
+	w.reconcile(t.Context())
+	if s.writes() != 1 {
+		t.Error("an invalid APIService was written to")
+	}
+	w.Sync(catalog.Build(catalog.Facts{}))
+	w.reconcile(t.Context())
+	if len(w.tried) != 0 {
+		t.Errorf("%d attempts are remembered of what is gone", len(w.tried))
+	}
+}
+
+// asking says when its server looked at the Lease.
+type asking struct {
+	coordinationclient.LeasesGetter
+	asked chan struct{}
+}
+
+func (a asking) Leases(namespace string) coordinationclient.LeaseInterface {
+	select {
+	case a.asked <- struct{}{}:
+	default:
+	}
+	return a.LeasesGetter.Leases(namespace)
+}
+
+// Of two servers with one Lease, one writes; when it leaves, the other does.
+func TestOneWriterAtATime(t *testing.T) {
+	s, kube := newStored(t), kubefake.NewClientset()
+	type server struct {
+		writer *Writer
+		wrote  chan catalog.Status
+		asked  chan struct{}
+		cancel context.CancelFunc
+		ended  chan struct{}
+	}
+	start := func(identity string, v catalog.Verdict) server {
+		n := server{wrote: make(chan catalog.Status, 10), asked: make(chan struct{}, 1), ended: make(chan struct{})}
+		n.writer = New(Config{
+			Client: s.client.ApiregistrationV1(), Leases: asking{kube.CoordinationV1(), n.asked},
+			Namespace: "kube-system", Name: "writer", Identity: identity,
+			Observe: func(_, after *apiregistrationv1.APIService) { n.wrote <- after.Status.Conditions[0].Status },
+		})
+		n.writer.Sync(s.snapshot(v))
+		ctx, cancel := context.WithCancel(context.Background())
+		n.cancel = cancel
+		go func() { defer close(n.ended); _ = n.writer.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-n.ended })
+		return n
+	}
+	await := func(who string, n server, want catalog.Status) {
+		t.Helper()
+		select {
+		case got := <-n.wrote:
+			if got != want {
+				t.Errorf("%s wrote %s, want %s", who, got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s did not write", who)
+		}
+	}
+	first := start("first", up)
+	await("the first", first, "True")
+	second := start("second", down) // sees otherwise, and must keep it to itself
+	for range 2 {                   // it has looked at the Lease, and begins to look again
+		select {
+		case <-second.asked:
+		case <-time.After(patience):
+			t.Fatal("the second does not stand for the Lease")
+		}
+	}
+	first.writer.Sync(s.snapshot(gone))
+	await("the first", first, "False")
+	first.writer.Sync(s.snapshot(up))
+	await("the first", first, "True")
+	if len(second.wrote) != 0 {
+		t.Error("the second wrote while the first held the Lease")
+	}
+	second.writer.Sync(s.snapshot(down)) // what its cache holds by now
+	first.cancel()
+	<-first.ended
+	await("the second", second, "False")
+	lease, err := kube.CoordinationV1().Leases("kube-system").Get(t.Context(), "writer", metav1.GetOptions{})
+	if err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != "second" {
+		t.Errorf("%+v, %v", lease, err)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package kubeapiserver_test
+
+const raceEnabled = false
