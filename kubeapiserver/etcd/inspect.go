@@ -11,7 +11,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.uber.org/zap"
 
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
@@ -121,14 +120,10 @@ func inspectWAL(dir string) error {
 	if err != nil {
 		return err
 	}
-	var last walpb.Snapshot
-	if n := len(snapshots); n > 0 {
-		last = snapshots[n-1]
+	if len(snapshots) == 0 { // every log begins with one
+		return errors.New("its beginning is broken")
 	}
-	_, err = wal.Verify(zap.NewNop(), dir, last)
-	if errors.Is(err, wal.ErrSnapshotNotFound) {
-		return nil // a first start that was killed before it wrote one
-	}
+	_, err = wal.Verify(zap.NewNop(), dir, snapshots[len(snapshots)-1])
 	return err
 }
 

@@ -210,6 +210,8 @@ func (o *Options) server() (*launch.Options, error) {
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + f.FrontProxyClient.Cert,
 		"--proxy-client-key-file=" + f.FrontProxyClient.Key,
+		// Without it the end waits a minute for the watches of whoever looks on.
+		"--shutdown-watch-termination-grace-period=1s",
 	}
 	if o.BindAddress.IsLoopback() {
 		// Nobody can reach an address that endpoints could name, and loopback is none they may name.
