@@ -1,0 +1,279 @@
+package fetch
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	name     = "v1.a.example"
+	patience = 10 * time.Second // how long a test waits for what must come
+)
+
+// patient never repeats on its own within a test.
+func patient() Timing {
+	return Timing{
+		DiscoveryTimeout: patience, OpenAPITimeout: patience,
+		Interval: time.Hour, RetryMin: time.Hour, RetryMax: time.Hour,
+	}
+}
+
+// learned collects what a Fetcher reports.
+type learned struct {
+	mu      sync.Mutex
+	docs    map[string]catalog.Document
+	history []catalog.Document // of all names
+	changed chan struct{}
+}
+
+func (l *learned) report(name string, d catalog.Document) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.docs[name] = d
+	l.history = append(l.history, d)
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (l *learned) get(name string) catalog.Document {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.docs[name]
+}
+
+// await waits until the document of name is as wanted.
+func (l *learned) await(t *testing.T, name string, what string, wanted func(catalog.Document) bool) catalog.Document {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		if d := l.get(name); wanted(d) {
+			return d
+		}
+		select {
+		case <-l.changed:
+		case <-deadline:
+			t.Fatalf("%s: no document %s; the last is %+v", name, what, l.get(name))
+		}
+	}
+}
+
+func current(d catalog.Document) bool { return d.Discovery != nil && !d.Stale }
+
+func newFetcher(t *testing.T, timing Timing) (*Fetcher, *learned) {
+	t.Helper()
+	pool := backend.New(backend.Config{})
+	t.Cleanup(pool.Close)
+	l := &learned{docs: map[string]catalog.Document{}, changed: make(chan struct{}, 1)}
+	return New(timing, pool, l.report), l
+}
+
+// run starts loops by Sync and stops them when the test ends.
+func run(t *testing.T, f *Fetcher) func(*catalog.Snapshot) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		cancel()
+		f.Wait()
+	})
+	return func(s *catalog.Snapshot) { f.Sync(ctx, s) }
+}
+
+func TestMembersOfOneServiceShareOneFetch(t *testing.T) {
+	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1"), version("a.example", "v2"), version("b.example", "v1")))
+	f, l := newFetcher(t, patient())
+	sync := run(t, f)
+	names := []string{"v1.a.example", "v2.a.example", "v1.b.example"}
+	sync(s.Snapshot(names...))
+	for _, name := range names {
+		l.await(t, name, "that is current", current)
+	}
+	if n := s.Count("/apis"); n != 1 {
+		t.Errorf("/apis was fetched %d times for three APIServices of one Service", n)
+	}
+	// The same snapshot again is no reason to fetch.
+	sync(s.Snapshot(names...))
+	// A new member is.
+	sync(s.Snapshot(append(names, "v3.a.example")...))
+	l.await(t, "v3.a.example", "at all", func(d catalog.Document) bool { return d.Problem != "" })
+	if n := s.Count("/apis"); n != 2 {
+		t.Errorf("/apis was fetched %d times, want once more for the new member", n)
+	}
+}
+
+func TestSlowOpenAPIDelaysNoDiscovery(t *testing.T) {
+	discovery := aggregatedServer(version("a.example", "v1"))
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/apis" {
+			discovery.ServeHTTP(w, r)
+			return
+		}
+		<-r.Context().Done()
+	}))
+	f, l := newFetcher(t, patient())
+	run(t, f)(s.Snapshot(name))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	f.Attempted(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("a first attempt at discovery waited for OpenAPI")
+	}
+	l.await(t, name, "that is current", current)
+}
+
+func TestAttemptedAnswersForHungServers(t *testing.T) {
+	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	dead := backendtest.Dead(t, "dead")
+	timing := patient()
+	timing.DiscoveryTimeout = 100 * time.Millisecond
+	f, l := newFetcher(t, timing)
+	snapshot := catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{
+		hung.APIService("v1.hung.example"), dead.APIService("v1.dead.example"),
+	}, hung, dead))
+	run(t, f)(snapshot)
+	f.Attempted(t.Context())
+	for _, name := range []string{"v1.hung.example", "v1.dead.example"} {
+		if d := l.get(name); !d.Stale || d.Problem == "" || d.Discovery != nil {
+			t.Errorf("%s: %+v, want Stale with a problem", name, d)
+		}
+	}
+}
+
+func TestAttemptedEndsWithItsContext(t *testing.T) {
+	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	f, _ := newFetcher(t, patient())
+	run(t, f)(hung.Snapshot(name))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.Attempted(ctx) // returns, though nothing was attempted to its end
+}
+
+func TestFailuresAreTriedAgain(t *testing.T) {
+	var mu sync.Mutex
+	down := true
+	good := aggregatedServer(version("a.example", "v1"))
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		refuse := down
+		mu.Unlock()
+		if refuse {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		good.ServeHTTP(w, r)
+	}))
+	timing := patient()
+	timing.RetryMin, timing.RetryMax = 5*time.Millisecond, 20*time.Millisecond
+	f, l := newFetcher(t, timing)
+	run(t, f)(s.Snapshot(name))
+	l.await(t, name, "that is Stale", func(d catalog.Document) bool { return d.Stale })
+	mu.Lock()
+	down = false
+	mu.Unlock()
+	l.await(t, name, "that is current", current)
+}
+
+func TestReturnOfAServerIsSeenAtOnce(t *testing.T) {
+	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
+	f, l := newFetcher(t, patient())
+	sync := run(t, f)
+	with := func(status catalog.Status) *catalog.Snapshot {
+		facts := backendtest.Facts([]*apiregistrationv1.APIService{s.APIService(name)}, s)
+		facts.Verdicts[name] = catalog.Verdict{Status: status}
+		return catalog.Build(facts)
+	}
+	sync(with(apiregistrationv1.ConditionFalse))
+	l.await(t, name, "that is current", current)
+	before := s.Count("/apis")
+	sync(with(apiregistrationv1.ConditionTrue))
+	await(t, "another fetch after the server is available again", func() bool { return s.Count("/apis") > before })
+}
+
+func TestSyncStopsWhatIsGone(t *testing.T) {
+	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
+	f, l := newFetcher(t, patient())
+	sync := run(t, f)
+	sync(s.Snapshot(name))
+	l.await(t, name, "that is current", current)
+	sync(catalog.Build(catalog.Facts{}))
+	f.Wait() // both loops end without the context's end
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.servers) != 0 || len(f.documents) != 0 {
+		t.Errorf("%d servers and %d documents are left", len(f.servers), len(f.documents))
+	}
+}
+
+// A registration that moves to another server is not told of the old one's end.
+func TestOldServersLastWordDoesNotCount(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	old := backendtest.Start(t, "old", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/apis" {
+			asked <- struct{}{}
+		}
+		<-r.Context().Done()
+	}))
+	fresh := backendtest.Start(t, "fresh", aggregatedServer(version("a.example", "v1")))
+	f, l := newFetcher(t, patient())
+	sync := run(t, f)
+	sync(old.Snapshot(name))
+	<-asked // the old server's download is under way
+	f.mu.Lock()
+	var oldServer *server
+	for _, n := range f.servers {
+		oldServer = n
+	}
+	f.mu.Unlock()
+	sync(fresh.Snapshot(name))
+	<-oldServer.attempted // the old server's download has ended
+	l.await(t, name, "from the fresh server", current)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.history {
+		if d.Problem != "" {
+			t.Errorf("after the move the old server's end was reported: %s", d.Problem)
+		}
+	}
+}
+
+func TestNothingIsLeftRunning(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
+	pool := backend.New(backend.Config{})
+	l := &learned{docs: map[string]catalog.Document{}, changed: make(chan struct{}, 1)}
+	f := New(patient(), pool, l.report)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.Sync(ctx, s.Snapshot(name))
+	l.await(t, name, "that is current", current)
+	cancel()
+	f.Wait()
+	pool.Close()
+	s.Close()
+	goleak.VerifyNone(t, ignore)
+}
+
+// await polls a condition that no channel announces.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

@@ -1,0 +1,307 @@
+package fetch
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// swagger is an OpenAPI v2 document with those paths, each with a definition.
+func swagger(paths ...string) string {
+	var items, definitions []string
+	for i, p := range paths {
+		items = append(items, fmt.Sprintf(`%q:{"get":{"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/d%d"}}}}}`, p, i))
+		definitions = append(definitions, fmt.Sprintf(`"d%d":{"type":"object","description":"of %s"}`, i, p))
+	}
+	return fmt.Sprintf(`{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{%s},"definitions":{%s}}`,
+		strings.Join(items, ","), strings.Join(definitions, ","))
+}
+
+// openAPI3 is an OpenAPI v3 document with those paths.
+func openAPI3(paths ...string) string {
+	var items []string
+	for _, p := range paths {
+		items = append(items, fmt.Sprintf(`%q:{"get":{"responses":{"200":{"description":"OK"}}}}`, p))
+	}
+	return fmt.Sprintf(`{"openapi":"3.0.0","info":{"title":"x","version":"1"},"paths":{%s}}`, strings.Join(items, ","))
+}
+
+// v3Root is the list at /openapi/v3.
+func v3Root(urls map[string]string) string {
+	paths := map[string]map[string]string{}
+	for gv, u := range urls {
+		paths[gv] = map[string]string{"serverRelativeURL": u}
+	}
+	body, err := json.Marshal(map[string]any{"paths": paths})
+	if err != nil {
+		panic(err)
+	}
+	return string(body)
+}
+
+// files answers each request URI with its text, and others with 404.
+type files map[string]string
+
+func (f files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, ok := f[r.URL.RequestURI()]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(body))
+}
+
+func pathsOf(t *testing.T, b catalog.Blob) []string {
+	t.Helper()
+	if b.ETag == "" {
+		return nil
+	}
+	var document struct{ Paths map[string]json.RawMessage }
+	if err := json.Unmarshal(b.Data, &document); err != nil {
+		t.Fatalf("a published document does not parse: %v\n%s", err, b.Data)
+	}
+	return slices.Sorted(maps.Keys(document.Paths))
+}
+
+const (
+	own     = "/apis/a.example/v1/things"
+	ownItem = "/apis/a.example/v1/things/{name}"
+	key     = "apis/a.example/v1"
+	ownURL  = "/openapi/v3/apis/a.example/v1?hash="
+)
+
+func TestOpenAPIV2IsConfined(t *testing.T) {
+	s := backendtest.Start(t, "api", files{"/openapi/v2": swagger(
+		own, ownItem, "/apis/apps/v1/deployments", "/apis/a.example/v2/things", "/apis/a.example/v11/x", "/apis/", "/healthz", "/api/v1/pods")})
+	f, l := newFetcher(t, patient())
+	if !f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}) {
+		t.Error("failed")
+	}
+	d := l.get(name)
+	if got := pathsOf(t, d.OpenAPIV2); !slices.Equal(got, []string{own, ownItem}) {
+		t.Errorf("OpenAPI v2 has %q", got)
+	}
+	if strings.Contains(string(d.OpenAPIV2.Data), "deployments") {
+		t.Error("a definition of a foreign path is left")
+	}
+	// There is no /openapi/v3: the v2 is converted.
+	if got := pathsOf(t, d.OpenAPIV3); !slices.Equal(got, []string{own, ownItem}) {
+		t.Errorf("OpenAPI v3 has %q", got)
+	}
+	var v3 map[string]any
+	if err := json.Unmarshal(d.OpenAPIV3.Data, &v3); err != nil || v3["openapi"] == nil || v3["components"] == nil {
+		t.Errorf("not an OpenAPI v3 document: %s", d.OpenAPIV3.Data)
+	}
+	for _, r := range s.Requests() {
+		if got := r.Header["X-Remote-User"]; !slices.Equal(got, []string{"system:aggregator"}) {
+			t.Errorf("%s was asked for as %q", r.Path, got)
+		}
+	}
+}
+
+func TestOpenAPIV2IsConfirmedByETag(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != "/openapi/v2":
+			http.NotFound(w, r)
+		case r.Header.Get("If-None-Match") == `"one"`:
+			w.WriteHeader(http.StatusNotModified)
+		default:
+			w.Header().Set("ETag", `"one"`)
+			_, _ = w.Write([]byte(swagger(own)))
+		}
+	}))
+	f, l := newFetcher(t, patient())
+	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+	for range 2 {
+		if !f.openAPI(t.Context(), members, state) {
+			t.Error("failed")
+		}
+		if got := pathsOf(t, l.get(name).OpenAPIV2); !slices.Equal(got, []string{own}) {
+			t.Errorf("%q", got)
+		}
+	}
+	requests := s.Requests()
+	if got := requests[len(requests)-1].Header.Get("If-None-Match"); got != `"one"` {
+		t.Errorf("If-None-Match: %q", got)
+	}
+}
+
+func TestOpenAPIV3IsDownloadedOncePerHash(t *testing.T) {
+	server := files{
+		"/openapi/v3": v3Root(map[string]string{key: ownURL + "A", "apis/apps/v1": "/openapi/v3/apis/apps/v1?hash=X", "version": "/openapi/v3/version?hash=Y"}),
+		ownURL + "A":  openAPI3(own, ownItem), ownURL + "B": openAPI3(own),
+		"/openapi/v3/apis/apps/v1?hash=X": openAPI3("/apis/apps/v1/deployments"),
+		"/openapi/v2":                     swagger(own),
+	}
+	s := backendtest.Start(t, "api", server)
+	f, l := newFetcher(t, patient())
+	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+	for range 3 {
+		f.openAPI(t.Context(), members, state)
+	}
+	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own, ownItem}) {
+		t.Errorf("%q", got)
+	}
+	if n := s.Count(ownURL + "A"); n != 1 {
+		t.Errorf("a document with a hash was downloaded %d times", n)
+	}
+	if n := s.Count("/openapi/v3/apis/apps/v1?hash=X"); n != 0 {
+		t.Error("another group version's document was downloaded")
+	}
+	server["/openapi/v3"] = v3Root(map[string]string{key: ownURL + "B"})
+	f.openAPI(t.Context(), members, state)
+	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own}) {
+		t.Errorf("after the hash changed: %q", got)
+	}
+	server["/openapi/v3"] = v3Root(nil)
+	f.openAPI(t.Context(), members, state)
+	if got := pathsOf(t, l.get(name).OpenAPIV3); got != nil {
+		t.Errorf("no longer listed, still published: %q", got)
+	}
+	server["/openapi/v3"] = v3Root(map[string]string{key: ownURL + "B"})
+	f.openAPI(t.Context(), members, state)
+	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own}) {
+		t.Errorf("listed again under the same hash: %q", got)
+	}
+}
+
+func TestOpenAPIV3WithoutHashIsAlwaysDownloaded(t *testing.T) {
+	plain := "/openapi/v3/apis/a.example/v1"
+	s := backendtest.Start(t, "api", files{"/openapi/v3": v3Root(map[string]string{key: plain}), plain: openAPI3(own)})
+	f, _ := newFetcher(t, patient())
+	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+	f.openAPI(t.Context(), members, state)
+	f.openAPI(t.Context(), members, state)
+	if n := s.Count(plain); n != 2 {
+		t.Errorf("downloaded %d times, want 2", n)
+	}
+}
+
+// The root may name only what lies below /openapi/v3/ of the server itself.
+func TestOpenAPIV3ForeignURLs(t *testing.T) {
+	elsewhere := backendtest.Start(t, "elsewhere", files{})
+	for _, foreign := range []string{
+		"https://" + elsewhere.Address + "/openapi/v3/apis/a.example/v1",
+		"//" + elsewhere.Address + "/openapi/v3/apis/a.example/v1",
+		"http:/openapi/v3/apis/a.example/v1", "file:///openapi/v3/x", "javascript:x",
+		"/openapi/v3/../../secret", "/openapi/v3/%2e%2e/%2E%2E/secret", "/openapi/v3/x/..%2fsecret",
+		"/secret", "/openapi/v2", "openapi/v3/x", "/openapi/v3", "", "?hash=A", "/openapi/v3x/", "%", "/openapi/v3/\x00",
+	} {
+		s := backendtest.Start(t, "api", files{"/openapi/v3": v3Root(map[string]string{key: foreign})})
+		f, l := newFetcher(t, patient())
+		if f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}) {
+			t.Errorf("%q was taken for a success", foreign)
+		}
+		if l.get(name).OpenAPIV3.ETag != "" {
+			t.Errorf("%q: a document was published", foreign)
+		}
+		for _, r := range s.Requests() {
+			if r.Path != "/openapi/v3" && r.Path != "/openapi/v2" {
+				t.Errorf("%q: the server was asked for %s", foreign, r.Path)
+			}
+		}
+	}
+	if r := elsewhere.Requests(); len(r) != 0 {
+		t.Errorf("another server was asked: %v", r)
+	}
+}
+
+// Document and answer of one group version: what is kept of it.
+func TestConfineV3(t *testing.T) {
+	prefix := "/apis/a.example/v1"
+	for in, want := range map[string]string{
+		openAPI3(own):                  openAPI3(own),
+		openAPI3():                     openAPI3(),
+		openAPI3("/apis/a.example/v1"): openAPI3("/apis/a.example/v1"),
+		openAPI3(own, "/apis/apps/v1/deployments"):  openAPI3(own),
+		openAPI3("/apis/a.example/v11", "/api", ""): openAPI3(),
+		openAPI3(own, "/apis/a.example/v2/things"):  openAPI3(own),
+		`{"openapi":"3.0.0"}`:                       `{"openapi":"3.0.0","paths":{}}`,
+		`{"openapi":"3.0.0","paths":null}`:          `{"openapi":"3.0.0","paths":null}`,
+		`{"paths":{}}`:                              "",
+		`{"openapi":"3.0.0","paths":[]}`:            "",
+		`[]`:                                        "",
+		``:                                          "",
+		`{"openapi":"3.0.0","paths":{}} and the rest`: "",
+	} {
+		got, err := confineV3([]byte(in), prefix)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%s: taken, as %s", in, got)
+			}
+			continue
+		}
+		if err != nil || !sameJSON(t, got, []byte(want)) {
+			t.Errorf("%s: got %s, %v, want %s", in, got, err, want)
+		}
+	}
+}
+
+// A document that says paths twice must not be read differently by clients:
+// encoding/json merges the two, others take the first.
+func TestConfineV3OfRepeatedPaths(t *testing.T) {
+	in := `{"openapi":"3.0.0","paths":{"/apis/apps/v1/deployments":{}},"paths":{"/apis/a.example/v1/things":{}}}`
+	got, err := confineV3([]byte(in), "/apis/a.example/v1")
+	if err == nil && strings.Contains(string(got), "deployments") {
+		t.Errorf("a foreign path is left: %s", got)
+	}
+}
+
+func FuzzConfineV3(f *testing.F) {
+	for _, seed := range []string{
+		openAPI3(own), openAPI3(own, "/apis/apps/v1/x"), openAPI3(), `{"openapi":"3","paths":{"":{}},"x":[1]}`, `{"openapi":1}`,
+		`{"openapi":"3","paths":{"/a":{}},"paths":{"/apis/a.example/v1/":{}}}`, `{}`, `null`, `[[[[`, `{"openapi":"3","paths":{"/apis/a.example/v1/../x":{}}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	const prefix = "/apis/a.example/v1"
+	f.Fuzz(func(t *testing.T, in []byte) {
+		out, err := confineV3(in, prefix)
+		if err != nil {
+			return
+		}
+		var before, after map[string]json.RawMessage
+		if json.Unmarshal(in, &before) != nil || json.Unmarshal(out, &after) != nil {
+			t.Fatalf("not an object: %q became %q", in, out)
+		}
+		paths := map[string]json.RawMessage{}
+		if raw := after["paths"]; raw != nil {
+			if err := json.Unmarshal(raw, &paths); err != nil {
+				t.Fatalf("paths do not parse in %q", out)
+			}
+		}
+		for p := range paths {
+			if p != prefix && !strings.HasPrefix(p, prefix+"/") || slices.Contains(strings.Split(p, "/"), "..") {
+				t.Errorf("%q is left in %q", p, out)
+			}
+		}
+		delete(before, "paths")
+		delete(after, "paths")
+		if len(before) != len(after) {
+			t.Errorf("fields went: %q became %q", in, out)
+		}
+	})
+}
+
+func sameJSON(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	var x, y any
+	if err := json.Unmarshal(a, &x); err != nil {
+		t.Fatalf("%v: %s", err, a)
+	}
+	if err := json.Unmarshal(b, &y); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	left, _ := json.Marshal(x)
+	right, _ := json.Marshal(y)
+	return string(left) == string(right)
+}

@@ -1,0 +1,290 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+)
+
+func (f *front) tls() *tls.Config {
+	return f.client.Transport.(*http.Transport).TLSClientConfig.Clone()
+}
+
+// dial opens a raw connection to the front that speaks HTTP/1.1.
+func (f *front) dial(t *testing.T) *tls.Conn {
+	t.Helper()
+	config := f.tls()
+	config.NextProtos = []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", f.Listener.Addr().String(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func upgradeRequest(protocol string, extra ...string) string {
+	return fmt.Sprintf("GET %s/things/x/exec?tty=1 HTTP/1.1\r\nHost: front\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s\r\n",
+		base, protocol, strings.Join(extra, ""))
+}
+
+// switching is a backend that answers 101 and hands the connection to serve.
+func switching(t *testing.T, protocol string, serve func(conn io.ReadWriteCloser, buffered *bufio.Reader)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Errorf("hijacking: %v (over %s)", err, r.Proto)
+			return
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nAccess-Control-Allow-Origin: *\r\nX-Kept: 1\r\n\r\n", protocol)
+		serve(conn, buffered.Reader)
+	})
+}
+
+func TestWebSocketEcho(t *testing.T) {
+	s := backendtest.Start(t, "api", websocket.Server{
+		Handshake: func(c *websocket.Config, _ *http.Request) error {
+			c.Protocol = c.Protocol[:min(1, len(c.Protocol))]
+			return nil
+		},
+		Handler: func(conn *websocket.Conn) {
+			for message := ""; websocket.Message.Receive(conn, &message) == nil; {
+				_ = websocket.Message.Send(conn, message)
+			}
+		},
+	})
+	f := startFront(t, s.Claim(name))
+	config, err := websocket.NewConfig("wss"+strings.TrimPrefix(f.URL, "https")+base+"/things/x/exec", f.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.TlsConfig = f.tls()
+	config.Protocol = []string{"base64url.bearer.authorization.k8s.io.c2VjcmV0", "v4.channel.k8s.io"}
+	config.Header = http.Header{"Authorization": {"Bearer secret"}, "X-Remote-User": {"root"}}
+	conn, err := websocket.DialConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, message := range []string{"hello", strings.Repeat("x", 100_000)} {
+		if err := websocket.Message.Send(conn, message); err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := websocket.Message.Receive(conn, &got); err != nil || got != message {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+	}
+	r := s.Requests()[0]
+	if got := r.Header.Get("Sec-Websocket-Protocol"); got != "v4.channel.k8s.io" {
+		t.Errorf("Sec-WebSocket-Protocol: %s", got)
+	}
+	for key, want := range map[string]string{
+		"Authorization": "", "X-Remote-User": "alice", "X-Forwarded-For": "127.0.0.1",
+		"X-Forwarded-Host": "", "X-Forwarded-Proto": "", "X-Forwarded-Uri": "", "Audit-Id": "audit-1",
+	} {
+		if got := r.Header.Get(key); got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestSPDYEcho(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := httpstream.Handshake(r, w, []string{"v4.channel.k8s.io"}); err != nil {
+			t.Errorf("handshake: %v", err)
+			return
+		}
+		conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, replied <-chan struct{}) error {
+			go func() {
+				<-replied
+				_, _ = io.Copy(stream, stream)
+				_ = stream.Close()
+			}()
+			return nil
+		})
+		if conn != nil {
+			<-conn.CloseChan()
+		}
+	}))
+	f := startFront(t, s.Claim(name))
+	transport, err := spdy.NewRoundTripper(f.tls())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "POST", f.URL+base+"/things/x/exec", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set(httpstream.HeaderProtocolVersion, "v4.channel.k8s.io")
+	response, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := transport.NewConnection(response)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 3 {
+		stream, err := conn.CreateStream(http.Header{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(stream, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.Close() // half: the other way stays open
+		if got, err := io.ReadAll(stream); err != nil || string(got) != "hello" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+// All that the backend said before it closed reaches the client, then the end.
+func TestBackendsEndIsTheClientsEnd(t *testing.T) {
+	last := strings.Repeat("z", 1<<20)
+	s := backendtest.Start(t, "api", switching(t, "SPDY/3.1", func(conn io.ReadWriteCloser, _ *bufio.Reader) { _, _ = io.WriteString(conn, last) }))
+	f := startFront(t, s.Claim(name))
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, upgradeRequest("SPDY/3.1"))
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	if h := response.Header; h.Get("Access-Control-Allow-Origin") != "" || h.Get("X-Kept") != "1" {
+		t.Errorf("%v", h)
+	}
+	got, err := io.ReadAll(reader)
+	if err != nil || string(got) != last {
+		t.Errorf("%d bytes of %d, %v", len(got), len(last), err)
+	}
+}
+
+func TestClientsEndIsTheBackendsEnd(t *testing.T) {
+	ended := make(chan string, 1)
+	s := backendtest.Start(t, "api", switching(t, "websocket", func(_ io.ReadWriteCloser, buffered *bufio.Reader) {
+		rest, _ := io.ReadAll(buffered)
+		ended <- string(rest)
+	}))
+	f := startFront(t, s.Claim(name))
+	conn := f.dial(t)
+	// The client does not wait for the answer: its first bytes are not lost.
+	_, _ = io.WriteString(conn, upgradeRequest("websocket")+"early ")
+	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	_, _ = io.WriteString(conn, "late")
+	_ = conn.CloseWrite()
+	select {
+	case got := <-ended:
+		if got != "early late" {
+			t.Errorf("%q arrived", got)
+		}
+	case <-time.After(patience):
+		t.Error("the backend's connection stays open")
+	}
+}
+
+// An answer other than 101 ends both connections (CVE-2018-1002105): what the
+// client sent after its request is nobody's request.
+func TestRefusedUpgradeIsEchoedAndBothEnd(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "no")
+	}))
+	f := startFront(t, s.Claim(name))
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, upgradeRequest("websocket")+"GET "+base+"/secrets HTTP/1.1\r\nHost: front\r\nX-Remote-User: root\r\n\r\n")
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := read(t, response); response.StatusCode != 400 || body != "no" || !response.Close {
+		t.Errorf("%d %q, close %v", response.StatusCode, body, response.Close)
+	}
+	if rest, _ := io.ReadAll(reader); len(rest) != 0 {
+		t.Errorf("more was answered: %q", rest)
+	}
+	if n := len(s.Requests()); n != 1 {
+		t.Errorf("the backend saw %d requests", n)
+	}
+}
+
+func TestInvalidUpgradeAnswers(t *testing.T) {
+	code := 0
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(code)
+	}))
+	f := startFront(t, s.Claim(name))
+	for _, code = range []int{200, 204, 302, 307} {
+		response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
+		want := fmt.Sprintf("invalid upgrade response: status code %d", code)
+		if got := status(t, response); got.Message != want || got.Code != 503 {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
+	if n := len(s.Requests()); n != 4 {
+		t.Errorf("%d requests: something was followed", n)
+	}
+}
+
+func TestSwitchToAnotherProtocolIsRefused(t *testing.T) {
+	s := backendtest.Start(t, "api", switching(t, "foo", func(io.ReadWriteCloser, *bufio.Reader) {}))
+	f := startFront(t, s.Claim(name))
+	response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
+	if got := status(t, response); got.Code != 503 || !strings.Contains(got.Message, `switched to "foo"`) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestUpgradeAnswerHeaderIsBounded(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nX-Endless: ")
+		for line := strings.Repeat("x", 64<<10); ; {
+			if _, err := io.WriteString(conn, line); err != nil {
+				return
+			}
+		}
+	}))
+	f := startFront(t, s.Claim(name))
+	response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
+	if got := status(t, response); got.Code != 503 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestUpgradeToADeadServer(t *testing.T) {
+	f := startFront(t, backendtest.Dead(t, "dead").Claim(name))
+	response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
+	if got := status(t, response); got.Code != 503 || !strings.HasPrefix(got.Message, "error dialing backend: ") {
+		t.Errorf("%+v", got)
+	}
+	if f.suspects.Load() != 1 {
+		t.Error("a server that cannot be dialled is not suspected")
+	}
+}

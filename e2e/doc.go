@@ -1,0 +1,3 @@
+// Package e2e tests the shipped binary with real parts: kubectl, sample-apiserver and etcd as
+// processes of their own, client-go, and signals.
+package e2e
