@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -38,6 +41,7 @@ type Aggregator struct {
 	hush     func()        // closes quiet
 	quiet    chan struct{} // closed when the status writer is to end
 	hushed   chan struct{} // closed when it has ended
+	recalled chan struct{} // closed when the memory was read
 
 	mu    sync.Mutex
 	facts catalog.Facts
@@ -52,23 +56,23 @@ func New(config Config) (*Aggregator, error) {
 	}
 	config.setDefaults()
 	a := &Aggregator{
-		config: config,
-		routes: make(chan struct{}),
-		quiet:  make(chan struct{}),
-		hushed: make(chan struct{}),
-		dirty:  make(chan struct{}, 1),
+		config:   config,
+		routes:   make(chan struct{}),
+		quiet:    make(chan struct{}),
+		hushed:   make(chan struct{}),
+		recalled: make(chan struct{}),
+		dirty:    make(chan struct{}, 1),
 		facts: catalog.Facts{
 			Resolver:       config.Resolver != nil,
 			Self:           config.Self,
+			Addressing:     config.Addressing,
+			Zone:           config.Zone,
 			ReservedGroups: config.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
 			Documents:      map[string]catalog.Document{},
 		},
 	}
-	if config.RouteToEndpoints {
-		a.facts.Addressing = catalog.EndpointAddresses
-	}
-	a.backends = config.backends()
+	a.backends = config.backends(a.lostConnection)
 	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
 	a.fetcher = config.fetcher(a.backends, a.learnDocument)
@@ -88,6 +92,10 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { a.build(ctx) })
 	group.Go(func() { a.report(ctx) })
+	if a.config.Memory != nil {
+		group.Go(func() { a.remember(ctx) })
+		<-a.recalled // before a first snapshot could call its resources unknown
+	}
 	err := a.config.Source.Run(ctx, a.learnState)
 	<-ctx.Done()
 	group.Wait()
@@ -177,6 +185,37 @@ func (a *Aggregator) learnDocument(name string, d catalog.Document) {
 	a.signal()
 }
 
+// lostConnection has the APIServices of an extension server probed, because it
+// ended a connection.
+func (a *Aggregator) lostConnection(id catalog.BackendID) {
+	for _, s := range a.snapshot.Load().Remotes() {
+		if s.Backend == id {
+			a.prober.Suspect(s.Name)
+		}
+	}
+}
+
+// RequestTimeout is the bound that the APIService behind a path sets for its
+// requests; zero where it sets none.
+func (a *Aggregator) RequestTimeout(path string) time.Duration {
+	if route := a.snapshot.Load().Route(path); route.Kind == catalog.Remote {
+		return route.APIService.Settings.RequestTimeout
+	}
+	return 0
+}
+
+// IsRemote says whether an extension server answers the path.
+func (a *Aggregator) IsRemote(path string) bool {
+	return a.snapshot.Load().Route(path).Kind == catalog.Remote
+}
+
+// ValidateSettings checks the annotations of an APIService that hold settings
+// of the layer; path is that of the annotations.
+func ValidateSettings(annotations map[string]string, path *field.Path) field.ErrorList {
+	_, errs := catalog.ParseSettings(annotations, path)
+	return errs
+}
+
 func (a *Aggregator) signal() {
 	select {
 	case a.dirty <- struct{}{}:
@@ -205,10 +244,10 @@ func (a *Aggregator) build(ctx context.Context) {
 }
 
 func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
+	a.backends.Sync(s) // before requests see endpoints that it has to know
 	a.snapshot.Store(s)
 	a.discovery.Sync(s)
 	a.openapi.Sync(s)
-	a.backends.Sync(s)
 	a.prober.Sync(ctx, s)
 	a.fetcher.Sync(ctx, s)
 	if a.config.Metrics != nil {

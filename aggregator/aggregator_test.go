@@ -80,7 +80,7 @@ func run(t *testing.T, config Config, initial State) *running {
 	t.Helper()
 	r := &running{t: t, source: NewStaticSource(initial), ended: make(chan error, 1)}
 	config.Source = r.source
-	config.RouteToEndpoints = true
+	config.Addressing = EndpointAddresses
 	a, err := New(config)
 	if err != nil {
 		t.Fatal(err)

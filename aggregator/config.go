@@ -28,7 +28,20 @@ const DefaultDiscoveryTimeout = 5 * time.Second
 // unboundedDiscovery bounds downloads where the discovery timeout is lifted.
 const unboundedDiscovery = time.Minute
 
+// Ways to reach a Service with a cluster IP.
+const (
+	// WhatWorks sends to the endpoints, and to the cluster IP while none of them
+	// can be reached from here.
+	WhatWorks = catalog.WhatWorks
+	// ClusterIP sends to the Service's own address only.
+	ClusterIP = catalog.ClusterIP
+	// EndpointAddresses sends to the endpoints only.
+	EndpointAddresses = catalog.EndpointAddresses
+)
+
 type (
+	// Addressing says how a Service with a cluster IP is reached.
+	Addressing = catalog.Addressing
 	// Source publishes the APIServices of a host. NewInformerSource and
 	// NewStaticSource return implementations.
 	Source = source.Source
@@ -67,9 +80,12 @@ type Config struct {
 	// Resolver overrides where Services say that extension servers are. It is
 	// required where the Source publishes no Services.
 	Resolver Resolver
-	// RouteToEndpoints sends to the addresses in EndpointSlices, not to the
-	// Service's cluster IP.
-	RouteToEndpoints bool
+	// Addressing says how Services with a cluster IP are reached. The zero value
+	// finds out what works.
+	Addressing Addressing
+	// Zone is this server's own, for the hints in EndpointSlices; empty where it
+	// is not known.
+	Zone string
 	// Self is this server's host:port, for the Service default/kubernetes.
 	Self string
 	// ReservedGroups are always answered by the local handler, whatever is
@@ -115,6 +131,8 @@ type Config struct {
 	// the local handler.
 	LocalPaths func() []string
 
+	// Memory keeps discovery documents over a restart; nil for none.
+	Memory Memory
 	// Status says how to report; nil reports nothing.
 	Status *StatusConfig
 	// Metrics are kept up to date; nil for none.
@@ -134,8 +152,10 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) backends() *backend.Pool {
+func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
+		Limits:            backend.DefaultLimits(),
+		Lost:              lost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
 		DialResolvesNames: c.DialResolvesNames,
@@ -168,7 +188,9 @@ func (c *Config) fetcher(backends *backend.Pool, report func(string, catalog.Doc
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {
-	return probe.New(probe.DefaultTiming(), probe.HTTP(backends), report)
+	p := probe.New(probe.DefaultTiming(), probe.HTTP(backends), report)
+	p.Watch(backends)
+	return p
 }
 
 func (c *Config) discovery() *discovery.Service {

@@ -37,7 +37,7 @@ type crdSource struct {
 
 // newAggregatingServer builds the server that stands first in the chain: it
 // stores APIServices, and the layer in it routes to extension servers.
-func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.DelegationTarget, crds crdSource) (*Server, error) {
+func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.DelegationTarget, crds crdSource, o chainOptions) (*Server, error) {
 	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
 	registrations, err := clientset.NewForConfig(generic.LoopbackClientConfig)
 	if err != nil {
@@ -68,15 +68,15 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		client: client, registrations: registrations, informers: informers,
 		peers: peers, openAPI: openAPI,
 		paths: func() []string { return server.ListedPaths() },
-	})
+	}, o)
 	if err != nil {
 		return nil, err
 	}
 
-	buildChain := generic.BuildHandlerChainFunc
-	generic.BuildHandlerChainFunc = func(next http.Handler, c *genericapiserver.Config) http.Handler {
-		return buildChain(l.aggregator.Handler(next), c)
+	if generic.FlowControl != nil {
+		generic.FlowControl = delegatingFairness{generic.FlowControl, l.aggregator.IsRemote}
 	}
+	generic.BuildHandlerChainFunc = requestTimeouts(l.aggregator, generic.BuildHandlerChainFunc)
 	if server, err = generic.New("kube-aggregator", delegate); err != nil {
 		return nil, err
 	}

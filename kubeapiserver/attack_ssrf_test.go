@@ -143,7 +143,7 @@ func TestAttackEndpointsAtForbiddenAddresses(t *testing.T) {
 						{Namespace: "default", Name: "ssrf"}: {Service: service, Slices: []*discoveryv1.EndpointSlice{slice}},
 					},
 				}),
-				RouteToEndpoints: true, Dial: d.dial,
+				Addressing: aggregator.EndpointAddresses, Dial: d.dial,
 			})
 			for _, upgrade := range []bool{false, true} {
 				w := ask(h, "/apis/ssrf.attack/v1/things", upgrade)

@@ -28,7 +28,11 @@ type PreparedServer struct {
 // CreateServerChain builds the chain of API servers as the reference does
 // (cmd/kube-apiserver/app/server.go): the aggregation layer in front, then
 // kube-apiserver's own API, then that of CustomResourceDefinitions, then 404.
-func CreateServerChain(config app.CompletedConfig) (*Server, error) {
+func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, error) {
+	var o chainOptions
+	for _, set := range options {
+		set(&o)
+	}
 	notFound := notfoundhandler.New(config.KubeAPIs.ControlPlane.Generic.Serializer, genericapifilters.NoMuxAndDiscoveryIncompleteKey)
 	crdServer, err := config.ApiExtensions.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
 	if err != nil {
@@ -43,7 +47,7 @@ func CreateServerChain(config app.CompletedConfig) (*Server, error) {
 		enabled: config.ApiExtensions.GenericConfig.MergedResourceConfig.ResourceEnabled(
 			apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")),
 	}
-	server, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds)
+	server, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds, o)
 	if err != nil {
 		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
 	}

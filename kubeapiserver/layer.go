@@ -55,7 +55,7 @@ type layerParts struct {
 	paths         func() []string
 }
 
-func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
+func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*layer, error) {
 	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
 	l := &layer{}
 	source, err := aggregator.NewInformerSource(
@@ -77,7 +77,8 @@ func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
 	c := aggregator.Config{
 		Source:           source,
 		Resolver:         configuredResolver(extra.ServiceResolver),
-		RouteToEndpoints: config.Options.EnableAggregatorRouting,
+		Addressing:       o.addressing(config.Options.EnableAggregatorRouting),
+		Zone:             o.zone,
 		Self:             loopbackHost(generic.LoopbackClientConfig.Host),
 		ReservedGroups:   []string{apiregistrationv1.GroupName},
 		WrapTransport:    wrap,
@@ -88,6 +89,7 @@ func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
 		FirstGroups:      []metav1.APIGroup{registrationGroup()},
 		OpenAPI:          parts.openAPI,
 		Metrics:          metrics,
+		Memory:           configMapMemory{parts.client.CoreV1().ConfigMaps(metav1.NamespaceSystem)},
 		Status: &aggregator.StatusConfig{
 			Client:    parts.registrations.ApiregistrationV1(),
 			Leases:    parts.client.CoordinationV1(),
@@ -103,9 +105,9 @@ func newLayer(config app.CompletedConfig, parts layerParts) (*layer, error) {
 	if generic.EnableIndex {
 		c.LocalPaths = parts.paths
 	}
-	if o := config.Options.Authentication.RequestHeader; o != nil {
-		c.IdentityHeaders = slices.Concat(o.UsernameHeaders, o.UIDHeaders, o.GroupHeaders)
-		c.IdentityHeaderPrefixes = o.ExtraHeaderPrefixes
+	if h := config.Options.Authentication.RequestHeader; h != nil {
+		c.IdentityHeaders = slices.Concat(h.UsernameHeaders, h.UIDHeaders, h.GroupHeaders)
+		c.IdentityHeaderPrefixes = h.ExtraHeaderPrefixes
 	}
 	switch {
 	case generic.EgressSelector != nil:

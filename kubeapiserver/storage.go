@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
@@ -20,6 +21,8 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiservicestorage "k8s.io/kube-aggregator/pkg/registry/apiservice/etcd"
 	apiservicerest "k8s.io/kube-aggregator/pkg/registry/apiservice/rest"
+
+	"github.com/annex-api/annex/aggregator"
 )
 
 // installAPIServices serves apiregistration.k8s.io, and warns about
@@ -44,6 +47,10 @@ type createStrategy struct {
 	owners groupVersionOwners
 }
 
+func (s createStrategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
+	return append(s.RESTCreateStrategy.Validate(ctx, obj), validateSettings(obj)...)
+}
+
 func (s createStrategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
 	return append(s.RESTCreateStrategy.WarningsOnCreate(ctx, obj), s.owners.warnings(obj)...)
 }
@@ -51,6 +58,19 @@ func (s createStrategy) WarningsOnCreate(ctx context.Context, obj runtime.Object
 type updateStrategy struct {
 	rest.RESTUpdateStrategy
 	owners groupVersionOwners
+}
+
+func (s updateStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	return append(s.RESTUpdateStrategy.ValidateUpdate(ctx, obj, old), validateSettings(obj)...)
+}
+
+// validateSettings refuses annotations that hold a bad setting.
+func validateSettings(obj runtime.Object) field.ErrorList {
+	a, ok := obj.(*apiregistration.APIService)
+	if !ok {
+		return nil
+	}
+	return aggregator.ValidateSettings(a.Annotations, field.NewPath("metadata", "annotations"))
 }
 
 func (s updateStrategy) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {

@@ -1,5 +1,5 @@
 // Package backend keeps the connections to extension servers: TLS and its
-// rotation, HTTP/2, and the choice of an endpoint.
+// rotation, HTTP/2, and the health of endpoints.
 package backend
 
 import (
@@ -8,14 +8,21 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2"
+
+	"github.com/annex-api/annex/aggregator/internal/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/limit"
+	"github.com/annex-api/annex/aggregator/internal/retry"
 )
 
 const (
@@ -24,11 +31,26 @@ const (
 	idleTimeout      = 90 * time.Second
 	// A silent HTTP/2 connection is asked for a sign of life after pingAfter
 	// and given up pingTimeout later.
-	pingAfter   = 15 * time.Second
-	pingTimeout = 5 * time.Second
+	pingAfter   = 3 * time.Second
+	pingTimeout = 2 * time.Second
 	// maxResponseHeader bounds the header of a response, in bytes.
 	maxResponseHeader = 1 << 20
+	// maxStreams bounds the long-running requests for one extension server.
+	maxStreams = 20_000
+	// A fifth of the requests may be sent again, and a few each second in any
+	// case.
+	retryShare, retryRate, retryBurst = 0.2, 10, 100
+	// Long-running requests at an endpoint that leaves are ended after
+	// drainAfter, spread over drainOver.
+	drainAfter = 2 * time.Second
+	drainOver  = 20 * time.Second
 )
+
+// DefaultLimits leave room for busy extension servers and keep a frozen one
+// from piling up requests.
+func DefaultLimits() limit.Config {
+	return limit.Config{InFlight: 400, Queue: 400, QueuePerUser: 100, Wait: 2 * time.Second}
+}
 
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
@@ -52,6 +74,11 @@ type Config struct {
 	Resolver Resolver
 	// Wrap observes the round trips of plain requests.
 	Wrap func(http.RoundTripper) http.RoundTripper
+	// Limits of the requests for one extension server whose APIService sets none.
+	Limits limit.Config
+	// Lost is called when an extension server ends a connection; it must not
+	// block.
+	Lost func(catalog.BackendID)
 }
 
 // Pool holds one Backend for each catalog.BackendID in use.
@@ -63,6 +90,9 @@ type Pool struct {
 
 // New returns an empty Pool.
 func New(config Config) *Pool {
+	if config.Limits == (limit.Config{}) {
+		config.Limits = DefaultLimits()
+	}
 	dial := config.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
@@ -82,18 +112,34 @@ func (p *Pool) Get(a *catalog.APIService) *Backend {
 	return b.(*Backend)
 }
 
-// Sync closes the idle connections of Backends that the snapshot no longer
-// needs; requests under way on them finish.
+// Sync takes over the endpoints and settings of a snapshot, and closes the idle
+// connections of Backends that it no longer needs; requests under way on them
+// finish.
 func (p *Pool) Sync(s *catalog.Snapshot) {
 	used := map[catalog.BackendID]bool{}
+	inFlight := map[catalog.BackendID]int{}
 	for _, a := range s.Remotes() {
-		used[a.Backend] = true
+		inFlight[a.Backend] = max(inFlight[a.Backend], a.Settings.MaxInFlight)
+	}
+	for _, a := range s.Remotes() {
+		if !used[a.Backend] {
+			used[a.Backend] = true
+			p.Get(a).update(a, inFlight[a.Backend])
+		}
 	}
 	p.backends.Range(func(id, b any) bool {
 		if !used[id.(catalog.BackendID)] {
 			p.backends.Delete(id)
 			b.(*Backend).CloseIdle()
 		}
+		return true
+	})
+}
+
+// Each calls do with every Backend.
+func (p *Pool) Each(do func(*Backend)) {
+	p.backends.Range(func(_, b any) bool {
+		do(b.(*Backend))
 		return true
 	})
 }
@@ -125,8 +171,16 @@ type Backend struct {
 	insecure bool
 	client   func() (cert, key []byte)
 	broken   bool // no certificate can mend it
-	next     atomic.Uint32
+	unclear  atomic.Uint64
 	current  atomic.Pointer[wire]
+
+	// Limiter bounds the requests under way, Streams the long-running ones.
+	Limiter, Streams *limit.Limiter
+	// Retries bounds what is sent again.
+	Retries *retry.Budget
+	limits  limit.Config
+	set     *balance.Set
+	target  atomic.Pointer[catalog.Target] // that of the last update
 }
 
 // wire is what requests travel on; it is rebuilt when the client certificate changes.
@@ -137,6 +191,10 @@ type wire struct {
 	err  error
 }
 
+// protocolReset is what the HTTP/2 transport calls a stream that the far end
+// reset with PROTOCOL_ERROR.
+const protocolReset = "recv_rststream_PROTOCOL_ERROR"
+
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
 	b := &Backend{
 		service:  a.Service,
@@ -145,7 +203,23 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		wrap:     p.config.Wrap,
 		insecure: a.InsecureSkipTLSVerify,
 		client:   p.config.ClientCertificate,
+		set:      balance.New(rand.IntN),
+		Limiter:  limit.New(p.config.Limits),
+		Streams:  limit.New(limit.Config{InFlight: maxStreams}),
+		Retries:  retry.NewBudget(retryShare, retryRate, retryBurst),
+		limits:   p.config.Limits,
 	}
+	if p.config.Lost != nil {
+		id, dial := a.Backend, b.dial
+		b.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &watchedConn{Conn: conn, lost: func() { p.config.Lost(id) }}, nil
+		}
+	}
+	b.update(a, a.Settings.MaxInFlight)
 	if len(a.CABundle) > 0 {
 		b.roots = x509.NewCertPool()
 		if !b.roots.AppendCertsFromPEM(a.CABundle) {
@@ -187,7 +261,16 @@ func (b *Backend) newWire() *wire {
 		MaxIdleConnsPerHost:    25,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	h2, err := http2.ConfigureTransports(t.http)
+	if err != nil {
+		return &wire{err: fmt.Errorf("configuring HTTP/2: %w", err)}
+	}
+	h2.ReadIdleTimeout, h2.PingTimeout = pingAfter, pingTimeout
+	h2.CountError = func(kind string) {
+		if kind == protocolReset {
+			b.unclear.Add(1)
+		}
 	}
 	t.rt = t.http
 	if b.wrap != nil {
@@ -216,31 +299,70 @@ func (b *Backend) CloseIdle() {
 	}
 }
 
-// Pick chooses the endpoint for one request. The error says why there is none.
-func (b *Backend) Pick(t catalog.Target) (catalog.Endpoint, error) {
+// update takes over the endpoints of an APIService, and the largest limit that
+// the APIServices behind the same Service ask for; zero for the default.
+func (b *Backend) update(a *catalog.APIService, inFlight int) {
+	limits := b.limits
+	if inFlight > 0 {
+		limits.InFlight = inFlight
+	}
+	b.Limiter.Set(limits)
+	if old := b.target.Load(); old != nil && slices.Equal(old.Endpoints, a.Target.Endpoints) {
+		return
+	}
+	b.target.Store(&a.Target)
+	members := make([]balance.Member, len(a.Target.Endpoints))
+	for i, e := range a.Target.Endpoints {
+		members[i] = balance.Member{Address: e.Address, Far: e.Far, Terminating: e.Terminating, Fallback: e.Fallback}
+	}
+	drain(b.set.Update(time.Now(), members))
+}
+
+// drain ends long-running requests one after the other, so that their clients
+// do not all come back in the same moment.
+func drain(streams []*balance.Stream) {
+	for i, s := range streams {
+		time.AfterFunc(drainAfter+drainOver*time.Duration(i)/time.Duration(len(streams)), s.End)
+	}
+}
+
+// Pick chooses the endpoint for a request, or for another attempt at it that
+// avoids those tried before. The error says why there is none.
+func (b *Backend) Pick(t catalog.Target, tried ...string) (balance.Choice, error) {
 	if t.Resolver {
 		u, err := b.resolver.ResolveEndpoint(b.service.Namespace, b.service.Name, b.service.Port)
 		if err != nil {
-			return catalog.Endpoint{}, err
+			return balance.Choice{}, err
 		}
-		return catalog.Endpoint{Address: u.Host}, nil
+		return balance.Fixed(u.Host), nil
 	}
-	if len(t.Endpoints) == 0 {
-		return catalog.Endpoint{}, errors.New(t.Unresolved)
+	if t.Unresolved != "" {
+		return balance.Choice{}, errors.New(t.Unresolved)
 	}
-	return t.Endpoints[int(b.next.Add(1)-1)%len(t.Endpoints)], nil
+	return b.set.Pick(time.Now(), tried)
 }
+
+// UnclearResets counts resets that leave it open whether the request was begun,
+// though the transport takes such a request for safe to be sent again.
+func (b *Backend) UnclearResets() uint64 { return b.unclear.Load() }
+
+// Health lists the endpoints with what is known of them.
+func (b *Backend) Health() []balance.Health { return b.set.Health(time.Now()) }
+
+// Probed takes note of an active probe of an endpoint.
+func (b *Backend) Probed(address string, passed bool) { b.set.Probed(address, passed) }
 
 // All lists the endpoints of a target, for probes.
 func (b *Backend) All(t catalog.Target) ([]catalog.Endpoint, error) {
 	if len(t.Endpoints) > 0 {
 		return t.Endpoints, nil
 	}
-	e, err := b.Pick(t)
+	c, err := b.Pick(t)
 	if err != nil {
 		return nil, err
 	}
-	return []catalog.Endpoint{e}, nil
+	c.Done(time.Now(), balance.Neutral)
+	return []catalog.Endpoint{{Address: c.Address}}, nil
 }
 
 // RoundTrip sends a request to the endpoint that its URL names, over a shared
@@ -255,14 +377,14 @@ func (b *Backend) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // DialUpgrade opens a TLS connection of its own that speaks HTTP/1.1. No byte
 // of a request is sent before the certificate is verified.
-func (b *Backend) DialUpgrade(ctx context.Context, e catalog.Endpoint) (net.Conn, error) {
+func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, error) {
 	t := b.current.Load()
 	if t.err != nil {
 		return nil, t.err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+handshakeTimeout)
 	defer cancel()
-	raw, err := b.dial(ctx, "tcp", e.Address)
+	raw, err := b.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

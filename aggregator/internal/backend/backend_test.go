@@ -37,7 +37,7 @@ func get(t *testing.T, p *Pool, a *catalog.APIService) (Reply, error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	return b.Get(ctx, e, Call{Path: "/apis/a.example/v1", User: "tester", Limit: 1 << 20})
+	return b.Get(ctx, e.Address, Call{Path: "/apis/a.example/v1", User: "tester", Limit: 1 << 20})
 }
 
 func newPool(t *testing.T, config Config) *Pool {
@@ -77,7 +77,7 @@ func TestCertificatesAreVerified(t *testing.T) {
 			a := catalog.Build(backendtest.Facts([]*apiService{o}, s)).APIServices()[0]
 			p := newPool(t, Config{})
 			_, plain := get(t, p, a)
-			conn, upgrade := p.Get(a).DialUpgrade(t.Context(), a.Target.Endpoints[0])
+			conn, upgrade := p.Get(a).DialUpgrade(t.Context(), a.Target.Endpoints[0].Address)
 			if conn != nil {
 				defer conn.Close()
 			}
@@ -102,7 +102,7 @@ func TestHTTP2IsUsedAndHTTP1ForUpgrades(t *testing.T) {
 	if proto := s.Requests()[0].Proto; proto != "HTTP/2.0" {
 		t.Errorf("a plain request went over %s", proto)
 	}
-	conn, err := p.Get(a).DialUpgrade(t.Context(), a.Target.Endpoints[0])
+	conn, err := p.Get(a).DialUpgrade(t.Context(), a.Target.Endpoints[0].Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestBodyLimit(t *testing.T) {
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, 100)) }))
 	a, p := s.Claim(name), newPool(t, Config{})
 	for limit, ok := range map[int64]bool{0: true, 99: false, 100: true, 101: true} {
-		reply, err := p.Get(a).Get(t.Context(), a.Target.Endpoints[0], Call{Path: "/", Limit: limit})
+		reply, err := p.Get(a).Get(t.Context(), a.Target.Endpoints[0].Address, Call{Path: "/", Limit: limit})
 		if (err == nil) != ok {
 			t.Errorf("limit %d: %v", limit, err)
 		}

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"k8s.io/client-go/transport"
-
-	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
 // Call is a GET that this server sends on its own account.
@@ -34,20 +32,20 @@ type Reply struct {
 	Body        []byte
 }
 
-// URL is the address that a Call to an endpoint goes to, for messages.
-func (c Call) URL(e catalog.Endpoint) string {
+// URL is where a Call to an endpoint goes to, for messages.
+func (c Call) URL(address string) string {
 	u, err := url.Parse(c.Path)
 	if err != nil {
-		return "https://" + e.Address + c.Path
+		return "https://" + address + c.Path
 	}
-	u.Scheme, u.Host = "https", e.Address
+	u.Scheme, u.Host = "https", address
 	return u.String()
 }
 
 // Get carries out a Call. Redirects are not followed. A body over the limit is
 // an error.
-func (b *Backend) Get(ctx context.Context, e catalog.Endpoint, c Call) (Reply, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL(e), nil)
+func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL(address), nil)
 	if err != nil {
 		return Reply{}, fmt.Errorf("building a request for %s: %w", c.Path, err)
 	}

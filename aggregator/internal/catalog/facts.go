@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -55,6 +56,8 @@ type Registration struct {
 	InsecureSkipTLSVerify bool
 	GroupPriorityMinimum  int32
 	VersionPriority       int32
+	// Settings are the APIService's own; what does not parse is left out.
+	Settings Settings
 	// Invalid says why this registration is not routed; empty means it is.
 	Invalid string
 	// Object is the stored object, owned by the source: read only.
@@ -84,6 +87,7 @@ func NewRegistration(o *apiregistrationv1.APIService) Registration {
 			r.Invalid = "spec.service needs a namespace and a name"
 		}
 	}
+	r.Settings, _ = ParseSettings(o.Annotations, nil)
 	if r.Group == "" && r.Version != "v1" {
 		r.Invalid = "only v1 may have an empty group and it better be legacy kube"
 	}
@@ -121,10 +125,15 @@ type BackendID struct {
 	Service  ServiceRef
 	CA       [sha256.Size]byte
 	Insecure bool
+	// Endpoints are those of the annotation, joined.
+	Endpoints string
 }
 
 func (r Registration) backendID() BackendID {
-	return BackendID{Service: r.Service, CA: sha256.Sum256(r.CABundle), Insecure: r.InsecureSkipTLSVerify}
+	return BackendID{
+		Service: r.Service, CA: sha256.Sum256(r.CABundle), Insecure: r.InsecureSkipTLSVerify,
+		Endpoints: strings.Join(r.Settings.Endpoints, ","),
+	}
 }
 
 // SameBackend says whether both lead to the same extension server in the same
@@ -173,13 +182,16 @@ type ServiceFacts struct {
 	SlicesErr error
 }
 
-// Addressing says how a Service of type ClusterIP is reached.
+// Addressing says how a Service with a cluster IP is reached.
 type Addressing int
 
 const (
+	// WhatWorks sends to the Service's endpoints, and to its cluster IP while
+	// none of them can be reached from here.
+	WhatWorks Addressing = iota
 	// ClusterIP sends to the Service's own address.
-	ClusterIP Addressing = iota
-	// EndpointAddresses sends to one of the Service's endpoints.
+	ClusterIP
+	// EndpointAddresses sends to the Service's endpoints.
 	EndpointAddresses
 )
 
@@ -193,6 +205,8 @@ type Facts struct {
 	Services map[types.NamespacedName]ServiceFacts
 	// Addressing is used for Services; a resolver overrides it.
 	Addressing Addressing
+	// Zone is this server's own; empty where that is not known.
+	Zone string
 	// Resolver is true when an embedder's resolver finds the endpoints.
 	Resolver bool
 	// Self is this server's own host:port, for default/kubernetes:443.

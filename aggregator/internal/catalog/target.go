@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,13 @@ import (
 type Endpoint struct {
 	// Address is host:port.
 	Address string
+	// Far endpoints are meant for other zones.
+	Far bool
+	// Terminating endpoints still serve, but not for long.
+	Terminating bool
+	// Fallback is the Service's own address, for when no endpoint can be
+	// reached from here.
+	Fallback bool
 }
 
 // Target is where a registration's requests go.
@@ -30,6 +38,13 @@ type Target struct {
 // of its availability: a zero Verdict when that is nothing.
 func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	ref := r.Service
+	if len(r.Settings.Endpoints) > 0 && !f.Resolver {
+		t := Target{}
+		for _, address := range r.Settings.Endpoints {
+			t.Endpoints = append(t.Endpoints, Endpoint{Address: address})
+		}
+		return t, Verdict{}
+	}
 	if f.Services == nil {
 		return f.target(ref, nil, nil), Verdict{}
 	}
@@ -48,6 +63,11 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 		return t, failed("ServiceNotFound", "service/%s in %q is not present", ref.Name, ref.Namespace)
 	}
 	t := f.target(ref, sf.Service, sf.Slices)
+	if r.Settings.IgnoreZones {
+		for i := range t.Endpoints {
+			t.Endpoints[i].Far = false
+		}
+	}
 	if sf.Service.Spec.Type != corev1.ServiceTypeClusterIP {
 		return t, t.verdict()
 	}
@@ -62,7 +82,7 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 		}
 	case len(sf.Slices) == 0:
 		return t, failed("EndpointsNotFound", "cannot find endpointslices for service/%s in %q", ref.Name, ref.Namespace)
-	case len(readyEndpoints(sf.Slices, port.Name, "")) == 0:
+	case len(f.serving(sf.Slices, port.Name, "")) == 0:
 		return t, failed("MissingEndpoints", "endpointslices for service/%s in %q have no addresses with port name %q", ref.Name, ref.Namespace, port.Name)
 	}
 	return t, t.verdict()
@@ -88,11 +108,13 @@ func (f *Facts) target(ref ServiceRef, s *corev1.Service, es []*discoveryv1.Endp
 		return Target{Endpoints: []Endpoint{{Address: f.Self}}}
 	case s == nil:
 		return Target{}
-	case s.Spec.Type == corev1.ServiceTypeExternalName && f.Addressing == ClusterIP:
+	case s.Spec.Type == corev1.ServiceTypeExternalName && f.Addressing != EndpointAddresses:
 		return one(hostPort(s.Spec.ExternalName, ref.Port))
 	case s.Spec.Type != corev1.ServiceTypeClusterIP && s.Spec.Type != corev1.ServiceTypeNodePort && s.Spec.Type != corev1.ServiceTypeLoadBalancer:
 		return Target{Unresolved: fmt.Sprintf("unsupported service type %q", s.Spec.Type)}
-	case f.Addressing == ClusterIP && s.Spec.Type == corev1.ServiceTypeClusterIP && s.Spec.ClusterIP == corev1.ClusterIPNone:
+	}
+	headless := s.Spec.ClusterIP == corev1.ClusterIPNone
+	if headless && f.Addressing == ClusterIP {
 		return Target{Unresolved: `cannot route to service with ClusterIP "None"`}
 	}
 	port, ok := servicePort(s, ref.Port)
@@ -104,10 +126,13 @@ func (f *Facts) target(ref ServiceRef, s *corev1.Service, es []*discoveryv1.Endp
 	}
 	var eps []Endpoint
 	if len(s.Spec.IPFamilies) > 0 {
-		eps = readyEndpoints(es, port.Name, discoveryv1.AddressType(s.Spec.IPFamilies[0]))
+		eps = f.serving(es, port.Name, discoveryv1.AddressType(s.Spec.IPFamilies[0]))
 	}
 	if len(eps) == 0 {
-		eps = readyEndpoints(es, port.Name, "")
+		eps = f.serving(es, port.Name, "")
+	}
+	if f.Addressing == WhatWorks && !headless && s.Spec.ClusterIP != "" {
+		eps = append(eps, Endpoint{Address: hostPort(s.Spec.ClusterIP, port.Port), Fallback: true})
 	}
 	if len(eps) == 0 {
 		return Target{Unresolved: fmt.Sprintf("no endpoints available for service %q", ref.Name)}
@@ -126,10 +151,11 @@ func servicePort(s *corev1.Service, port int32) (corev1.ServicePort, bool) {
 	return corev1.ServicePort{}, false
 }
 
-// readyEndpoints lists the endpoints that are ready, or do not say, on the
-// port of that name; of one address type where family is not empty.
-func readyEndpoints(es []*discoveryv1.EndpointSlice, portName string, family discoveryv1.AddressType) []Endpoint {
-	var out []Endpoint
+// serving lists the endpoints on the port of that name that are ready, or do
+// not say, and those that still serve while they terminate; of one address type
+// where family is not empty.
+func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family discoveryv1.AddressType) []Endpoint {
+	byAddress := map[string]Endpoint{}
 	for _, slice := range es {
 		if family != "" && slice.AddressType != family {
 			continue
@@ -139,12 +165,33 @@ func readyEndpoints(es []*discoveryv1.EndpointSlice, portName string, family dis
 				continue
 			}
 			for _, ep := range slice.Endpoints {
-				if (ep.Conditions.Ready == nil || *ep.Conditions.Ready) && len(ep.Addresses) > 0 {
-					out = append(out, Endpoint{Address: hostPort(ep.Addresses[0], *p.Port)})
+				if len(ep.Addresses) == 0 {
+					continue
 				}
+				e := Endpoint{Address: hostPort(ep.Addresses[0], *p.Port), Far: f.far(ep.Hints)}
+				if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
+					if !isTrue(ep.Conditions.Serving) || !isTrue(ep.Conditions.Terminating) {
+						continue
+					}
+					e.Terminating = true
+				}
+				// An address may be in two slices for a moment: the better word holds.
+				if known, ok := byAddress[e.Address]; ok {
+					e.Far, e.Terminating = e.Far && known.Far, e.Terminating && known.Terminating
+				}
+				byAddress[e.Address] = e
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Endpoint) int { return strings.Compare(a.Address, b.Address) })
-	return slices.Compact(out)
+	return slices.SortedFunc(maps.Values(byAddress), func(a, b Endpoint) int { return strings.Compare(a.Address, b.Address) })
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }
+
+// far says whether hints mean an endpoint for zones other than this server's.
+func (f *Facts) far(hints *discoveryv1.EndpointHints) bool {
+	if f.Zone == "" || hints == nil || len(hints.ForZones) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(hints.ForZones, func(z discoveryv1.ForZone) bool { return z.Name == f.Zone })
 }

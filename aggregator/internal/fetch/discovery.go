@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -119,11 +121,17 @@ func (f *Fetcher) get(ctx context.Context, b *backend.Backend, t catalog.Target,
 	if err := b.Err(); err != nil {
 		return backend.Reply{}, err
 	}
-	e, err := b.Pick(t)
+	choice, err := b.Pick(t)
 	if err != nil {
 		return backend.Reply{}, err
 	}
-	return b.Get(ctx, e, c)
+	reply, err := b.Get(ctx, choice.Address, c)
+	outcome := balance.Answered
+	if err != nil {
+		outcome = balance.Neutral // an oversized document is no word about the connection
+	}
+	choice.Done(time.Now(), outcome)
+	return reply, err
 }
 
 func isAggregated(contentType string) bool {

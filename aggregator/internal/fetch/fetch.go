@@ -182,6 +182,14 @@ func (f *Fetcher) Attempted(ctx context.Context) {
 	}
 }
 
+// Seed sets what is known of an APIService before a first download. Call it
+// before the first Sync.
+func (f *Fetcher) Seed(name string, d catalog.Document) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.documents[name] = d
+}
+
 // Wait returns when all loops have ended.
 func (f *Fetcher) Wait() { f.wait.Wait() }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -41,10 +43,11 @@ type Timing struct {
 // DefaultTiming finds a dead extension server within Interval at the latest,
 // and at once when a request to it fails.
 func DefaultTiming() Timing {
-	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 5 * time.Second}
+	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 800 * time.Millisecond}
 }
 
-// Check asks one APIService once; it returns within the context's deadline.
+// Check asks one APIService once; it returns within the context's deadline, and
+// may go on in the background until then.
 type Check func(ctx context.Context, a *catalog.APIService) catalog.Verdict
 
 // Prober runs one loop for each APIService that has somewhere to go.
@@ -52,6 +55,9 @@ type Prober struct {
 	timing Timing
 	check  Check
 	report func(name string, v catalog.Verdict)
+	// degraded says whether an endpoint is down while the APIService is not:
+	// then probes go on at the pace of failures.
+	degraded func(a *catalog.APIService) bool
 
 	mu    sync.Mutex
 	loops map[string]*loop
@@ -60,7 +66,18 @@ type Prober struct {
 
 // New returns a Prober; report gets each verdict, from several goroutines.
 func New(timing Timing, check Check, report func(name string, v catalog.Verdict)) *Prober {
-	return &Prober{timing: timing, check: check, report: report, loops: map[string]*loop{}}
+	return &Prober{
+		timing: timing, check: check, report: report, loops: map[string]*loop{},
+		degraded: func(*catalog.APIService) bool { return false },
+	}
+}
+
+// Watch makes probes more frequent while one of a backend's endpoints is down.
+// Call it before Sync.
+func (p *Prober) Watch(backends *backend.Pool) {
+	p.degraded = func(a *catalog.APIService) bool {
+		return slices.ContainsFunc(backends.Get(a).Health(), func(h balance.Health) bool { return h.Down && !h.Fallback })
+	}
 }
 
 // subject is what a verdict depends on; when it changes the loop starts anew.
@@ -129,10 +146,13 @@ func (p *Prober) Wait() { p.wait.Wait() }
 
 func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
 	retry := p.timing.RetryMin
+	before := func() {}
+	defer func() { before() }()
 	for {
+		before() // ends what the last probe has left running
 		probeCtx, cancel := context.WithTimeout(ctx, p.timing.Timeout)
+		before = cancel
 		verdict := p.check(probeCtx, a)
-		cancel()
 		if ctx.Err() != nil {
 			return
 		}
@@ -151,6 +171,9 @@ func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
 			timer.Stop()
 			return
 		case <-timer.C:
+		}
+		if p.degraded(a) {
+			pause = min(pause, p.timing.RetryMax)
 		}
 		timer.Reset(max(0, pause-p.timing.RetryMin))
 		select {
@@ -176,18 +199,21 @@ func HTTP(backends *backend.Pool) Check {
 		if err != nil {
 			return failed(err)
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		errs := make([]error, len(endpoints))
 		answered := make(chan int, len(endpoints))
 		for i, e := range endpoints {
 			go func() {
 				errs[i] = ask(ctx, b, e, a.DiscoveryPath())
+				if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					// Any answer shows that the endpoint lives; the verdict asks for more.
+					b.Probed(e.Address, errs[i] == nil || errors.As(errs[i], new(badStatus)))
+				}
 				answered <- i
 			}()
 		}
 		for range endpoints {
 			if errs[<-answered] == nil {
+				// The other endpoints' health is noted when they answer.
 				return catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
 			}
 		}
@@ -196,6 +222,16 @@ func HTTP(backends *backend.Pool) Check {
 		// has not changed must read the same.
 		return failed(errs[0])
 	}
+}
+
+// badStatus is an answer other than 2xx.
+type badStatus struct {
+	url  string
+	code int
+}
+
+func (e badStatus) Error() string {
+	return fmt.Sprintf("failing or missing response from %v: bad status from %v: %d", e.url, e.url, e.code)
 }
 
 func failed(err error) catalog.Verdict {
@@ -220,14 +256,14 @@ func message(err error) string {
 
 func ask(ctx context.Context, b *backend.Backend, e catalog.Endpoint, path string) error {
 	call := backend.Call{Path: path, User: probeUser, Groups: []string{probeGroup}}
-	reply, err := b.Get(ctx, e, call)
+	reply, err := b.Get(ctx, e.Address, call)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("timed out waiting for %v", call.URL(e))
+		return fmt.Errorf("timed out waiting for %v", call.URL(e.Address))
 	case err != nil:
-		return fmt.Errorf("failing or missing response from %v: %w", call.URL(e), err)
+		return fmt.Errorf("failing or missing response from %v: %w", call.URL(e.Address), err)
 	case reply.StatusCode < http.StatusOK || reply.StatusCode >= http.StatusMultipleChoices:
-		return fmt.Errorf("failing or missing response from %v: bad status from %v: %d", call.URL(e), call.URL(e), reply.StatusCode)
+		return badStatus{call.URL(e.Address), reply.StatusCode}
 	}
 	return nil
 }

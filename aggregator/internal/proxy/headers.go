@@ -75,8 +75,8 @@ func (s stripper) drops(name string) bool {
 
 // outgoing builds the request for the extension server: the client's, without
 // what it may not say, with the identity that this server vouches for.
-// protocol is empty but for upgrades.
-func (p *Proxy) outgoing(ctx context.Context, r *http.Request, host string, u user.Info, protocol string) *http.Request {
+// protocol is empty but for upgrades. The host is set for each attempt.
+func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, protocol string) *http.Request {
 	header := make(http.Header, len(r.Header)+8)
 	listed := connectionTokens(r.Header)
 	for name, values := range r.Header {
@@ -110,7 +110,7 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, host string, u us
 			delete(header, name)
 		}
 	} else {
-		header["X-Forwarded-Host"] = []string{host}
+		header["X-Forwarded-Host"] = nil // see address
 		header["X-Forwarded-Proto"] = []string{"https"}
 		header["X-Forwarded-Uri"] = []string{(&url.URL{Path: r.URL.Path}).EscapedPath()}
 	}
@@ -119,23 +119,27 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, host string, u us
 	}
 	out := (&http.Request{
 		Method:        r.Method,
-		URL:           &url.URL{Scheme: "https", Host: host, Path: r.URL.Path, RawQuery: query(r.URL)},
-		Host:          host,
+		URL:           &url.URL{Scheme: "https", Path: r.URL.Path, RawQuery: query(r.URL)},
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        header,
 		ContentLength: r.ContentLength,
 	}).WithContext(ctx)
-	if r.ContentLength != 0 {
-		out.Body = r.Body
-	}
 	uid := ""
 	if p.config.SendUID {
 		uid = u.GetUID()
 	}
 	transport.SetAuthProxyHeaders(out, u.GetName(), uid, u.GetGroups(), u.GetExtra())
 	return out
+}
+
+// address directs a request to an endpoint.
+func address(out *http.Request, host string) {
+	out.URL.Host, out.Host = host, host
+	if _, ok := out.Header["X-Forwarded-Host"]; ok {
+		out.Header["X-Forwarded-Host"] = []string{host}
+	}
 }
 
 // connectionTokens are the headers that a Connection header names.

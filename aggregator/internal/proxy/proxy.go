@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
@@ -41,8 +42,9 @@ type Config struct {
 
 // Proxy answers the requests that belong to extension servers.
 type Proxy struct {
-	config Config
-	strip  stripper
+	config  Config
+	strip   stripper
+	drainer drainer
 }
 
 // New returns a Proxy.
@@ -81,26 +83,55 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		fail(respond.UpgradeRefused, "")
 		return
 	}
-	endpoint, err := b.Pick(a.Target)
+	release, err := admit(r, b, user.GetName(), upgrade)
 	if err != nil {
-		klog.FromContext(r.Context()).V(2).Info("No endpoint for a request", "apiService", a.Name, "err", err)
-		fail(respond.Unresolved, "")
+		fail(respond.TooMany, "")
 		return
 	}
+	defer release()
 
 	ctx := r.Context()
-	if p.config.DiscoveryTimeout > 0 && isDiscovery(r) {
+	if d := p.discoveryTimeout(a); d > 0 && isDiscovery(r) {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.config.DiscoveryTimeout)
+		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	out := p.outgoing(ctx, r, endpoint.Address, user, protocol)
+	out := p.outgoing(ctx, r, user, protocol)
 	flowcontrol.RequestDelegated(r.Context())
 	if upgrade {
-		p.upgrade(w, r, out, a, b, endpoint)
+		p.upgrade(w, r, out, a, b)
 		return
 	}
 	p.forward(w, r, out, a, b)
+}
+
+// admit waits for the extension server's leave to send it one more request.
+func admit(r *http.Request, b *backend.Backend, user string, upgrade bool) (release func(), err error) {
+	if upgrade || isLongRunning(r) {
+		return b.Streams.Acquire(r.Context(), user)
+	}
+	return b.Limiter.Acquire(r.Context(), user)
+}
+
+// isLongRunning says whether a request lasts as long as its client wants.
+func isLongRunning(r *http.Request) bool {
+	if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest {
+		switch info.Subresource {
+		case "attach", "exec", "proxy", "log", "portforward":
+			return true
+		}
+		return info.Verb == "watch" || info.Verb == "proxy"
+	}
+	watch := r.URL.Query().Get("watch")
+	return r.Method == http.MethodGet && (watch == "true" || watch == "1")
+}
+
+// discoveryTimeout is the APIService's own or the server's; zero for none.
+func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
+	if a.Settings.DiscoveryTimeout > 0 {
+		return a.Settings.DiscoveryTimeout
+	}
+	return p.config.DiscoveryTimeout
 }
 
 // isDiscovery tells /apis/<group>/<version> and the like from the rest.
@@ -142,12 +173,13 @@ func isHex(c byte) bool {
 }
 
 func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	response, err := b.RoundTrip(out)
+	x := &exchange{proxy: p, ctx: out.Context(), request: out, apiService: a, backend: b, body: newReplayBody(r)}
+	response, err := x.run()
 	if err != nil {
-		p.roundTripFailed(w, r, out, a, err)
+		p.exchangeFailed(w, r, a, err)
 		return
 	}
-	defer response.Body.Close()
+	defer response.end()
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		respond.Write(w, r, respond.Fail{
 			Reason: respond.UpgradeInvalid, APIService: a.Name,
@@ -160,21 +192,41 @@ func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.
 			respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
 			return
 		}
-		response.Header.Set("Location", ownLocation(location, out.URL.Host))
+		response.Header.Set("Location", ownLocation(location, response.choice.Address))
 	}
 	cleanResponse(response.Header)
-	copyResponse(w, r, response)
+	if !isLongRunning(r) {
+		copyResponse(w, r, response.Response, nil)
+		return
+	}
+	// A watch may be ended from here: when its endpoint leaves, when this server
+	// shuts down, or at the longest that the APIService allows. Its client then
+	// begins a new one.
+	stream := &balance.Stream{End: response.cancel}
+	defer response.choice.Hold(stream)()
+	defer p.drainer.hold(r.Context(), stream)()
+	if d := a.Settings.MaxWatch; d > 0 {
+		timer := time.AfterFunc(d, response.cancel)
+		defer timer.Stop()
+	}
+	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
 }
 
-func (p *Proxy) roundTripFailed(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, err error) {
+func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalog.APIService, err error) {
+	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	if r.Context().Err() != nil {
 		// The client left or its own deadline passed: no word about the backend.
 		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
 		return
 	}
+	if none := (errUnresolved{}); errors.As(err, &none) {
+		logger.V(2).Info("No endpoint for a request", "err", err)
+		respond.Write(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
+		return
+	}
 	p.config.Suspect(a)
-	klog.FromContext(r.Context()).V(2).Info("Request to an extension server failed", "apiService", a.Name, "endpoint", out.URL.Host, "err", err)
-	if errors.Is(err, context.DeadlineExceeded) {
+	logger.V(2).Info("Request to an extension server failed", "err", err)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
 		return
 	}
@@ -195,7 +247,10 @@ func ownLocation(location, backendHost string) string {
 	return u.String()
 }
 
-func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response) {
+// copyResponse streams an answer to the client. Where it breaks off the client's
+// connection is aborted, so that nobody takes a part for the whole; but for a
+// watch, of which every part is whole, if cleanEnd says so.
+func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
 	copyHeader(w.Header(), response.Header)
 	if len(response.Trailer) > 0 {
 		names := make([]string, 0, len(response.Trailer))
@@ -207,6 +262,9 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 	announced := len(response.Trailer)
 	w.WriteHeader(response.StatusCode)
 	err := copyBody(w, response)
+	if err != nil && cleanEnd != nil && cleanEnd() {
+		return
+	}
 	if err != nil {
 		if r.Context().Err() == nil {
 			klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)

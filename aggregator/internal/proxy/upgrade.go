@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
@@ -47,16 +49,21 @@ func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
 
 // upgrade sends the request on a connection of its own. Only an answer of 101
 // joins the two connections; anything else ends both.
-func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend, e catalog.Endpoint) {
+func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
 	fail := func(reason respond.Reason, format string, args ...any) {
 		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
 	}
-	conn, err := b.DialUpgrade(out.Context(), e)
+	conn, choice, err := p.dialUpgrade(out, a, b)
+	if none := (errUnresolved{}); errors.As(err, &none) {
+		fail(respond.Unresolved, "service unavailable")
+		return
+	}
 	if err != nil {
 		p.config.Suspect(a)
 		fail(respond.BackendFailed, "error dialing backend: %v", err)
 		return
 	}
+	defer choice.Done(time.Now(), balance.Neutral)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(upgradeTimeout))
 	stop := context.AfterFunc(out.Context(), func() { _ = conn.Close() })
@@ -95,7 +102,32 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		cleanResponse(response.Header)
 		// Nothing of the client's connection may be read as a second request.
 		response.Header.Set("Connection", "close")
-		copyResponse(w, r, response)
+		copyResponse(w, r, response, nil)
+	}
+}
+
+// dialUpgrade connects to an endpoint, another one where the first cannot be
+// reached: nothing was sent then.
+func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
+	b.Retries.Request()
+	var tried []string
+	for attempt := 1; ; attempt++ {
+		choice, err := b.Pick(a.Target, tried...)
+		if err != nil {
+			return nil, choice, errUnresolved{err}
+		}
+		conn, err := b.DialUpgrade(out.Context(), choice.Address)
+		if err == nil {
+			choice.Note(time.Now(), balance.Answered)
+			address(out, choice.Address)
+			return conn, choice, nil
+		}
+		others := choice.Alternatives(time.Now())
+		choice.Done(time.Now(), balance.Failed)
+		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.Retries.Take(time.Now()) {
+			return nil, choice, err
+		}
+		tried = append(tried, choice.Address)
 	}
 }
 

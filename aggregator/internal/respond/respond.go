@@ -39,9 +39,14 @@ const (
 	UpgradeRefused Reason = "UpgradeRefused"
 	// PathRefused: the path could be read in two ways.
 	PathRefused Reason = "AmbiguousPath"
+	// TooMany: as many requests as may wait for the extension server do.
+	TooMany Reason = "TooManyRequests"
 	// NotHijackable: the client's connection cannot be taken over.
 	NotHijackable Reason = "ConnectionNotHijackable"
 )
+
+// retryAfter is what clients are asked to wait, in seconds.
+const retryAfter = 1
 
 type answer struct {
 	code   int
@@ -61,6 +66,7 @@ var answers = map[Reason]answer{
 	UpgradeInvalid:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 	UpgradeRefused:   {http.StatusBadRequest, metav1.StatusReasonBadRequest, "only upgrades to websocket and SPDY/3.1 are supported"},
 	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments or is not UTF-8, and is not forwarded"},
+	TooMany:          {http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests are waiting for this extension server, please try again later"},
 	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 }
 
@@ -104,6 +110,10 @@ func Write(w http.ResponseWriter, r *http.Request, f Fail) {
 		cause = string(f.Reason)
 	}
 	status.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(cause), Message: status.Message}}
+	if a.code == http.StatusTooManyRequests {
+		status.Details.RetryAfterSeconds = retryAfter
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
 	body, err := json.Marshal(status)
 	if err != nil {
 		http.Error(w, f.Error(), a.code)

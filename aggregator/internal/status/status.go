@@ -64,8 +64,11 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	dirty    chan struct{}
 
-	mu    sync.Mutex
-	tried map[types.UID]attempt
+	leading atomic.Bool
+
+	mu      sync.Mutex
+	tried   map[types.UID]attempt
+	history map[types.UID]*history
 }
 
 // attempt remembers what was written over which version of an object, so that
@@ -77,7 +80,10 @@ type attempt struct {
 
 // New returns a Writer.
 func New(config Config) *Writer {
-	return &Writer{config: config, dirty: make(chan struct{}, 1), tried: map[types.UID]attempt{}}
+	return &Writer{
+		config: config, dirty: make(chan struct{}, 1),
+		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
+	}
 }
 
 // Sync takes over the verdicts of a snapshot.
@@ -130,10 +136,15 @@ func (w *Writer) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Leading says whether this server is the one that writes.
+func (w *Writer) Leading() bool { return w.leading.Load() }
+
 // write keeps conditions in line until ctx ends.
 func (w *Writer) write(ctx context.Context) {
 	w.mu.Lock() // one at a time, should an old term still be ending
 	defer w.mu.Unlock()
+	w.leading.Store(true)
+	defer w.leading.Store(false)
 	w.signal()
 	for {
 		select {
@@ -179,6 +190,11 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 			delete(w.tried, uid)
 		}
 	}
+	for uid := range w.history {
+		if !alive[uid] {
+			delete(w.history, uid)
+		}
+	}
 	return done
 }
 
@@ -193,6 +209,16 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 	try := attempt{a.Object.ResourceVersion, a.Verdict}
 	if w.tried[a.Object.UID] == try {
 		return nil // the cache has not caught up with that write
+	}
+	h := w.history[a.Object.UID]
+	if h == nil {
+		h = &history{}
+		w.history[a.Object.UID] = h
+	}
+	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
+	if wait := h.hold(time.Now(), up, stored != nil && stored.Status != a.Verdict.Status); wait > 0 {
+		time.AfterFunc(wait, w.signal)
+		return nil
 	}
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{

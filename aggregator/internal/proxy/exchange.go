@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// maxAttempts bounds how often one request is sent.
+	maxAttempts = 3
+	// hedgeAfter is how long the header of a response may take before a request
+	// that changes nothing is sent to a second endpoint as well, and before the
+	// extension server is probed.
+	hedgeAfter = 800 * time.Millisecond
+)
+
+// errUnresolved means that there is nowhere to send a request.
+type errUnresolved struct{ error }
+
+// exchange is one client's request with the attempts to have it answered.
+//
+// A request is sent a second time only if it provably reached no handler, or
+// if it is a GET or HEAD that the client has seen no answer of.
+type exchange struct {
+	proxy      *Proxy
+	ctx        context.Context
+	request    *http.Request // to the extension server, without a host
+	apiService *catalog.APIService
+	backend    *backend.Backend
+	body       *replayBody // nil where there is none
+	winner     atomic.Int32
+}
+
+// answer is a response whose header has arrived.
+type answer struct {
+	*http.Response
+	choice balance.Choice
+	cancel context.CancelFunc
+}
+
+// end gives up or finishes the response.
+func (a *answer) end() {
+	a.cancel()
+	_ = a.Body.Close()
+	a.choice.Done(time.Now(), balance.Neutral)
+}
+
+// readOnly says whether sending the request twice does no harm.
+func (x *exchange) readOnly() bool {
+	return x.request.Method == http.MethodGet || x.request.Method == http.MethodHead
+}
+
+// run returns the first answer of any attempt. On success the caller ends the
+// answer.
+func (x *exchange) run() (*answer, error) {
+	x.backend.Retries.Request()
+	var tried []string
+	for attempt := 1; ; attempt++ {
+		choice, err := x.backend.Pick(x.apiService.Target, tried...)
+		if err != nil {
+			return nil, errUnresolved{err}
+		}
+		others := choice.Alternatives(time.Now())
+		result, sent, err := x.attempt(choice, others && x.readOnly() && x.body == nil)
+		if err == nil {
+			return result, nil
+		}
+		// An endpoint that retires a connection is as good as another one.
+		elsewhere := others || errors.Is(err, errNotBegun)
+		again := x.ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.readOnly()) &&
+			x.body.rewind() && x.backend.Retries.Take(time.Now())
+		klog.FromContext(x.ctx).V(4).Info("Attempt at an extension server failed",
+			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
+		if !again {
+			return nil, err
+		}
+		tried = append(tried, choice.Address)
+	}
+}
+
+// Winners of a hedged attempt.
+const (
+	nobody int32 = iota
+	first
+	second
+)
+
+// attempt sends the request to one endpoint and, if its answer is late and
+// hedging is allowed, to another as well. Sent is false if the request provably
+// reached no handler.
+func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, sent bool, err error) {
+	x.winner.Store(nobody)
+	ctx, cancel := context.WithCancel(x.ctx)
+	hedged := make(chan *answer, 1) // nil if the second attempt failed or was not made
+	late := time.AfterFunc(hedgeAfter, func() {
+		x.proxy.config.Suspect(x.apiService)
+		var other *answer
+		if hedge {
+			other = x.hedge(choice, cancel)
+		}
+		hedged <- other
+	})
+	result, sent, err = x.send(ctx, cancel, choice)
+	if late.Stop() {
+		if err != nil {
+			cancel()
+		}
+		return result, sent, err
+	}
+	if err == nil && x.winner.CompareAndSwap(nobody, first) {
+		return result, sent, nil
+	}
+	if result != nil {
+		result.end()
+	}
+	cancel()
+	if other := <-hedged; other != nil {
+		return other, true, nil
+	}
+	if err == nil { // cannot be: only a second answer takes the first one's place
+		err = context.Canceled
+	}
+	return nil, sent, err
+}
+
+// hedge makes the second of two attempts at the same time.
+func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *answer {
+	if !x.backend.Retries.Take(time.Now()) {
+		return nil
+	}
+	choice, err := x.backend.Pick(x.apiService.Target, slow.Address)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(x.ctx)
+	result, _, err := x.send(ctx, cancel, choice)
+	if err != nil {
+		cancel()
+		return nil
+	}
+	if !x.winner.CompareAndSwap(nobody, second) {
+		result.end()
+		return nil
+	}
+	// The other endpoint answered while the first one was silent.
+	slow.Note(time.Now(), balance.Failed)
+	cancelFirst()
+	return result
+}
+
+// send makes one round trip. The bodies of small answers to requests that can
+// be repeated are read before they are passed on: an extension server that dies
+// in the middle of one is not the client's concern.
+func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
+	var connected, wrote atomic.Bool
+	var tries atomic.Int32
+	trace := &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false); wrote.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) {
+			connected.Store(true)
+			if tries.Add(1) > maxAttempts {
+				cancel() // the transport tries on its own account, and would go on
+			}
+		},
+		WroteHeaders: func() { wrote.Store(true) },
+	}
+	unclear := x.backend.UnclearResets()
+	out := x.request.Clone(httptrace.WithClientTrace(ctx, trace))
+	address(out, choice.Address)
+	if x.body != nil {
+		out.Body = x.body
+	}
+	if !x.readOnly() {
+		// The transport sends a request again by itself where it has no body or
+		// GetBody helps it. Here that is decided in run: elsewhere, and counted.
+		if out.Body == nil {
+			out.Body = io.NopCloser(strings.NewReader(""))
+		}
+		out.GetBody = func() (io.ReadCloser, error) { return nil, errNotBegun }
+	}
+	if d := x.apiService.Settings.HeaderTimeout; d > 0 {
+		timer := time.AfterFunc(d, cancel)
+		defer timer.Stop()
+	}
+	response, err := x.backend.RoundTrip(out)
+	if err == nil && x.readOnly() {
+		err = readSmall(response)
+	}
+	if err != nil {
+		outcome := balance.Failed
+		if ctx.Err() != nil && x.ctx.Err() != nil {
+			outcome = balance.Neutral // the client left
+		} else if ctx.Err() != nil && x.winner.Load() == second {
+			outcome = balance.Neutral // noted by the attempt that won
+		}
+		choice.Done(time.Now(), outcome)
+		// A write that was cut short by a deadline may have been half done.
+		sent := wrote.Load() || connected.Load() && ctx.Err() != nil
+		begun := !refused(err) || x.backend.UnclearResets() != unclear
+		return nil, sent && begun, err
+	}
+	choice.Note(time.Now(), balance.Answered)
+	return &answer{Response: response, choice: choice, cancel: cancel}, true, nil
+}
+
+// errNotBegun takes the place of the transport's error where it would have sent
+// a request again by itself: after REFUSED_STREAM, a GOAWAY that leaves the
+// request out, or a connection that nothing was written to.
+var errNotBegun = errors.New("the extension server did not begin to handle the request")
+
+// refused says whether the extension server has told that it did not begin to
+// handle the request (RFC 9113, sections 6.8 and 8.7).
+func refused(err error) bool {
+	var stream http2.StreamError
+	return errors.Is(err, errNotBegun) || errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream
+}
+
+// readSmall reads a body of known, small length into memory.
+func readSmall(response *http.Response) error {
+	if response.ContentLength <= 0 || response.ContentLength > bufferSize || response.Request.Method == http.MethodHead {
+		return nil
+	}
+	data := make([]byte, response.ContentLength)
+	_, err := io.ReadFull(response.Body, data)
+	_ = response.Body.Close()
+	if err != nil {
+		return err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(data))
+	return nil
+}

@@ -1,0 +1,45 @@
+package status
+
+import "time"
+
+const (
+	// flapWindow is how long a fall is remembered.
+	flapWindow = 5 * time.Minute
+	// holdMin and holdMax bound how long a recovery must last before it is
+	// reported, from the second fall in the window on; it doubles with each.
+	holdMin = time.Second
+	holdMax = 30 * time.Second
+)
+
+// history of one APIService's reports. A fall is reported at once, a recovery
+// only when it has lasted: the longer, the more often it was not one.
+type history struct {
+	falls []time.Time
+	since time.Time // of the present run of verdicts for it; zero when it is down
+}
+
+// hold returns how long to wait before a verdict is reported; zero means now.
+// Turns says whether the report changes the condition's status.
+func (h *history) hold(now time.Time, up, turns bool) time.Duration {
+	for len(h.falls) > 0 && now.Sub(h.falls[0]) > flapWindow {
+		h.falls = h.falls[1:]
+	}
+	if !up {
+		h.since = time.Time{}
+		if turns {
+			h.falls = append(h.falls, now)
+		}
+		return 0
+	}
+	if h.since.IsZero() {
+		h.since = now
+	}
+	if !turns || len(h.falls) < 2 {
+		return 0
+	}
+	must := holdMax
+	if shift := len(h.falls) - 2; shift < 10 {
+		must = min(holdMax, holdMin<<shift)
+	}
+	return max(0, must-now.Sub(h.since))
+}
