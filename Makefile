@@ -2,8 +2,9 @@ GO ?= go
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 TESTFLAGS ?=
 BENCHFLAGS ?=
+FAULTSFLAGS ?=
 
-.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke ci
+.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke faults faults-short ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -44,6 +45,12 @@ bench: ## side by side with the reference
 
 bench-smoke: ## a small bench that shows that everything works
 	$(GO) run ./bench -short $(BENCHFLAGS)
+
+faults: ## extension servers that die, freeze and flood, behind the reference and behind ours
+	$(GO) run ./bench/faults $(FAULTSFLAGS)
+
+faults-short: ## a shorter form, on ours alone; fails when a goal is missed
+	$(GO) run ./bench/faults -short -check $(FAULTSFLAGS)
 
 ci: ## what .ci/run runs
 	.ci/run

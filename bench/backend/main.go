@@ -22,6 +22,18 @@ type options struct {
 	address           string
 	fd                uint
 	cert, key, client string
+	behaviour
+}
+
+// behaviour is what makes this extension server unlike a good one, and what it
+// tells of the requests it got.
+type behaviour struct {
+	journal  string
+	takes    time.Duration // of a POST
+	grace    time.Duration
+	overload bool
+	reset    bool
+	hostile  bool
 }
 
 func main() {
@@ -31,6 +43,12 @@ func main() {
 	flag.StringVar(&o.cert, "cert", "", "serving certificate `file`")
 	flag.StringVar(&o.key, "key", "", "serving key `file`")
 	flag.StringVar(&o.client, "client-ca", "", "`file` of the CA that signs the callers' certificates")
+	flag.StringVar(&o.journal, "journal", "", "add a line for each request for an object to this `file`")
+	flag.DurationVar(&o.takes, "create-takes", 0, "how long a POST takes")
+	flag.DurationVar(&o.grace, "grace", 0, "when told to end, end the watches and finish all else within this time")
+	flag.BoolVar(&o.overload, "overload", false, "answer 503 to requests for objects")
+	flag.BoolVar(&o.reset, "reset", false, "reset each connection as soon as it is made, and note it in the journal")
+	flag.BoolVar(&o.hostile, "hostile", false, "answer with hostile documents for the groups that stand for them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -58,9 +76,29 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	var notes *journal
+	if o.journal != "" {
+		if notes, err = openJournal(o.journal); err != nil {
+			return err
+		}
+	}
+	leaving := make(chan struct{})
+	var h http.Handler = &handler{createTakes: o.takes, leaving: leaving}
+	if o.overload {
+		h = failing(h)
+	}
+	h = noting(notes, h)
+	if o.hostile {
+		if h, err = newHostile(h); err != nil {
+			return err
+		}
+	}
 	fmt.Println("listening on", listener.Addr())
+	if o.reset {
+		return errors.Join(resetAll(ctx, listener, notes), notes.close())
+	}
 	server := &http.Server{
-		Handler:           &handler{},
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS12,
@@ -76,13 +114,47 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	if err := server.Close(); err != nil {
+	close(leaving)
+	if err := end(server, o.grace); err != nil {
 		return fmt.Errorf("closing: %w", err)
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
-	return nil
+	return notes.close()
+}
+
+// end finishes what is under way if there is time for it.
+func end(server *http.Server, grace time.Duration) error {
+	if grace > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		if err := server.Shutdown(ctx); err == nil {
+			return nil
+		}
+	}
+	return server.Close()
+}
+
+// resetAll accepts connections only to reset them.
+func resetAll(ctx context.Context, listener net.Listener, notes *journal) error {
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	defer stop()
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accepting a connection: %w", err)
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // Close resets.
+		}
+		if err := errors.Join(notes.note("CONNECT", ""), conn.Close()); err != nil {
+			return fmt.Errorf("resetting a connection: %w", err)
+		}
+	}
 }
 
 func listen(o options) (net.Listener, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
 )
@@ -19,6 +20,11 @@ const (
 // Which group a discovery request means is told by the TLS server name, so that
 // one process stands for any number of extension servers.
 type handler struct {
+	// createTakes is how long a POST takes.
+	createTakes time.Duration
+	// leaving is closed when watches are to end; nil for never.
+	leaving <-chan struct{}
+
 	// prepared holds the documents of each group that was asked for.
 	prepared sync.Map // group -> *documents
 }
@@ -57,10 +63,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, "application/json", d.versions)
 	case rest == fixture.Version:
 		write(w, "application/json", d.resources)
+	case r.Method == http.MethodPost && rest == collection:
+		create(w, r, h.createTakes, d.item)
 	case r.Method != http.MethodGet:
 		http.Error(w, "read only", http.StatusMethodNotAllowed)
 	case rest == collection && r.URL.Query().Get("watch") != "":
-		watch(w, r, d.bookmark)
+		h.watch(w, r, d.bookmark)
 	case rest == collection:
 		write(w, "application/json", d.list)
 	case rest == collection+"/one":
@@ -98,12 +106,15 @@ func write(w http.ResponseWriter, contentType string, body []byte) {
 	w.Write(body) // An error means that the client has left.
 }
 
-func watch(w http.ResponseWriter, r *http.Request, first []byte) {
+func (h *handler) watch(w http.ResponseWriter, r *http.Request, first []byte) {
 	write(w, "application/json", first)
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return
 	}
-	<-r.Context().Done()
+	select {
+	case <-r.Context().Done():
+	case <-h.leaving:
+	}
 }
 
 func newDocuments(group string) *documents {

@@ -52,8 +52,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"core", at("aggregator/internal/catalog"), "k8s.io/apiserver/pkg/server", true},
 		{"core", at("aggregator/internal/catalog"), "net", false},
 		{"core", at("aggregator/internal/catalog"), "net/http", true},
-		{"core", at("aggregator/internal/catalog"), "time", true},
-		{"core", at("aggregator/internal/probe"), "time", false},
+		{"core", at("aggregator/internal/catalog"), "os", true},
+		{"core", at("aggregator/internal/probe"), "os", false},
 		{"library", at("aggregator"), k8s, true},
 		{"library", at("extension/extensiontest"), k8s, true},
 		{"library", at("kubeapiserver"), k8s, false},
@@ -149,6 +149,9 @@ func TestSourceRulesCanFail(t *testing.T) {
 		{"a/a.go", "package a\n\nconst s = \"TO" + "DO\"\n", 0},
 		{"a/a.go", "package helpers\n", 1},
 		{"a/a.go", "not Go", 1},
+		{"aggregator/internal/catalog/a.go", "package catalog\nimport \"time\"\nvar _ = time.Now()\n", 1},
+		{"aggregator/internal/catalog/a.go", "package catalog\nimport \"time\"\nvar _ = 2 * time.Second\n", 0},
+		{"aggregator/internal/probe/a.go", "package probe\nimport \"time\"\nvar _ = time.Now()\n", 0},
 	} {
 		if got := source(c.path, []byte(c.content)); len(got) != c.broken {
 			t.Errorf("%s %q: got %q, want %d", c.path, c.content[:min(40, len(c.content))], got, c.broken)

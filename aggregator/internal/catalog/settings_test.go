@@ -162,8 +162,15 @@ func TestEveryWrongSettingIsNamedAndTheRightOnesHold(t *testing.T) {
 
 func FuzzParseSettings(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"request-timeout", "90s"}, {"header-timeout", "-1s"}, {"discovery-timeout", "1e99s"}, {"max-watch", "9223372036854775807ns"},
-		{"max-in-flight", "+5"}, {"zone", "prefer"}, {"endpoints", "https://[::1%25lo]:1,https://a"}, {"endpoints", "https://a:@b"}, {"x", ""},
+		{"request-timeout", "90s"},
+		{"header-timeout", "-1s"},
+		{"discovery-timeout", "1e99s"},
+		{"max-watch", "9223372036854775807ns"},
+		{"max-in-flight", "+5"},
+		{"zone", "prefer"},
+		{"endpoints", "https://[::1%25lo]:1,https://a"},
+		{"endpoints", "https://a:@b"},
+		{"x", ""},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -2,6 +2,8 @@ package process
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,5 +81,43 @@ func TestUntilTellsThatTheProcessEnded(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not say %q", err, want)
 		}
+	}
+}
+
+func TestAFrozenProcessDoesNothingAndCanBeKilled(t *testing.T) {
+	dir := t.TempDir()
+	p, err := Start(Command{Name: "busy", Path: "/bin/sh", Args: []string{"-c", "while :; do :; done"}, Log: filepath.Join(dir, "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Freeze(); err != nil {
+		t.Error(err)
+	}
+	state := func(wanted string) func(context.Context) (bool, error) {
+		return func(context.Context) (bool, error) {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+			return strings.Contains(string(stat), ") "+wanted+" "), err
+		}
+	}
+	if err := p.Until(context.Background(), "the freeze", time.Minute, time.Millisecond, state("T")); err != nil {
+		t.Error(err)
+	}
+	if err := p.Resume(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Until(context.Background(), "going on", time.Minute, time.Millisecond, state("R")); err != nil {
+		t.Error(err)
+	}
+	if err := p.Freeze(); err != nil {
+		t.Error(err)
+	}
+	if p.Ended() {
+		t.Error("it has ended although nobody killed it")
+	}
+	if err := p.Kill(); err != nil || !p.Ended() {
+		t.Errorf("ended: %v, %v", p.Ended(), err)
+	}
+	if err := p.Freeze(); err == nil {
+		t.Error("a process that has ended was frozen")
 	}
 }

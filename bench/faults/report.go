@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/annex-api/annex/bench/internal/load"
+)
+
+// outcome is what a scenario found on one server.
+type outcome struct {
+	tally    load.Tally
+	measures []measure
+	reached  bool
+}
+
+// measure is a value besides the counts and latencies.
+type measure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit,omitempty"`
+	Note  string  `json:"note,omitempty"`
+}
+
+func (m measure) String() string {
+	text := fmt.Sprintf("%s %.4g", m.Name, m.Value)
+	if m.Value == float64(int64(m.Value)) {
+		text = fmt.Sprintf("%s %d", m.Name, int64(m.Value))
+	}
+	if m.Unit != "" {
+		text += " " + m.Unit
+	}
+	return text
+}
+
+// row is one line of the table. Times are in milliseconds.
+type row struct {
+	Scenario string                  `json:"scenario"`
+	Title    string                  `json:"title"`
+	Subject  string                  `json:"subject"`
+	Sent     int                     `json:"sent"`
+	Failed   int                     `json:"failed"`
+	Slow     int                     `json:"slow"`
+	P50      float64                 `json:"p50Ms"`
+	P99      float64                 `json:"p99Ms"`
+	Measures []measure               `json:"measures,omitempty"`
+	Goal     string                  `json:"goal"`
+	Reached  bool                    `json:"reached"`
+	Failures map[string]load.Failure `json:"failures,omitempty"`
+}
+
+func newRow(sc scenario, subject string, o outcome) row {
+	return row{
+		Scenario: sc.letter, Title: sc.title, Subject: subject, Goal: sc.goal,
+		Sent: o.tally.Sent, Failed: o.tally.Failed, Slow: o.tally.Slow,
+		P50: millis(o.tally.Percentile(50)), P99: millis(o.tally.Percentile(99)),
+		Measures: o.measures, Reached: o.reached, Failures: o.tally.Failures,
+	}
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+type report struct {
+	Short bool  `json:"short"`
+	Rows  []row `json:"rows"`
+}
+
+// json writes everything, with examples of the failures.
+func (r report) json(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// table writes Markdown that can also be read as it is.
+func (r report) table(w io.Writer) error {
+	cells := [][]string{{"", "server", "sent", "failed", "slow", "p50 ms", "p99 ms", "also", "goal", ""}}
+	for _, x := range r.Rows {
+		reached := "missed"
+		if x.Reached {
+			reached = "reached"
+		}
+		var also []string
+		for _, m := range x.Measures {
+			also = append(also, m.String())
+		}
+		for _, kind := range slices.Sorted(maps.Keys(x.Failures)) {
+			also = append(also, fmt.Sprintf("%d: %s", x.Failures[kind].Count, kind))
+		}
+		counts := []string{"", "", "", "", ""}
+		if x.Sent > 0 {
+			counts = []string{fmt.Sprint(x.Sent), fmt.Sprint(x.Failed), fmt.Sprint(x.Slow), fmt.Sprintf("%.1f", x.P50), fmt.Sprintf("%.1f", x.P99)}
+		}
+		cells = append(cells, slices.Concat([]string{x.Scenario, x.Subject}, counts, []string{strings.Join(also, "; "), x.Goal, reached}))
+	}
+	widths := make([]int, len(cells[0]))
+	for _, line := range cells {
+		for i, c := range line {
+			widths[i] = max(widths[i], len(c))
+		}
+	}
+	for n, line := range cells {
+		for i, c := range line {
+			line[i] = c + strings.Repeat(" ", widths[i]-len(c))
+		}
+		if _, err := fmt.Fprintln(w, "| "+strings.Join(line, " | ")+" |"); err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		for i := range line {
+			line[i] = strings.Repeat("-", max(3, widths[i]))
+		}
+		if _, err := fmt.Fprintln(w, "| "+strings.Join(line, " | ")+" |"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
