@@ -37,6 +37,8 @@ func TestRulesCanFail(t *testing.T) {
 	}{
 		{"star", at("aggregator/internal/proxy"), at("aggregator/internal/backend"), false},
 		{"star", at("aggregator/internal/proxy"), at("aggregator/internal/proxy/spdy"), false},
+		{"star", at("aggregator/internal/proxy"), at("aggregator/internal/backend/balance"), false},
+		{"star", at("aggregator/internal/catalog"), at("aggregator/internal/backend/balance"), true},
 		{"star", at("aggregator/internal/proxy"), at("aggregator/internal/fetch"), true},
 		{"star", at("aggregator/internal/probe"), at("aggregator"), true},
 		{"star", at("aggregator/internal/probe"), at("extension"), true},

@@ -41,8 +41,8 @@ const (
 // only, which the graph does not hold.
 var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend"}
 
-// star: the parts of the layer know catalog, respond and backend, and nothing
-// else of the project; respond and backend know catalog at most; only the layer
+// star: the parts of the layer know catalog, respond and backend (with the
+// vocabulary below it), and nothing else of the project; respond and backend know catalog at most; only the layer
 // itself knows all parts, and nobody outside it knows any.
 func star(g graph) []string {
 	return each(g, func(from, to string) string {
@@ -53,7 +53,7 @@ func star(g graph) []string {
 			return "the layer imports nothing of the rest of the project"
 		case !within(from, parts) || !within(to, module) || part(to) == part(from):
 			return ""
-		case !slices.Contains(shared, to):
+		case !slices.Contains(shared, to) && !within(to, shared[2]):
 			return "a part imports of the project only catalog, respond and backend"
 		case within(from, shared...) && to != shared[0]:
 			return "catalog imports no part, respond and backend only catalog"

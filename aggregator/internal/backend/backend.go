@@ -19,10 +19,10 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
+	"github.com/annex-api/annex/aggregator/internal/backend/retry"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
-	"github.com/annex-api/annex/aggregator/internal/limit"
-	"github.com/annex-api/annex/aggregator/internal/retry"
 )
 
 const (

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
-	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"k8s.io/apiserver/pkg/endpoints/request"
 
-	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 )
 
 // drainer ends the streams of a server that shuts down, as its own watches end:

@@ -15,30 +15,48 @@ import (
 	"golang.org/x/net/http2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/annex-api/annex/aggregator/internal/limit"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 )
 
 func TestRetriesDoNotMultiplyAnOverload(t *testing.T) {
+	closes := func(fails func(n int64) bool) func(*lab) {
+		return func(l *lab) {
+			var n atomic.Int64
+			l.http1("closes", func(c net.Conn, _ *http.Request) {
+				if !fails(n.Add(1)) {
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwhole")
+				}
+			})
+		}
+	}
+	resets := func(code http2.ErrCode) func(*lab) {
+		return func(l *lab) {
+			l.http2(moments{header: func(s *stream) {
+				l.saw(s.id(), code.String())
+				_ = s.WriteRSTStream(s.number, code)
+			}})
+		}
+	}
 	tests := []struct {
-		name  string
-		fails func(n int64) bool // the nth request that an endpoint gets
+		name string
+		add  func(*lab)
 	}{
-		{"all fail", func(int64) bool { return true }},
-		{"most fail", func(n int64) bool { return n%4 != 0 }}, // the endpoints are taken for healthy again and again
+		{"all close", closes(func(int64) bool { return true })},
+		{"most close", closes(func(n int64) bool { return n%4 != 0 })}, // and are taken for healthy again and again
+		{"all reset", resets(http2.ErrCodeInternal)},
+		// What Go's HTTP/2 transport sends again by itself counts like the rest.
+		{"all refuse streams", resets(http2.ErrCodeRefusedStream)},
+		{"all say protocol error", resets(http2.ErrCodeProtocol)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
-			for i := range 3 {
-				var n atomic.Int64
-				l.http1(fmt.Sprint("endpoint ", i), func(c net.Conn, _ *http.Request) {
-					if !test.fails(n.Add(1)) {
-						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwhole")
-					}
-				})
+			for range 3 {
+				test.add(l)
 			}
 			l.start()
-			const workers, each = 10, 60
+			const workers, each = 10, 40
 			start := time.Now()
 			var all sync.WaitGroup
 			for w := range workers {

@@ -16,7 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
-	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )

@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/annex-api/annex/aggregator/internal/retry"
+	"github.com/annex-api/annex/aggregator/internal/backend/retry"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -12,7 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/annex-api/annex/aggregator/internal/limit"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 )
 
 var roomy = limit.Config{InFlight: 1, Queue: 10_000, QueuePerUser: 10_000, Wait: time.Hour}

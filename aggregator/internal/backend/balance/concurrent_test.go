@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/annex-api/annex/aggregator/internal/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 )
 
 func TestConcurrentUse(t *testing.T) {
