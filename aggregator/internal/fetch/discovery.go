@@ -143,6 +143,9 @@ func isAggregated(contentType string) bool {
 // isKind refuses what is not a JSON object of that kind. The decoders take less
 // for an empty list, and an empty list would replace what is known.
 func isKind(body []byte, kind string) error {
+	if err := wellFormed(body, maxDiscoveryValues); err != nil {
+		return err
+	}
 	var typed metav1.TypeMeta
 	if err := json.Unmarshal(body, &typed); err != nil {
 		return err

@@ -138,7 +138,7 @@ func spent(f func()) (time.Duration, uint64) {
 	return took, after.TotalAlloc - before.TotalAlloc
 }
 
-const timeLimit = 5 * time.Second // far above what a bounded download takes, on a busy machine too
+const timeLimit = 30 * time.Second // far above what a bounded download takes, on a busy machine too
 
 // impatient gives slow bodies up soon.
 func impatient() Timing {

@@ -27,6 +27,10 @@ const (
 	openAPIUser = "system:aggregator"
 	// maxNesting of an OpenAPI document. Those of Kubernetes have some 30 levels.
 	maxNesting = 500
+	// maxOpenAPIValues and maxDiscoveryValues bound the objects and arrays of a
+	// document. All of kube-apiserver's own OpenAPI has fewer than 100,000.
+	maxOpenAPIValues   = 200_000
+	maxDiscoveryValues = 100_000
 )
 
 // openAPIState belongs to one server's OpenAPI loop.
@@ -80,7 +84,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 		state.v2ETag = reply.ETag
 		return nil
 	}
-	if err := wellFormed(reply.Body); err != nil {
+	if err := wellFormed(reply.Body, maxOpenAPIValues); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
 	f.parsing.Lock()
@@ -229,10 +233,11 @@ func keepReferred(document *spec.Swagger) error {
 	return nil
 }
 
-// wellFormed refuses what is not JSON or is nested too deeply. The decoders
-// that read OpenAPI documents recurse without a bound of their own.
-func wellFormed(data []byte) error {
-	depth, quoted := 0, false
+// wellFormed refuses what is not JSON, is nested too deeply, or holds too many
+// objects and arrays: decoders recurse without a bound of their own, and a value
+// of two bytes takes a thousand times that when it is decoded.
+func wellFormed(data []byte, maxValues int) error {
+	depth, values, quoted := 0, 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case quoted:
@@ -247,6 +252,9 @@ func wellFormed(data []byte) error {
 			if depth++; depth > maxNesting {
 				return fmt.Errorf("nested more than %d levels deep", maxNesting)
 			}
+			if values++; values > maxValues {
+				return fmt.Errorf("more than %d objects and arrays", maxValues)
+			}
 		case c == '}' || c == ']':
 			depth--
 		}
@@ -260,7 +268,7 @@ func wellFormed(data []byte) error {
 // confineV3 removes the paths of an OpenAPI v3 document that are not below
 // prefix.
 func confineV3(document []byte, prefix string) ([]byte, error) {
-	if err := wellFormed(document); err != nil {
+	if err := wellFormed(document, maxOpenAPIValues); err != nil {
 		return nil, err
 	}
 	var whole map[string]json.RawMessage

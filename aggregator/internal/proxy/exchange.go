@@ -167,15 +167,19 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 // in the middle of one is not the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
 	var connected, wrote atomic.Bool
-	var tries atomic.Int32
+	var again atomic.Bool
 	trace := &httptrace.ClientTrace{
-		GetConn: func(string) { connected.Store(false); wrote.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) {
-			connected.Store(true)
-			if tries.Add(1) > maxAttempts {
-				cancel() // the transport tries on its own account, and would go on
+		GetConn: func(string) {
+			if wrote.Load() {
+				// The transport is about to send on its own account what it has sent
+				// before. Whether that is done, and where, is decided in run.
+				again.Store(true)
+				cancel()
 			}
+			connected.Store(false)
+			wrote.Store(false)
 		},
+		GotConn:      func(httptrace.GotConnInfo) { connected.Store(true) },
 		WroteHeaders: func() { wrote.Store(true) },
 	}
 	unclear := x.backend.UnclearResets()
@@ -199,6 +203,9 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 	response, err := x.backend.RoundTrip(out)
 	if err == nil && x.readOnly() {
 		err = readSmall(response)
+	}
+	if err != nil && again.Load() {
+		err = errNotBegun // as far as the transport can tell
 	}
 	if err != nil {
 		outcome := balance.Failed
