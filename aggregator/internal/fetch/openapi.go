@@ -93,8 +93,8 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	if err := whole.UnmarshalJSON(reply.Body); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
-	if whole.Swagger == "" {
-		return errors.New("reading /openapi/v2: the field swagger is missing")
+	if whole.Swagger == "" && whole.Paths == nil {
+		return errors.New("reading /openapi/v2: the fields swagger and paths are missing")
 	}
 	for _, a := range members {
 		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
