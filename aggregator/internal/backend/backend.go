@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"k8s.io/apiserver/pkg/util/flowcontrol"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
@@ -176,11 +177,26 @@ type Backend struct {
 
 	// Limiter bounds the requests under way, Streams the long-running ones.
 	Limiter, Streams *limit.Limiter
+	// Dropped tells how long clients are to wait before they try again.
+	Dropped Dropped
 	// Retries bounds what is sent again.
 	Retries *retry.Budget
 	limits  limit.Config
 	set     *balance.Set
 	target  atomic.Pointer[catalog.Target] // that of the last update
+}
+
+// Dropped counts the requests that were turned away. The more they are, the
+// longer clients are asked to wait: from 1 to 32 seconds, as priority and
+// fairness asks for.
+type Dropped struct {
+	tracker flowcontrol.DroppedRequestsTracker
+}
+
+// Add counts one, and returns how long its client is to wait, in seconds.
+func (d Dropped) Add() int {
+	d.tracker.RecordDroppedRequest("")
+	return int(d.tracker.GetRetryAfter(""))
 }
 
 // wire is what requests travel on; it is rebuilt when the client certificate changes.
@@ -205,6 +221,7 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		client:   p.config.ClientCertificate,
 		set:      balance.New(rand.IntN),
 		Limiter:  limit.New(p.config.Limits),
+		Dropped:  Dropped{flowcontrol.NewDroppedRequestsTracker()},
 		Streams:  limit.New(limit.Config{InFlight: maxStreams}),
 		Retries:  retry.NewBudget(retryShare, retryRate, retryBurst),
 		limits:   p.config.Limits,

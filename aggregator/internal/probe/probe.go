@@ -43,7 +43,7 @@ type Timing struct {
 // DefaultTiming finds a dead extension server within Interval at the latest,
 // and at once when a request to it fails.
 func DefaultTiming() Timing {
-	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 800 * time.Millisecond}
+	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 400 * time.Millisecond}
 }
 
 // Check asks one APIService once; it returns within the context's deadline, and

@@ -121,7 +121,7 @@ func TestRetriesDouble(t *testing.T) {
 			sync(at("192.0.2.1:443"))
 			pass(3500 * time.Millisecond)
 			ms := time.Millisecond
-			want := []time.Duration{250 * ms, 500 * ms, 800 * ms, 800 * ms, 800 * ms}
+			want := []time.Duration{250 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms}
 			if got := s.take(); !slices.Equal(got, want) {
 				t.Errorf("pauses %v, want %v", got, want)
 			}

@@ -85,7 +85,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	}
 	release, err := admit(r, b, user.GetName(), upgrade)
 	if err != nil {
-		fail(respond.TooMany, "")
+		respond.Write(w, r, respond.Fail{Reason: respond.TooMany, APIService: a.Name, RetryAfter: b.Dropped.Add()})
 		return
 	}
 	defer release()

@@ -45,9 +45,6 @@ const (
 	NotHijackable Reason = "ConnectionNotHijackable"
 )
 
-// retryAfter is what clients are asked to wait, in seconds.
-const retryAfter = 1
-
 type answer struct {
 	code   int
 	status metav1.StatusReason
@@ -80,6 +77,8 @@ type Fail struct {
 	APIService string
 	// Message replaces the reason's own.
 	Message string
+	// RetryAfter asks the client to wait, in seconds; zero does not.
+	RetryAfter int
 	// Cause is a short machine-readable word, such as the reason of a
 	// condition; it names no addresses.
 	Cause string
@@ -110,9 +109,9 @@ func Write(w http.ResponseWriter, r *http.Request, f Fail) {
 		cause = string(f.Reason)
 	}
 	status.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(cause), Message: status.Message}}
-	if a.code == http.StatusTooManyRequests {
-		status.Details.RetryAfterSeconds = retryAfter
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	if f.RetryAfter > 0 {
+		status.Details.RetryAfterSeconds = int32(f.RetryAfter)
+		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
 	body, err := json.Marshal(status)
 	if err != nil {
