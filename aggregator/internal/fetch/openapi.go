@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
@@ -212,7 +213,11 @@ func keepReferred(document *spec.Swagger) error {
 			return err
 		}
 		for _, match := range reference.FindAllSubmatch(data, -1) {
-			name := strings.NewReplacer("~1", "/", "~0", "~").Replace(string(match[1]))
+			var name string
+			if err := json.Unmarshal(slices.Concat([]byte{'"'}, match[1], []byte{'"'}), &name); err != nil {
+				return err
+			}
+			name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
 			definition, ok := document.Definitions[name]
 			if _, known := needed[name]; known || !ok {
 				continue
