@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// maxAttempts bounds how often one request is sent.
+	// maxAttempts bounds how often one request is tried; an attempt may be made at
+	// two endpoints at a time, see hedgeAfter.
 	maxAttempts = 3
 	// hedgeAfter is how long the header of a response may take before a request
 	// that changes nothing is sent to a second endpoint as well, and before the
@@ -166,20 +167,18 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 // be repeated are read before they are passed on: an extension server that dies
 // in the middle of one is not the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
-	var connected, wrote atomic.Bool
-	var again atomic.Bool
+	var connected, wrote, again atomic.Bool
+	// once ends the attempt when the transport is about to send on its own account
+	// what it has sent before. Whether that is done, and where, is decided in run.
+	once := func() {
+		if wrote.Load() {
+			again.Store(true)
+			cancel()
+		}
+	}
 	trace := &httptrace.ClientTrace{
-		GetConn: func(string) {
-			if wrote.Load() {
-				// The transport is about to send on its own account what it has sent
-				// before. Whether that is done, and where, is decided in run.
-				again.Store(true)
-				cancel()
-			}
-			connected.Store(false)
-			wrote.Store(false)
-		},
-		GotConn:      func(httptrace.GotConnInfo) { connected.Store(true) },
+		GetConn:      func(string) { once(); connected.Store(false) },
+		GotConn:      func(httptrace.GotConnInfo) { once(); connected.Store(true) },
 		WroteHeaders: func() { wrote.Store(true) },
 	}
 	unclear := x.backend.UnclearResets()
