@@ -26,9 +26,6 @@ func (h *history) hold(now time.Time, up, turns bool) time.Duration {
 	}
 	if !up {
 		h.since = time.Time{}
-		if turns {
-			h.falls = append(h.falls, now)
-		}
 		return 0
 	}
 	if h.since.IsZero() {
@@ -43,3 +40,6 @@ func (h *history) hold(now time.Time, up, turns bool) time.Duration {
 	}
 	return max(0, must-now.Sub(h.since))
 }
+
+// fell takes note of a fall that was reported.
+func (h *history) fell(now time.Time) { h.falls = append(h.falls, now) }

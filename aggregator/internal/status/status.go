@@ -216,7 +216,8 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
-	if wait := h.hold(time.Now(), up, stored != nil && stored.Status != a.Verdict.Status); wait > 0 {
+	turns := stored != nil && stored.Status != a.Verdict.Status
+	if wait := h.hold(time.Now(), up, turns); wait > 0 {
 		time.AfterFunc(wait, w.signal)
 		return nil
 	}
@@ -238,6 +239,9 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		return err
 	}
 	if err == nil {
+		if turns && !up {
+			h.fell(time.Now())
+		}
 		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
 			"status", a.Verdict.Status, "reason", a.Verdict.Reason, "message", a.Verdict.Message, "seenBy", w.config.Identity)
 		if w.config.Observe != nil {
