@@ -6,7 +6,8 @@ const (
 	// flapWindow is how long a fall is remembered.
 	flapWindow = 5 * time.Minute
 	// holdMin and holdMax bound how long a recovery must last before it is
-	// reported, from the second fall in the window on; it doubles with each.
+	// reported, from the third fall in the window on; it doubles with each. Two
+	// falls may be a roll-out.
 	holdMin = time.Second
 	holdMax = 30 * time.Second
 )
@@ -31,11 +32,11 @@ func (h *history) hold(now time.Time, up, turns bool) time.Duration {
 	if h.since.IsZero() {
 		h.since = now
 	}
-	if !turns || len(h.falls) < 2 {
+	if !turns || len(h.falls) < 3 {
 		return 0
 	}
 	must := holdMax
-	if shift := len(h.falls) - 2; shift < 10 {
+	if shift := len(h.falls) - 3; shift < 10 {
 		must = min(holdMax, holdMin<<shift)
 	}
 	return max(0, must-now.Sub(h.since))

@@ -6,11 +6,11 @@ import (
 )
 
 // A fall is reported at once; a recovery waits longer the more falls there were
-// in the window, and not at all after the first.
+// in the window, and not at all after the first two.
 func TestHold(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	h := &history{}
-	for fall, want := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, holdMax, holdMax} {
+	for fall, want := range []time.Duration{0, 0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, holdMax, holdMax} {
 		if got := h.hold(now, false, true); got != 0 {
 			t.Fatalf("fall %d waits %v", fall, got)
 		}
