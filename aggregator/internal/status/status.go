@@ -27,8 +27,8 @@ import (
 const (
 	// Lease times: another server takes over within leaseDuration of the
 	// writer's death.
-	leaseDuration = 8 * time.Second
-	renewDeadline = 5 * time.Second
+	leaseDuration = 5 * time.Second
+	renewDeadline = 3 * time.Second
 	retryPeriod   = 1 * time.Second
 
 	// retryWrite is the pause after a write that failed for another reason
