@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// binaries is the folder of annex, kube-apiserver, kubectl, sample-apiserver and etcd.
+// binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, sample-apiserver and etcd.
 var binaries string
 
 // home is an empty home for every process: nothing of the caller's own is read or changed.
@@ -45,7 +45,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	// kubectl compares its version with the server's.
 	const stamp = " -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "go.etcd.io/etcd/server/v3"},
+		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-controller-manager"},
 		{"-ldflags=-s -w" + stamp, "k8s.io/kubernetes/cmd/kubectl"},
 	} {
 		build := exec.Command("go", append([]string{"build", "-o", binaries + "/"}, args...)...)
