@@ -73,6 +73,9 @@ func New(config Config) (*Aggregator, error) {
 		},
 	}
 	a.backends = config.backends(a.lostConnection)
+	if config.Metrics != nil {
+		config.Metrics.endpoints.Watch(a.backends)
+	}
 	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
 	a.fetcher = config.fetcher(a.backends, a.learnDocument)
@@ -251,7 +254,7 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 	a.prober.Sync(ctx, s)
 	a.fetcher.Sync(ctx, s)
 	if a.config.Metrics != nil {
-		a.config.Metrics.Sync(s)
+		a.config.Metrics.availability.Sync(s)
 	}
 	if a.writer != nil {
 		a.writer.Sync(s)

@@ -51,8 +51,6 @@ type (
 	ServiceFacts = catalog.ServiceFacts
 	// StaticSource is a Source whose state is set by hand.
 	StaticSource = source.Static
-	// Metrics are those of availability; see NewMetrics.
-	Metrics = status.Metrics
 	// StatusConfig says how the Available condition is written.
 	StatusConfig = status.Config
 )
@@ -62,8 +60,6 @@ var (
 	NewInformerSource = source.NewInformers
 	// NewStaticSource returns a StaticSource with a first state.
 	NewStaticSource = source.NewStatic
-	// NewMetrics returns Metrics that the host registers.
-	NewMetrics = status.NewMetrics
 )
 
 // Resolver finds the extension server behind a Service; only the host of the
