@@ -73,9 +73,6 @@ func New(config Config) (*Aggregator, error) {
 		},
 	}
 	a.backends = config.backends(a.lostConnection)
-	if config.Metrics != nil {
-		config.Metrics.endpoints.Watch(a.backends)
-	}
 	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
 	a.fetcher = config.fetcher(a.backends, a.learnDocument)
@@ -92,6 +89,10 @@ func New(config Config) (*Aggregator, error) {
 // Run does the layer's work until ctx ends, then waits for all of it to stop.
 // It is called once.
 func (a *Aggregator) Run(ctx context.Context) error {
+	if m := a.config.Metrics; m != nil {
+		m.endpoints.Watch(a.backends)
+		defer m.endpoints.Forget(a.backends)
+	}
 	var group sync.WaitGroup
 	group.Go(func() { a.build(ctx) })
 	group.Go(func() { a.report(ctx) })

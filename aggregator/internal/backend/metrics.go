@@ -32,6 +32,10 @@ type Metrics struct {
 // Watch makes the metrics those of a pool; the last one counts.
 func (m *Metrics) Watch(p *Pool) { m.pool.Store(p) }
 
+// Forget ends that. A registry lives as long as the process, and must not keep
+// a pool and all that it knows alive with it.
+func (m *Metrics) Forget(p *Pool) { m.pool.CompareAndSwap(p, nil) }
+
 // DescribeWithStability implements metrics.StableCollector.
 func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{endpointUp, endpointInFlight, requestsInFlight, requestsQueued} {

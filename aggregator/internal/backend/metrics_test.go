@@ -61,4 +61,11 @@ annex_aggregation_requests_queued{service="ns/api:443"} 0
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
+	m.Forget(New(Config{})) // another one
+	if m.pool.Load() != pool {
+		t.Error("forgot the wrong pool")
+	}
+	if m.Forget(pool); m.pool.Load() != nil {
+		t.Error("the pool is kept")
+	}
 }
