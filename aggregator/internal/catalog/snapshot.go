@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/version"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
@@ -40,7 +39,6 @@ type Snapshot struct {
 	byPath      map[groupVersion]*APIService
 	groups      map[string]*Group
 	order       []*Group
-	services    map[types.NamespacedName]bool
 }
 
 type groupVersion struct{ group, version string }
@@ -49,9 +47,8 @@ type groupVersion struct{ group, version string }
 // group is reserved, are listed but neither routed nor part of a group.
 func Build(f Facts) *Snapshot {
 	s := &Snapshot{
-		byPath:   make(map[groupVersion]*APIService, len(f.Registrations)),
-		groups:   map[string]*Group{},
-		services: map[types.NamespacedName]bool{},
+		byPath: make(map[groupVersion]*APIService, len(f.Registrations)),
+		groups: map[string]*Group{},
 	}
 	for _, r := range f.Registrations {
 		a := &APIService{Registration: r}
@@ -66,7 +63,6 @@ func Build(f Facts) *Snapshot {
 		case r.Local:
 			a.Verdict = Verdict{apiregistrationv1.ConditionTrue, "Local", "Local APIServices are always available"}
 		default:
-			s.services[r.Service.Key()] = true
 			a.Backend = r.backendID()
 			a.Target, a.Verdict = f.resolve(r)
 			a.Document = f.Documents[r.Name]
@@ -131,6 +127,3 @@ func (s *Snapshot) Group(name string) *Group { return s.groups[name] }
 func (s *Snapshot) Get(group, version string) *APIService {
 	return s.byPath[groupVersion{group, version}]
 }
-
-// NamesService says whether a routed registration names the Service.
-func (s *Snapshot) NamesService(key types.NamespacedName) bool { return s.services[key] }

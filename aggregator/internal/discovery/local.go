@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/util/responsewriter"
 	"k8s.io/client-go/discovery"
 	"k8s.io/klog/v2"
 
@@ -110,21 +110,21 @@ func (l *localGroups) appendTo(list []metav1.APIGroup) []metav1.APIGroup {
 }
 
 func (l *localGroups) ask(ctx context.Context) ([]apidiscoveryv2.APIGroupDiscovery, bool) {
-	answer := l.get(ctx, "/apis", discovery.AcceptV2+",application/json")
-	if answer.Code != http.StatusOK {
+	got := l.get(ctx, "/apis", discovery.AcceptV2+",application/json")
+	if got.code != http.StatusOK {
 		return nil, false
 	}
-	v2, _ := discovery.ContentTypeIsGVK(answer.Header().Get("Content-Type"), apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList"))
+	v2, _ := discovery.ContentTypeIsGVK(got.contentType, apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList"))
 	if v2 {
 		list := apidiscoveryv2.APIGroupDiscoveryList{}
-		if err := json.Unmarshal(answer.Body.Bytes(), &list); err != nil {
+		if err := json.Unmarshal(got.body, &list); err != nil {
 			klog.FromContext(ctx).Error(err, "Reading the local discovery document")
 			return nil, false
 		}
 		return list.Items, true
 	}
 	list := metav1.APIGroupList{}
-	if err := json.Unmarshal(answer.Body.Bytes(), &list); err != nil {
+	if err := json.Unmarshal(got.body, &list); err != nil {
 		klog.FromContext(ctx).Error(err, "Reading the local group list")
 		return nil, false
 	}
@@ -141,9 +141,9 @@ func (l *localGroups) ask(ctx context.Context) ([]apidiscoveryv2.APIGroupDiscove
 
 func (l *localGroups) version(ctx context.Context, v metav1.GroupVersionForDiscovery) apidiscoveryv2.APIVersionDiscovery {
 	stale := apidiscoveryv2.APIVersionDiscovery{Version: v.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessStale}
-	answer := l.get(ctx, "/apis/"+v.GroupVersion, "application/json")
+	got := l.get(ctx, "/apis/"+v.GroupVersion, "application/json")
 	list := metav1.APIResourceList{}
-	if answer.Code != http.StatusOK || json.Unmarshal(answer.Body.Bytes(), &list) != nil {
+	if got.code != http.StatusOK || json.Unmarshal(got.body, &list) != nil {
 		return stale
 	}
 	resources, err := endpoints.ConvertGroupVersionIntoToDiscovery(list.APIResources)
@@ -155,10 +155,22 @@ func (l *localGroups) version(ctx context.Context, v metav1.GroupVersionForDisco
 	}
 }
 
-func (l *localGroups) get(ctx context.Context, path, accept string) *httptest.ResponseRecorder {
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+// answer is what the handler wrote.
+type answer struct {
+	code        int
+	contentType string
+	body        []byte
+}
+
+// get asks the handler in process. A request that cannot be built is answered
+// with no status code, which nobody takes for an answer.
+func (l *localGroups) get(ctx context.Context, path, accept string) answer {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return answer{}
+	}
 	r.Header.Set("Accept", accept)
-	w := httptest.NewRecorder()
+	w := responsewriter.NewInMemoryResponseWriter()
 	l.handler.ServeHTTP(w, r)
-	return w
+	return answer{code: w.RespCode(), contentType: w.Header().Get("Content-Type"), body: w.Data()}
 }
