@@ -63,6 +63,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
 	f.IntVar(&w.Watches, "watches", 1000, "idle watches that are held")
 	f.IntVar(&w.IdleSeconds, "idle", 30, "seconds over which idle cost is measured")
+	f.StringVar(&w.Profiles, "profiles", "", "take processor profiles of the servers while requests run, into this `folder`; costs more")
 	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
 	f.BoolVar(&o.keep, "keep", false, "keep the servers' logs and data, and say where they are")
 	referenceCommand := f.String("reference", "", "run this `command` as the reference instead of building it")

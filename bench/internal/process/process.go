@@ -52,6 +52,9 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
+// Name is the command's.
+func (p *Process) Name() string { return p.command.Name }
+
 // PID is the process's id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 

@@ -2,8 +2,11 @@ package work
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
@@ -75,11 +78,16 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 	if _, err := load.Run(ctx, h.Client, warm); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
+	finish, err := profile(ctx, h, c.Profiles, r.name)
+	if err != nil {
+		return nil, err
+	}
 	before, err := h.Server.CPU()
 	if err != nil {
 		return nil, err
 	}
 	result, err := load.Run(ctx, h.Client, spec)
+	err = errors.Join(err, finish())
 	if err != nil {
 		return nil, err
 	}
@@ -95,3 +103,27 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+const profileSeconds = 3
+
+// profile begins to write a processor profile of the server to
+// <folder>/<server>-<name>.pprof; finish waits until it is there. Without a
+// folder nothing is done.
+func profile(ctx context.Context, h *host.Host, folder, name string) (finish func() error, err error) {
+	if folder == "" {
+		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder for profiles: %w", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		data, err := h.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds), nil)
+		if err != nil {
+			done <- fmt.Errorf("profiling: %w", err)
+			return
+		}
+		done <- os.WriteFile(filepath.Join(folder, h.Server.Name()+"-"+name+".pprof"), data, 0o600)
+	}()
+	return func() error { return <-done }, nil
+}

@@ -15,6 +15,9 @@ type Config struct {
 	Concurrency int // requests under way at a time
 	Watches     int
 	IdleSeconds int
+	// Profiles is a folder for processor profiles of the servers, taken while
+	// requests run, which then cost more; empty for none.
+	Profiles string
 }
 
 // Metric is one measured value. Less is better.
