@@ -49,7 +49,7 @@ bench-smoke: ## a small bench that shows that everything works
 faults: ## extension servers that die, freeze and flood, behind the reference and behind ours
 	$(GO) run ./bench/faults $(FAULTSFLAGS)
 
-faults-short: ## a shorter form, on ours alone; fails when a goal is missed
+faults-short: ## a shorter form, on ours alone; fails when a count, not a time, misses its goal
 	$(GO) run ./bench/faults -short -check $(FAULTSFLAGS)
 
 ci: ## what .ci/run runs

@@ -1,5 +1,5 @@
 // Command bench runs the reference, kube-apiserver as its own project builds
-// it, and Annex in turn on this machine, and prints what each costs, with the
+// it, Annex, and Go's own reverse proxy in turn on this machine, and prints what each costs, with the
 // ratio.
 package main
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -15,15 +16,17 @@ import (
 	"syscall"
 
 	"github.com/annex-api/annex/bench/internal/build"
-	"github.com/annex-api/annex/bench/internal/report"
+	"github.com/annex-api/annex/bench/internal/fixture"
+	"github.com/annex-api/annex/bench/internal/scale"
 	"github.com/annex-api/annex/bench/internal/work"
 )
 
 const (
 	reference = build.Reference
 	ours      = build.Annex
-	// maxAPIServices is bounded by the names that the extension server knows.
-	maxAPIServices = 999
+	bare      = build.Bare
+
+	maxAPIServices = 5000
 	maxWatches     = 20_000
 )
 
@@ -34,6 +37,9 @@ type options struct {
 	keep      bool
 	commands  map[string]string // of each server; empty: built from this repository
 	workloads work.Config
+	growth    bool // instead of the works
+	scale     scale.Config
+	plot      string
 }
 
 func main() {
@@ -58,13 +64,18 @@ func parse(args []string) (options, error) {
 	w := &o.workloads
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.rounds, "rounds", 3, "how many times each server runs; medians are over these")
-	f.IntVar(&w.APIServices, "apiservices", 50, "APIServices that are registered, each with a Service of its own")
+	f.IntVar(&w.APIServices, "apiservices", 200, "APIServices that are registered, each with a Service of its own")
 	f.IntVar(&w.Requests, "requests", 8000, "requests of each of the small works; lists and discovery do a quarter")
 	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
-	f.IntVar(&w.Watches, "watches", 1000, "idle watches that are held")
+	f.IntVar(&w.Watches, "watches", 5000, "idle watches that are held")
 	f.IntVar(&w.IdleSeconds, "idle", 30, "seconds over which idle cost is measured")
+	f.IntVar(&w.EventWatches, "event-watches", 1000, "watches that get events")
+	f.IntVar(&w.EventRate, "event-rate", 10, "events a second that each of these gets")
+	f.IntVar(&w.EventSeconds, "event-seconds", 10, "seconds for which they get events")
 	f.StringVar(&w.Profiles, "profiles", "", "take processor profiles of the servers while requests run, into this `folder`; costs more")
 	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
+	f.BoolVar(&o.growth, "scale", false, "instead of the works measure how cost grows with the number of APIServices, then with CRDs")
+	f.StringVar(&o.plot, "plot", "", "with -scale, also draw the curves into this `file`, as SVG")
 	f.BoolVar(&o.keep, "keep", false, "keep the servers' logs and data, and say where they are")
 	referenceCommand := f.String("reference", "", "run this `command` as the reference instead of building it")
 	oursCommand := f.String("ours", "", "run this `command` as Annex instead of building it")
@@ -80,8 +91,17 @@ func parse(args []string) (options, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
+	if err := suits(f, o.growth); err != nil {
+		return o, err
+	}
 	if *short {
 		shorten(f, &o)
+	}
+	o.scale = scale.Config{
+		Steps: []int{0, 100, 250, 500, 1000}, CRDs: 500, IdleSeconds: w.IdleSeconds, Requests: 500, Concurrency: w.Concurrency,
+	}
+	if *short {
+		o.scale.Steps, o.scale.CRDs, o.scale.Requests = []int{0, 20, 50}, 10, 200
 	}
 	o.commands[reference], o.commands[ours] = *referenceCommand, *oursCommand
 	var err error
@@ -89,6 +109,24 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	return o, validate(o)
+}
+
+// suits refuses flags that would have no effect.
+func suits(f *flag.FlagSet, growth bool) error {
+	var err error
+	f.Visit(func(g *flag.Flag) {
+		switch g.Name {
+		case "plot":
+			if !growth {
+				err = errors.New("-plot draws what -scale measures: give both")
+			}
+		case "works", "rounds", "apiservices", "requests", "watches", "event-watches", "event-rate", "event-seconds", "profiles":
+			if growth {
+				err = fmt.Errorf("-%s has no effect with -scale", g.Name)
+			}
+		}
+	})
+	return err
 }
 
 // shorten sets what the command line left at its default.
@@ -102,6 +140,9 @@ func shorten(f *flag.FlagSet, o *options) {
 		"requests":    func() { w.Requests = 800 },
 		"watches":     func() { w.Watches = 100 },
 		"idle":        func() { w.IdleSeconds = 3 },
+
+		"event-watches": func() { w.EventWatches = 50 },
+		"event-seconds": func() { w.EventSeconds = 2 },
 	} {
 		if !given[name] {
 			set()
@@ -120,6 +161,9 @@ func validate(o options) error {
 		{"concurrency", o.workloads.Concurrency, 1, 1000},
 		{"watches", o.workloads.Watches, 1, maxWatches},
 		{"idle", o.workloads.IdleSeconds, 1, 3600},
+		{"event-watches", o.workloads.EventWatches, 1, maxWatches},
+		{"event-rate", o.workloads.EventRate, 1, fixture.MaxEventRate},
+		{"event-seconds", o.workloads.EventSeconds, 1, fixture.MaxEventSeconds},
 	} {
 		if b.value < b.low || b.value > b.top {
 			return fmt.Errorf("-%s must be from %d to %d, not %d", b.name, b.low, b.top, b.value)
@@ -152,19 +196,17 @@ func choose(names string) ([]work.Work, error) {
 	return chosen, nil
 }
 
-func write(o options, r report.Report) error {
-	if err := r.Table(os.Stdout); err != nil {
-		return fmt.Errorf("printing the table: %w", err)
-	}
-	if o.json == "" {
+// save writes to a file; nothing is done without a path.
+func save(path string, write func(io.Writer) error) error {
+	if path == "" {
 		return nil
 	}
-	file, err := os.OpenFile(o.json, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("making the JSON file: %w", err)
+		return fmt.Errorf("making a result file: %w", err)
 	}
-	if err := errors.Join(r.JSON(file), file.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", o.json, err)
+	if err := errors.Join(write(file), file.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
 }

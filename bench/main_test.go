@@ -34,11 +34,27 @@ func TestBadFlagsAreRefused(t *testing.T) {
 		{"-works", ""},
 		{"-rounds", "0"},
 		{"-watches", "-1"},
-		{"-apiservices", "1000"},
+		{"-apiservices", "5001"},
+		{"-event-rate", "1001"},
 		{"extra"},
 	} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was taken", args)
 		}
+	}
+}
+
+func TestFlagsWithoutEffectAreRefused(t *testing.T) {
+	for _, args := range [][]string{{"-plot", "x.svg"}, {"-scale", "-works", "get"}, {"-scale", "-watches", "5"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v was taken", args)
+		}
+	}
+	o, err := parse([]string{"-scale", "-short", "-plot", "x.svg", "-idle", "7"})
+	if err != nil || !o.growth || o.plot != "x.svg" || o.scale.IdleSeconds != 7 || o.scale.Steps[len(o.scale.Steps)-1] > 50 {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err := parse([]string{"-scale"}); err != nil || o.scale.Steps[len(o.scale.Steps)-1] != 1000 || o.scale.CRDs != 500 {
+		t.Errorf("got %+v, %v", o, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,6 +20,7 @@ import (
 	"github.com/annex-api/annex/bench/internal/pki"
 	"github.com/annex-api/annex/bench/internal/process"
 	"github.com/annex-api/annex/bench/internal/report"
+	"github.com/annex-api/annex/bench/internal/work"
 )
 
 const backendGrace = 5 * time.Second
@@ -62,9 +62,20 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, backend.Stop(backendGrace)) }()
 
+	if o.growth {
+		return b.growth(ctx)
+	}
+	return b.compare(ctx)
+}
+
+// compare does every work on each subject in turn, round after round.
+func (b *bench) compare(ctx context.Context) error {
 	var samples []report.Sample
-	for round := 1; round <= o.rounds; round++ {
+	for round := 1; round <= b.rounds; round++ {
 		subjects := []string{reference, ours}
+		if slices.ContainsFunc(b.works, work.Work.Layer) {
+			subjects = append(subjects, bare)
+		}
 		if round%2 == 0 {
 			slices.Reverse(subjects) // Neither is always the first.
 		}
@@ -76,35 +87,41 @@ func run(ctx context.Context, o options) (err error) {
 			samples = append(samples, got...)
 		}
 	}
-	return write(o, report.Report{Header: b.header(), Rows: report.Compare(samples, reference, ours), Samples: samples})
+	r := report.Report{
+		Header: slices.Concat(b.header(), b.workload()), Rows: report.Compare(samples, report.Subjects{Reference: reference, Ours: ours, Bare: bare}), Samples: samples,
+	}
+	if err := r.Table(os.Stdout); err != nil {
+		return fmt.Errorf("printing the table: %w", err)
+	}
+	return save(b.json, r.JSON)
 }
 
-// measure does every work on one server with fresh data.
+// measure does every work that the subject can do, on a server with fresh data.
 func (b *bench) measure(ctx context.Context, subject string, round int) (_ []report.Sample, err error) {
+	progress := func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "round %d of %d, %-9s %s\n", round, b.rounds, subject, fmt.Sprintf(format, args...))
+	}
 	dir := filepath.Join(b.dir, fmt.Sprintf("%d-%s", round, subject))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the server's folder: %w", err)
 	}
-	progress := func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "round %d of %d, %-9s %s\n", round, b.rounds, subject, fmt.Sprintf(format, args...))
-	}
-	h, err := host.Start(ctx, host.Config{
-		Name: subject, Command: b.programs.Servers[subject], Etcd: b.programs.Etcd, Dir: dir, Files: b.files,
-	})
+	h, err := b.start(ctx, subject, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.Stop()) }()
-	if b.versions[subject], err = version(ctx, h); err != nil {
-		return nil, err
+	if subject != bare {
+		took, err := h.Register(ctx, 0, b.workloads.APIServices, b.port, b.caBundle)
+		if err != nil {
+			return nil, err
+		}
+		progress("ready after %v, %d APIServices available after %v", h.Startup.Round(time.Millisecond), b.workloads.APIServices, took.Round(time.Millisecond))
 	}
-	took, err := h.Register(ctx, b.workloads.APIServices, b.port, b.caBundle)
-	if err != nil {
-		return nil, err
-	}
-	progress("ready after %v, %d APIServices available after %v", h.Startup.Round(time.Millisecond), b.workloads.APIServices, took.Round(time.Millisecond))
 	var samples []report.Sample
 	for _, w := range b.works {
+		if subject == bare && !w.Layer() {
+			continue
+		}
 		began := time.Now()
 		metrics, err := w.Run(ctx, h, b.workloads)
 		if err != nil {
@@ -118,23 +135,34 @@ func (b *bench) measure(ctx context.Context, subject string, round int) (_ []rep
 	return samples, nil
 }
 
+// start starts a subject; dir is for it alone.
+func (b *bench) start(ctx context.Context, subject, dir string) (_ *host.Host, err error) {
+	if subject == bare {
+		return host.StartBare(ctx, host.Bare{Name: subject, Path: b.programs.Bare, Dir: dir, Files: b.files, Port: b.port})
+	}
+	h, err := host.Start(ctx, host.Config{
+		Name: subject, Command: b.programs.Servers[subject], Etcd: b.programs.Etcd, Dir: dir, Files: b.files,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if b.versions[subject], err = version(ctx, h); err != nil {
+		return nil, errors.Join(err, h.Stop())
+	}
+	return h, nil
+}
+
 // startBackend starts the extension server on a socket that is open already, so
 // that nobody needs to wait for it.
 func (b *bench) startBackend() (*process.Process, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, port, err := host.Socket()
 	if err != nil {
-		return nil, fmt.Errorf("listening for the extension server: %w", err)
+		return nil, err
 	}
-	defer listener.Close()
-	tcp := listener.(*net.TCPListener)
-	b.port = tcp.Addr().(*net.TCPAddr).Port
-	file, err := tcp.File()
-	if err != nil {
-		return nil, fmt.Errorf("handing over the extension server's socket: %w", err)
-	}
-	defer file.Close()
+	defer socket.Close()
+	b.port = port
 	return process.Start(process.Command{
-		Name: "backend", Path: b.programs.Backend, Log: filepath.Join(b.dir, "backend.log"), Files: []*os.File{file},
+		Name: "backend", Path: b.programs.Backend, Log: filepath.Join(b.dir, "backend.log"), Files: []*os.File{socket},
 		Args: []string{"-listen-fd=3", "-cert=" + b.files.Extension, "-key=" + b.files.ExtensionKey, "-client-ca=" + b.files.ProxyCA},
 	})
 }
@@ -152,14 +180,20 @@ func version(ctx context.Context, h *host.Host) (string, error) {
 }
 
 func (b *bench) header() []report.Fact {
-	w := b.workloads
 	return []report.Fact{
 		{Name: reference, Value: b.versions[reference]},
 		{Name: ours, Value: b.versions[ours]},
 		{Name: "cpu", Value: cpuModel() + ", " + strconv.Itoa(runtime.NumCPU()) + " usable"},
 		{Name: "GOMAXPROCS", Value: strconv.Itoa(runtime.GOMAXPROCS(0))},
 		{Name: "client", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+	}
+}
+
+func (b *bench) workload() []report.Fact {
+	w := b.workloads
+	return []report.Fact{
 		{Name: "workload", Value: fmt.Sprintf("%d rounds, %d APIServices, %d requests, %d at a time, %d watches, idle %d s", b.rounds, w.APIServices, w.Requests, w.Concurrency, w.Watches, w.IdleSeconds)},
+		{Name: "events", Value: fmt.Sprintf("%d a second to each of %d watches, %d deliveries a second, for %d s", w.EventRate, w.EventWatches, w.EventRate*w.EventWatches, w.EventSeconds)},
 	}
 }
 

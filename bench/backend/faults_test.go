@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,7 +126,15 @@ func TestHostileDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	leasts := map[string]int64{
+		"endless": 2 << 20, "huge": hugeBytes, "gzip-bomb": 64 << 20, "many-resources": 5 << 20, "slow": 1, "nested": nestedDepth, "changing": 100,
+	}
 	for i, kind := range fixture.Hostile {
+		// The first is enough of what has no end, and tells it from an empty one.
+		least, documents := leasts[kind]
+		if !documents {
+			continue // What is wrong with it is the connection.
+		}
 		t.Run(kind, func(t *testing.T) {
 			n := fixture.FirstHostile + i
 			s := serve(t, h, n)
@@ -139,8 +151,6 @@ func TestHostileDocuments(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// The first is enough of what has no end, and tells it from an empty one.
-				least := map[string]int64{"endless": 2 << 20, "huge": hugeBytes, "gzip-bomb": 64 << 20, "many-resources": 5 << 20, "slow": 1, "nested": nestedDepth}[kind]
 				var body io.Reader = resp.Body
 				if resp.Header.Get("Content-Encoding") == "gzip" {
 					if body, err = gzip.NewReader(resp.Body); err != nil {
@@ -154,6 +164,136 @@ func TestHostileDocuments(t *testing.T) {
 				resp.Body.Close()
 			}
 		})
+	}
+}
+
+// numberOf is the number of the APIService that stands for a kind.
+func numberOf(t *testing.T, kind string) int {
+	t.Helper()
+	n := slices.Index(fixture.Hostile, kind)
+	if n < 0 {
+		t.Fatalf("there is no kind %q", kind)
+	}
+	return fixture.FirstHostile + n
+}
+
+func TestDiscoveryChangesWithEveryFetch(t *testing.T) {
+	h, err := newHostile(&handler{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := numberOf(t, "changing")
+	s := serve(t, h, n)
+	for _, path := range []string{"/apis", "/apis/" + fixture.Group(n) + "/v1", "/openapi/v2", "/openapi/v3"} {
+		first, one := get(t, s, path, nil)
+		second, other := get(t, s, path, nil)
+		if first.StatusCode != http.StatusOK || second.StatusCode != http.StatusOK || one == other {
+			t.Errorf("%s: status %d, %d, the same document: %q", path, first.StatusCode, second.StatusCode, one)
+		}
+	}
+}
+
+func TestTheHangingServerHangsOnceItWasAsked(t *testing.T) {
+	h, err := newHostile(&handler{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := numberOf(t, "hanging")
+	s := serve(t, h, n)
+	discovery := "/apis/" + fixture.Group(n) + "/v1"
+	if resp, _ := get(t, s, discovery, nil); resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d before it hangs", resp.StatusCode)
+	}
+	for _, path := range []string{fixture.Path(n) + "/one", discovery} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := s.Client().Do(r); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v, %v, want no answer", path, resp, err)
+		}
+		cancel()
+	}
+}
+
+// startHostile is like serve, with the connections of a hostile server.
+func startHostile(t *testing.T, n int) *httptest.Server {
+	t.Helper()
+	h, err := newHostile(&handler{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	trusted, err := newStranger()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.TLS, err = hostileTLS(&tls.Config{Certificates: []tls.Certificate{trusted}, NextProtos: []string{"h2", "http/1.1"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // Handshakes fail here.
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	leaf, err := x509.ParseCertificate(trusted.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	c := s.Client().Transport.(*http.Transport)
+	c.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: fixture.Service(n) + "." + fixture.Namespace + ".svc"}
+	return s
+}
+
+func TestEveryOtherConnectionHasAWrongCertificate(t *testing.T) {
+	n := numberOf(t, "flapping")
+	s := startHostile(t, n)
+	good, wrong := 0, 0
+	for range 6 {
+		resp, err := s.Client().Get(s.URL + fixture.Path(n) + "/one")
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		var unknown x509.UnknownAuthorityError
+		switch {
+		case err == nil:
+			good++
+		case errors.As(err, &unknown):
+			wrong++
+		default:
+			t.Error(err)
+		}
+	}
+	if good != 3 || wrong != 3 {
+		t.Errorf("%d good, %d wrong ones, want 3 of each", good, wrong)
+	}
+}
+
+func TestHeadersThatHaveNoEnd(t *testing.T) {
+	n := numberOf(t, "slow-headers")
+	s := startHostile(t, n)
+	if resp, _ := get(t, s, "/apis/"+fixture.Group(n)+"/v1", nil); resp.StatusCode != http.StatusOK || resp.ProtoMajor != 1 {
+		t.Errorf("a probe gets status %d over %s", resp.StatusCode, resp.Proto)
+	}
+	config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	conn, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /apis HTTP/1.1\r\nHost: any\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	want := "HTTP/1.1 200 OK\r\nX-Slow: x"
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -33,9 +33,19 @@ type hostile struct {
 	bomb     []byte
 	versions atomic.Int64
 	many     map[string]manyDocuments
+	// hung is set once the hanging group's objects were asked for.
+	hung atomic.Bool
 }
 
 type manyDocuments struct{ aggregated, resources, openapi []byte }
+
+func (d manyDocuments) write(w http.ResponseWriter, path string) {
+	document := d.openapi
+	if path == "/apis" {
+		document = d.aggregated
+	}
+	w.Write(document) // An error means that the client has left.
+}
 
 func newHostile(next http.Handler) (*hostile, error) {
 	bomb, err := newBomb()
@@ -46,7 +56,7 @@ func newHostile(next http.Handler) (*hostile, error) {
 	for i, kind := range fixture.Hostile {
 		if kind == "many-resources" {
 			group := fixture.Group(fixture.FirstHostile + i)
-			h.many[group] = newMany(group)
+			h.many[group] = newMany(group, manyResources, 0)
 		}
 	}
 	return h, nil
@@ -68,12 +78,13 @@ func newBomb() ([]byte, error) {
 	return bytes.Repeat(part.Bytes(), bombBytes/bombPart), nil
 }
 
-func newMany(group string) manyDocuments {
+// newMany makes the documents of count resources, whose names begin at a number.
+func newMany(group string, count int, first int64) manyDocuments {
 	type object map[string]any
 	verbs := []string{"get", "list"}
-	plain, rich, paths := make([]object, manyResources), make([]object, manyResources), make(map[string]object, manyResources)
-	for i := range manyResources {
-		name := fmt.Sprintf("things%06d", i)
+	plain, rich, paths := make([]object, count), make([]object, count), make(map[string]object, count)
+	for i := range count {
+		name := fmt.Sprintf("things%06d", first+int64(i))
 		kind := object{"group": group, "version": fixture.Version, "kind": "Thing"}
 		plain[i] = object{"name": name, "singularName": name, "namespaced": true, "kind": "Thing", "verbs": verbs}
 		rich[i] = object{"resource": name, "singularResource": name, "scope": "Namespaced", "verbs": verbs, "responseKind": kind}
@@ -101,7 +112,25 @@ func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path := strings.TrimSuffix(r.URL.Path, "/")
+	object := strings.Contains(path, "/"+fixture.Resource)
 	switch {
+	case kind == "hanging":
+		if object {
+			h.hung.Store(true)
+		}
+		if h.hung.Load() {
+			<-r.Context().Done()
+			return
+		}
+		h.next.ServeHTTP(w, r)
+	case kind == "flapping":
+		w.Header().Set("Connection", "close") // The next request sees the other certificate.
+		h.next.ServeHTTP(w, r)
+	case kind == "slow-headers" && path != "/apis/"+group+"/"+fixture.Version:
+		crawl(w)
+	case kind == "slow" && object:
+		w.Header().Set("Content-Type", "application/json")
+		h.repeat(w, r, h.blanks[:1], slowPause, -1)
 	case path == "/openapi/v3" && kind != "endless":
 		// The document's name changes each time: it is always to be downloaded.
 		key := "apis/" + group + "/" + fixture.Version
@@ -116,6 +145,8 @@ func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.document(w, r, kind, group, path)
 	case kind == "many-resources" && path == "/apis/"+group+"/"+fixture.Version:
 		write(w, "application/json", h.many[group].resources)
+	case kind == "changing" && path == "/apis/"+group+"/"+fixture.Version:
+		write(w, "application/json", newMany(group, 1, h.versions.Add(1)).resources)
 	default:
 		h.next.ServeHTTP(w, r)
 	}
@@ -140,11 +171,11 @@ func (h *hostile) document(w http.ResponseWriter, r *http.Request, kind, group, 
 	case "nested":
 		w.Write(bytes.Repeat([]byte("["), nestedDepth))
 	case "many-resources":
-		if path == "/apis" {
-			w.Write(h.many[group].aggregated)
-			return
-		}
-		w.Write(h.many[group].openapi)
+		h.many[group].write(w, path)
+	case "changing":
+		version := h.versions.Add(1)
+		w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(version)))
+		newMany(group, 1, version).write(w, path)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Command backend is the extension API server of the benchmark: TLS with
-// HTTP/2, discovery, GET, LIST and WATCH of one made-up resource, everything
-// from bytes prepared beforehand so that it costs next to nothing.
+// HTTP/2, discovery, GET, LIST, POST and WATCH of one made-up resource, everything
+// from bytes prepared beforehand so that it costs next to nothing. A POST is
+// answered with what was sent, and nothing is kept.
 package main
 
 import (
@@ -106,6 +107,11 @@ func run(ctx context.Context, o options) error {
 			ClientAuth:   tls.RequireAndVerifyClientCert,
 			ClientCAs:    clients,
 		},
+	}
+	if o.hostile {
+		if server.TLSConfig, err = hostileTLS(server.TLSConfig); err != nil {
+			return err
+		}
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()

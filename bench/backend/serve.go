@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 const (
 	aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 	etag           = `"bench"`
+	maxObject      = 1 << 20
 )
 
 // handler answers as an extension API server does, from bytes made beforehand.
@@ -24,13 +27,14 @@ type handler struct {
 	createTakes time.Duration
 	// leaving is closed when watches are to end; nil for never.
 	leaving <-chan struct{}
+	events  events
 
 	// prepared holds the documents of each group that was asked for.
 	prepared sync.Map // group -> *documents
 }
 
 type documents struct {
-	item, list, bookmark         []byte
+	item, list, bookmark, event  []byte
 	aggregated, groups, versions []byte
 	resources                    []byte
 }
@@ -64,11 +68,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rest == fixture.Version:
 		write(w, "application/json", d.resources)
 	case r.Method == http.MethodPost && rest == collection:
-		create(w, r, h.createTakes, d.item)
+		h.create(w, r)
+	case r.Method == http.MethodPost && rest == collection+"/"+fixture.Emit:
+		h.emit(w, r)
 	case r.Method != http.MethodGet:
 		http.Error(w, "read only", http.StatusMethodNotAllowed)
 	case rest == collection && r.URL.Query().Get("watch") != "":
-		h.watch(w, r, d.bookmark)
+		h.watch(w, r, d)
 	case rest == collection:
 		write(w, "application/json", d.list)
 	case rest == collection+"/one":
@@ -106,14 +112,43 @@ func write(w http.ResponseWriter, contentType string, body []byte) {
 	w.Write(body) // An error means that the client has left.
 }
 
-func (h *handler) watch(w http.ResponseWriter, r *http.Request, first []byte) {
-	write(w, "application/json", first)
-	if err := http.NewResponseController(w).Flush(); err != nil {
+// create answers with the object that was sent, and holds nothing.
+func (h *handler) create(w http.ResponseWriter, r *http.Request) {
+	object, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		http.Error(w, "the object is too large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	select {
-	case <-r.Context().Done():
-	case <-h.leaving:
+	if err != nil {
+		http.Error(w, "the object did not arrive", http.StatusBadRequest)
+		return
+	}
+	create(w, r, h.createTakes, object)
+}
+
+// watch sends the first event, then one for each that is asked for.
+func (h *handler) watch(w http.ResponseWriter, r *http.Request, d *documents) {
+	seen, more := h.events.now() // Who has the first event misses none after it.
+	write(w, "application/json", d.bookmark)
+	stream := http.NewResponseController(w)
+	if err := stream.Flush(); err != nil {
+		return
+	}
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-h.leaving:
+			return
+		case <-more:
+		}
+		var count int64
+		for count, more = h.events.now(); seen < count; seen++ {
+			w.Write(d.event) // An error comes with the flush.
+			if err := stream.Flush(); err != nil {
+				return
+			}
+		}
 	}
 }
 
@@ -138,6 +173,7 @@ func newDocuments(group string) *documents {
 		item:     fixture.Item(group, "one"),
 		list:     fixture.List(group),
 		bookmark: fixture.Bookmark(group),
+		event:    fixture.Event(group),
 		versions: encode(object{"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": []object{version}, "preferredVersion": version}),
 		groups:   encode(object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []object{entry}}),
 		resources: encode(object{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/load"
+	"github.com/annex-api/annex/bench/internal/namespace"
 )
 
 // builtin are GETs of an object that is in the server's own storage.
@@ -40,6 +41,10 @@ func onlyFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
 	if err := frozen.Freeze(); err != nil {
 		return outcome{}, err
 	}
+	before, err := s.Server.CPU()
+	if err != nil {
+		return outcome{}, errors.Join(err, frozen.Resume())
+	}
 	var flooded load.Tally
 	tally, err := during(ctx, func(ctx context.Context) (load.Tally, error) {
 		return load.Open(ctx, requests, rate, length)
@@ -48,27 +53,55 @@ func onlyFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
 		flooded, err = load.Closed(ctx, flood, clients, length)
 		return err
 	})
-	if err := errors.Join(err, frozen.Resume()); err != nil {
+	used, cpuErr := s.Server.CPU()
+	if err := errors.Join(err, cpuErr, frozen.Resume()); err != nil {
 		return outcome{}, err
 	}
-	return outcome{
-		tally: tally, reached: tally.Failed == 0 && tally.Percentile(99) < 50*time.Millisecond,
-		measures: []measure{{Name: "the other user's requests", Value: float64(flooded.Sent)}},
-	}, nil
+	out := outcome{
+		tally: tally, counted: tally.Failed == 0, timely: tally.Percentile(99) < 50*time.Millisecond,
+		measures: []measure{{Name: "processor time of the server", Value: (used - before).Seconds(), Unit: "s"}},
+	}
+	out.add("the flood's requests", flooded)
+	return out, nil
 }
 
-// onlyDies measures how long it takes until the condition tells, and whether
-// discovery keeps the resources meanwhile. Of several deaths and returns the
-// one that took longest counts.
+// fault is something that happens to one replica, and its end.
+type fault struct {
+	begin, end func(ctx context.Context, r *replica) error
+	// rate is how many GETs a second go on all the while; 0 for none.
+	rate int
+	// How soon the condition is to tell of the beginning and of the end.
+	falseGoal, trueGoal time.Duration
+}
+
+// onlyDies: killed, and started again.
 func onlyDies(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.only(ctx, short, fault{
+		begin:     func(_ context.Context, r *replica) error { return r.process.Kill() },
+		end:       func(ctx context.Context, r *replica) error { return r.start(ctx) },
+		falseGoal: 2 * time.Second, trueGoal: time.Second,
+	})
+}
+
+// onlyCut: it lives, and none of its packets arrive. Only who talks to it can
+// tell, so it is in use.
+func onlyCut(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.only(ctx, short, fault{
+		begin:     func(ctx context.Context, r *replica) error { return namespace.Drop(ctx, r.host) },
+		end:       func(ctx context.Context, _ *replica) error { return namespace.Restore(ctx) },
+		rate:      10,
+		falseGoal: 8 * time.Second, trueGoal: 3 * time.Second,
+	})
+}
+
+// only measures how long it takes until the condition tells of a fault of the
+// only replica, and whether discovery keeps the resources meanwhile. Of several
+// faults and returns the one that took longest counts.
+func (s *stage) only(ctx context.Context, short bool, f fault) (outcome, error) {
 	rounds := 2
 	if short {
 		rounds = 1
 	}
-	const (
-		deathGoal, returnGoal = 2 * time.Second, time.Second
-		settle                = 3 * time.Second // before the next fault
-	)
 	if err := s.startAll(ctx, 1); err != nil {
 		return outcome{}, err
 	}
@@ -76,52 +109,95 @@ func onlyDies(ctx context.Context, s *stage, short bool) (outcome, error) {
 		return outcome{}, err
 	}
 	// Somebody has used it: connections exist.
-	if err := warm(ctx, s.gets(quiet)); err != nil {
+	requests := s.gets(quiet)
+	if err := warm(ctx, requests); err != nil {
 		return outcome{}, err
 	}
+	seen := seen{kept: true, marked: true, restored: true}
+	watch := func(ctx context.Context) error {
+		for range rounds {
+			if err := s.round(ctx, f, &seen); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var err error
+	if f.rate == 0 {
+		err = watch(ctx)
+	} else {
+		err = s.inUse(ctx, requests, f.rate, watch)
+	}
+	return outcome{
+		counted: seen.kept && seen.marked && seen.restored,
+		timely:  seen.ill < f.falseGoal && seen.well < f.trueGoal,
+		measures: []measure{
+			{Name: "False after", Value: seen.ill.Seconds(), Unit: "s"},
+			{Name: "True after", Value: seen.well.Seconds(), Unit: "s"},
+			{Name: "resources kept", Value: oneIf(seen.kept)},
+			{Name: "marked Stale", Value: oneIf(seen.marked)},
+		},
+	}, err
+}
+
+// seen is what the worst round of a fault showed.
+type seen struct {
+	ill, well              time.Duration
+	kept, marked, restored bool
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// round is one fault and its end.
+func (s *stage) round(ctx context.Context, f fault, w *seen) error {
 	only := s.replicas[0]
-	out := outcome{reached: true}
-	var deaths, returns time.Duration
-	kept, marked := 1, 1
-	for range rounds {
-		if err := only.process.Kill(); err != nil {
-			return out, err
-		}
-		died, lost, err := s.tells(ctx, "False")
-		if err != nil {
-			return out, err
-		}
-		// The document may follow the condition by a little.
-		fresh, err := s.settles(ctx, settle, stale)
-		if err != nil {
-			return out, err
-		}
-		if lost || fresh == gone {
-			kept = 0
-		}
-		if fresh != stale {
-			marked = 0
-		}
-		if err := only.start(ctx); err != nil {
-			return out, err
-		}
-		returned, _, err := s.tells(ctx, "True")
-		if err != nil {
-			return out, err
-		}
-		deaths, returns = max(deaths, died), max(returns, returned)
-		if fresh, err = s.settles(ctx, readyLimit, current); err != nil {
-			return out, err
-		}
-		out.reached = out.reached && died < deathGoal && returned < returnGoal && kept == 1 && marked == 1 && fresh == current
+	if err := f.begin(ctx, only); err != nil {
+		return err
 	}
-	out.measures = []measure{
-		{Name: "False after", Value: deaths.Seconds(), Unit: "s"},
-		{Name: "True after", Value: returns.Seconds(), Unit: "s"},
-		{Name: "resources kept", Value: float64(kept)},
-		{Name: "marked Stale", Value: float64(marked)},
+	ill, lost, err := s.tells(ctx, "False")
+	if err != nil {
+		return err
 	}
-	return out, nil
+	// The document may follow the condition by a little.
+	fresh, err := s.settles(ctx, clientLimit, stale)
+	if err != nil {
+		return err
+	}
+	w.kept = w.kept && !lost && fresh != gone
+	w.marked = w.marked && fresh == stale
+	if err := f.end(ctx, only); err != nil {
+		return err
+	}
+	well, _, err := s.tells(ctx, "True")
+	if err != nil {
+		return err
+	}
+	w.ill, w.well = max(w.ill, ill), max(w.well, well)
+	fresh, err = s.settles(ctx, readyLimit, current)
+	w.restored = w.restored && fresh == current
+	return err
+}
+
+// inUse sends requests until a script ends. Nothing counts them: while there is
+// nobody to answer they fail.
+func (s *stage) inUse(ctx context.Context, requests load.Requests, rate int, script func(context.Context) error) error {
+	loaded, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := load.Open(loaded, requests, rate, 4*readyLimit)
+		ended <- err
+	}()
+	err := script(ctx)
+	stop()
+	if loadErr := <-ended; loadErr != nil && !errors.Is(loadErr, context.Canceled) {
+		err = errors.Join(err, loadErr)
+	}
+	return err
 }
 
 // tells waits until the condition has a status, and says how long that took and

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/build"
+	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/load"
 )
 
@@ -48,7 +49,7 @@ func TestTheTable(t *testing.T) {
 			tally:    load.Tally{Sent: 10, Failed: 2, Slow: 1, Failures: map[string]load.Failure{"status 503": {Count: 2}}},
 			measures: []measure{{Name: "late", Value: 30, Unit: "%"}, {Name: "after", Value: 1.25, Unit: "s"}},
 		}),
-		newRow(sc, build.Annex, outcome{reached: true}),
+		newRow(sc, build.Annex, outcome{counted: true, timely: true}),
 	}}
 	var table bytes.Buffer
 	if err := r.table(&table); err != nil {
@@ -72,6 +73,75 @@ func TestTheTable(t *testing.T) {
 	var back report
 	if err := json.Unmarshal(encoded.Bytes(), &back); err != nil || len(back.Rows) != 2 || back.Rows[0].Failures["status 503"].Count != 2 {
 		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+func TestTimesAreToldFromCounts(t *testing.T) {
+	for _, c := range []struct {
+		o    outcome
+		want string
+	}{
+		{outcome{counted: true, timely: true}, "reached"},
+		{outcome{counted: true}, "missed in time"},
+		{outcome{timely: true}, "missed"},
+		{outcome{}, "missed"},
+	} {
+		r := newRow(scenario{}, build.Annex, c.o)
+		if r.verdict() != c.want || r.Counted != c.o.counted {
+			t.Errorf("%+v: %q, want %q", c.o, r.verdict(), c.want)
+		}
+	}
+	if got := (row{NotRun: "no nft"}).verdict(); got != "not run" {
+		t.Errorf("%q", got)
+	}
+	// A failure counts whether or not it was quick; a slow answer does not.
+	for _, c := range []struct {
+		t               load.Tally
+		counted, timely bool
+	}{
+		{load.Tally{Sent: 100, Failed: 1}, true, true},
+		{load.Tally{Sent: 100, Failed: 2}, false, false},
+		{load.Tally{Sent: 100, Slow: 2}, true, false},
+	} {
+		if o := few(c.t); o.counted != c.counted || o.timely != c.timely {
+			t.Errorf("%+v: %+v", c.t, o)
+		}
+	}
+}
+
+func TestWhatBecameOfAnotherLoadIsShown(t *testing.T) {
+	var o outcome
+	o.add("others", load.Tally{Sent: 7, Failures: map[string]load.Failure{"status 503": {Count: 2}, "status 429": {Count: 3}}})
+	var got []string
+	for _, m := range o.measures {
+		got = append(got, m.String())
+	}
+	if want := "others 7; of these status 429 3; of these status 503 2"; strings.Join(got, "; ") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestProcessorTimeIsAShareOfTheTime(t *testing.T) {
+	if got := (use{cpu: 300 * time.Millisecond, watched: 2 * time.Second}).share(); got != 150 {
+		t.Errorf("%v ms/s, want 150", got)
+	}
+	if got := (use{}).share(); got != 0 {
+		t.Errorf("%v ms/s of no time", got)
+	}
+}
+
+func TestEveryHostileKindIsThere(t *testing.T) {
+	for _, kind := range []string{"endless", "huge", "gzip-bomb", "many-resources", "slow", "nested", "flapping", "slow-headers", "changing", "hanging"} {
+		n, err := number(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := fixture.HostileKind(fixture.Group(n)); !ok || got != kind {
+			t.Errorf("%d is %q, want %q", n, got, kind)
+		}
+	}
+	if _, err := number("kind"); err == nil {
+		t.Error("a kind that is not there was found")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/load"
+	"github.com/annex-api/annex/bench/internal/namespace"
 )
 
 // gets are GETs of an object of the extension server, by one user.
@@ -94,7 +95,7 @@ func killedInTurn(ctx context.Context, s *stage, short bool) (outcome, error) {
 		}
 		return nil
 	})
-	return outcome{tally: tally, reached: tally.Failed == 0}, err
+	return outcome{tally: tally, counted: tally.Failed == 0, timely: true}, err
 }
 
 // oneFrozen: frozen before the load begins, and until it has ended.
@@ -122,15 +123,64 @@ func oneFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
 	if err := errors.Join(err, frozen.Resume()); err != nil {
 		return outcome{}, err
 	}
-	return outcome{
-		tally: tally, reached: tally.Late() <= 0.01,
-		measures: []measure{{Name: "late", Value: 100 * tally.Late(), Unit: "%"}},
-	}, nil
+	return few(tally), nil
 }
 
-// rolling replaces each replica by a new one as a Deployment does: the new one
-// is ready, then the old one terminates, still serving, and ends its watches.
+// few: at most 1 % late.
+func few(tally load.Tally) outcome {
+	const share = 0.01
+	return outcome{
+		tally:   tally,
+		counted: float64(tally.Failed) <= share*float64(tally.Sent), timely: tally.Late() <= share,
+		measures: []measure{{Name: "late", Value: 100 * tally.Late(), Unit: "%"}},
+	}
+}
+
+// oneCut: cut off under load, and back before it ends.
+func oneCut(ctx context.Context, s *stage, short bool) (outcome, error) {
+	rate, cut, gone, rest := 200, 3*time.Second, 14*time.Second, 8*time.Second
+	if short {
+		rate, cut, gone, rest = 100, time.Second, 7*time.Second, 2*time.Second
+	}
+	if err := s.startAll(ctx, 3); err != nil {
+		return outcome{}, err
+	}
+	if err := s.serving(ctx, ready(s.replicas...)); err != nil {
+		return outcome{}, err
+	}
+	requests := s.gets(quiet)
+	if err := warm(ctx, requests); err != nil {
+		return outcome{}, err
+	}
+	tally, err := during(ctx, func(ctx context.Context) (load.Tally, error) {
+		return load.Open(ctx, requests, rate, cut+gone+rest)
+	}, func(ctx context.Context) error {
+		if err := after(ctx, cut, func() error { return namespace.Drop(ctx, s.replicas[0].host) }); err != nil {
+			return err
+		}
+		return after(ctx, gone, func() error { return namespace.Restore(ctx) })
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	out := few(tally)
+	out.counted = tally.Failed == 0
+	return out, nil
+}
+
 func rolling(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.roll(ctx, short, true)
+}
+
+func rollingUntold(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.roll(ctx, short, false)
+}
+
+// roll replaces each replica by a new one as a Deployment does: the new one is
+// ready, then the old one terminates, and ends its watches. If it is announced,
+// the endpoints tell that it terminates, and it serves for a while before
+// SIGTERM; else they know of SIGTERM only when it is long gone.
+func (s *stage) roll(ctx context.Context, short, announced bool) (outcome, error) {
 	watches, rate, count := 200, 100, 3
 	if short {
 		watches, rate, count = 50, 50, 1
@@ -165,12 +215,16 @@ func rolling(ctx context.Context, s *stage, short bool) (outcome, error) {
 			if err := successor.start(ctx); err != nil {
 				return err
 			}
-			if err := s.publish(ctx, 0, append(ready(living...), endpoint{host: old.host, terminating: true})); err != nil {
+			if err := s.publish(ctx, 0, append(ready(living...), endpoint{host: old.host, terminating: announced})); err != nil {
 				return err
 			}
 			err := after(ctx, serve, func() error { return old.process.Stop(grace + rest) })
+			pause := time.Duration(0)
+			if !announced {
+				pause = told
+			}
 			if err == nil {
-				err = s.publish(ctx, 0, ready(living...))
+				err = after(ctx, pause, func() error { return s.publish(ctx, 0, ready(living...)) })
 			}
 			if err == nil {
 				err = after(ctx, rest, func() error { return nil })
@@ -188,7 +242,7 @@ func rolling(ctx context.Context, s *stage, short bool) (outcome, error) {
 		return outcome{}, err
 	}
 	return outcome{
-		tally: tally, reached: tally.Failed == 0 && w.Failed() == 0 && again == nil,
+		tally: tally, counted: tally.Failed == 0 && w.Failed() == 0 && again == nil, timely: true,
 		measures: []measure{
 			{Name: "watches ended well", Value: float64(w.Ended)},
 			{Name: "with an error event", Value: float64(w.Errors), Note: w.Example},

@@ -145,6 +145,10 @@ func (s *stage) close() error {
 		}
 	}
 	if s.Host != nil {
+		// Nobody needs its data: it need not take its time.
+		if s.Host.Server != nil {
+			errs = append(errs, s.Host.Server.Kill())
+		}
 		errs = append(errs, s.Host.Stop())
 	}
 	return errors.Join(errs...)

@@ -75,7 +75,7 @@ func (s *stage) storm(ctx context.Context, short bool, attempt string, fault fun
 	}
 	bound := int(attemptShare*float64(tally.Sent)) + attemptExtra
 	return outcome{
-		tally: tally, reached: len(attempts) <= bound,
+		tally: tally, counted: len(attempts) <= bound, timely: true,
 		measures: []measure{{Name: "attempts", Value: float64(len(attempts))}, {Name: "bound", Value: float64(bound)}},
 	}, nil
 }
@@ -130,7 +130,7 @@ func killedUnderPosts(ctx context.Context, s *stage, short bool) (outcome, error
 	// Without any the kills have proved nothing.
 	cut := len(seen) - (tally.Sent - tally.Failed)
 	return outcome{
-		tally: tally, reached: twice == 0 && cut > 0,
+		tally: tally, counted: twice == 0 && cut > 0, timely: true,
 		measures: []measure{
 			{Name: "handled", Value: float64(len(seen))},
 			{Name: "cut off in the middle", Value: float64(cut)},

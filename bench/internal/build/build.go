@@ -19,6 +19,8 @@ import (
 const (
 	Reference = "reference"
 	Annex     = "annex"
+	// Bare is Go's own reverse proxy with nothing around it.
+	Bare = "bare"
 )
 
 const (
@@ -41,6 +43,7 @@ type Programs struct {
 	Servers map[string][]string `json:"servers"`
 	Etcd    string              `json:"etcd"`
 	Backend string              `json:"backend"`
+	Bare    string              `json:"bare"`
 }
 
 // All makes the binaries, in a folder that is kept so that the next run needs
@@ -68,6 +71,7 @@ func All(ctx context.Context, c Config) (Programs, error) {
 		},
 		Etcd:    filepath.Join(dir, "etcd"),
 		Backend: filepath.Join(dir, "backend"),
+		Bare:    filepath.Join(dir, "bare"),
 	}
 	stamp, err := referenceStamp(ctx)
 	if err != nil {
@@ -76,6 +80,7 @@ func All(ctx context.Context, c Config) (Programs, error) {
 	for _, t := range []struct{ server, tree, binary, pkg, ldflags string }{
 		{"", "", p.Etcd, "go.etcd.io/etcd/server/v3", ""},
 		{"", "", p.Backend, module + "/bench/backend", ""},
+		{"", "", p.Bare, module + "/bench/bare", ""},
 		{Reference, "", p.Servers[Reference][0], module + "/bench/reference", stamp},
 		{Annex, c.Tree, p.Servers[Annex][0], module + "/cmd/annex", ""},
 	} {

@@ -24,6 +24,7 @@ import (
 const (
 	startLimit = 2 * time.Minute
 	stopGrace  = 15 * time.Second
+	sendLimit  = 30 * time.Second
 	// readyInterval is the resolution of start to ready.
 	readyInterval = 10 * time.Millisecond
 )
@@ -39,53 +40,70 @@ type Config struct {
 	Flags   []string // of the API server, after those that every server gets
 }
 
-// Host is a running API server.
+// Host is a running API server, or a proxy in its place.
 type Host struct {
 	URL     string
 	Client  *http.Client // HTTP/2, as a member of system:masters
 	Server  *process.Process
 	Startup time.Duration // from start to the first good answer of /readyz
 
-	etcd *process.Process
+	config Config
+	port   int
+	etcd   *process.Process
+
+	namespace bool // of the Services: it is there
 }
 
 // Start starts etcd, then the API server, and waits until it is ready.
 func Start(ctx context.Context, c Config) (_ *Host, err error) {
-	h := &Host{}
+	h := &Host{config: c}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Stop())
 		}
 	}()
-	socket := filepath.Join(c.Dir, "etcd.sock")
-	if h.etcd, err = startEtcd(ctx, c, socket); err != nil {
+	if h.etcd, err = startEtcd(ctx, c, h.socket()); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	if err != nil {
+	if h.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	h.URL = "https://127.0.0.1:" + strconv.Itoa(port)
+	h.URL = "https://127.0.0.1:" + strconv.Itoa(h.port)
 	if h.Client, err = newClient(c.Files); err != nil {
 		return nil, err
 	}
+	return h, h.start(ctx)
+}
+
+// Restart ends the API server, starts it anew on what is stored, and waits until
+// it is ready; Startup is then of this start.
+func (h *Host) Restart(ctx context.Context) error {
+	h.Client.CloseIdleConnections()
+	if err := h.Server.Stop(stopGrace); err != nil {
+		return err
+	}
+	return h.start(ctx)
+}
+
+func (h *Host) socket() string { return filepath.Join(h.config.Dir, "etcd.sock") }
+
+func (h *Host) start(ctx context.Context) error {
+	c := h.config
 	began := time.Now()
-	h.Server, err = process.Start(process.Command{
-		Name: c.Name, Path: c.Command[0], Args: slices.Concat(c.Command[1:], flags(c.Files, socket, port), c.Flags),
+	server, err := process.Start(process.Command{
+		Name: c.Name, Path: c.Command[0], Args: slices.Concat(c.Command[1:], flags(c.Files, h.socket(), h.port), c.Flags),
 		Log: filepath.Join(c.Dir, "server.log"),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	h.Server = server
 	err = h.Server.Until(ctx, c.Name+" to be ready", startLimit, readyInterval, func(ctx context.Context) (bool, error) {
 		status, err := h.status(ctx, "/readyz")
 		return err == nil && status == http.StatusOK, nil
 	})
-	if err != nil {
-		return nil, err
-	}
 	h.Startup = time.Since(began)
-	return h, nil
+	return err
 }
 
 // Stop ends the API server, then its etcd.
@@ -206,10 +224,27 @@ func (h *Host) status(ctx context.Context, path string) (int, error) {
 	return status, err
 }
 
-// send answers with the status and at most 64 MiB of the body.
-func (h *Host) send(ctx context.Context, method, path string, header http.Header, body io.Reader) (int, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+// Do sends a request without a body that may take as long as the limit, and errs
+// unless the answer is 200.
+func (h *Host) Do(ctx context.Context, method, path string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	status, body, err := h.exchange(ctx, method, path, nil, nil)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s %s: status %d: %.200s", method, path, status, body)
+	}
+	return err
+}
+
+// send is exchange with a limit of sendLimit.
+func (h *Host) send(ctx context.Context, method, path string, header http.Header, body io.Reader) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	return h.exchange(ctx, method, path, header, body)
+}
+
+// exchange answers with the status and at most 64 MiB of the body.
+func (h *Host) exchange(ctx context.Context, method, path string, header http.Header, body io.Reader) (int, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, h.URL+path, body)
 	if err != nil {
 		return 0, nil, fmt.Errorf("making a request: %w", err)

@@ -15,8 +15,10 @@ import (
 const AggregatedDiscovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 const (
-	registerLimit    = 3 * time.Minute
-	registerInterval = 100 * time.Millisecond
+	registerLimit = 3 * time.Minute
+	// leastInterval is how often is asked whether all is there; it grows with
+	// the answers, which would keep the server busy.
+	leastInterval = 100 * time.Millisecond
 )
 
 type object = map[string]any
@@ -58,15 +60,18 @@ func (h *Host) write(ctx context.Context, method, path string, want int, o any) 
 	return nil
 }
 
-// Register makes count APIServices, each with a Service of its own that leads to
-// localhost, and waits until all are available and in the discovery document.
-// It returns how long that took.
-func (h *Host) Register(ctx context.Context, count, port int, caBundle []byte) (time.Duration, error) {
-	if err := h.Create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": fixture.Namespace}}); err != nil {
-		return 0, fmt.Errorf("making the namespace: %w", err)
+// Register makes the APIServices from number from up to, not including, to, each
+// with a Service of its own that leads to localhost, and waits until all from 0 on
+// are available and in the discovery document. It returns how long that took.
+func (h *Host) Register(ctx context.Context, from, to, port int, caBundle []byte) (time.Duration, error) {
+	if !h.namespace {
+		if err := h.Create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": fixture.Namespace}}); err != nil {
+			return 0, fmt.Errorf("making the namespace: %w", err)
+		}
+		h.namespace = true
 	}
 	began := time.Now()
-	for n := range count {
+	for n := from; n < to; n++ {
 		err := h.Create(ctx, "/api/v1/namespaces/"+fixture.Namespace+"/services", object{
 			"metadata": object{"name": fixture.Service(n)},
 			"spec":     object{"type": "ExternalName", "externalName": "localhost"},
@@ -86,17 +91,27 @@ func (h *Host) Register(ctx context.Context, count, port int, caBundle []byte) (
 			return 0, fmt.Errorf("making an APIService: %w", err)
 		}
 	}
-	err := h.Server.Until(ctx, fmt.Sprintf("%d APIServices to be available", count), registerLimit, registerInterval, func(ctx context.Context) (bool, error) {
-		return h.available(ctx, count)
+	err := h.Server.Until(ctx, fmt.Sprintf("%d APIServices to be available", to), registerLimit, interval(to), func(ctx context.Context) (bool, error) {
+		return h.available(ctx, to)
 	})
 	if err != nil {
 		return 0, err
 	}
-	err = h.Server.Until(ctx, fmt.Sprintf("%d groups in discovery", count), registerLimit, registerInterval, func(ctx context.Context) (bool, error) {
+	err = h.Discovered(ctx, to)
+	return time.Since(began), err
+}
+
+// Discovered waits until the groups of count APIServices are in the discovery
+// document, current and with their resources.
+func (h *Host) Discovered(ctx context.Context, count int) error {
+	return h.Server.Until(ctx, fmt.Sprintf("%d groups in discovery", count), registerLimit, interval(count), func(ctx context.Context) (bool, error) {
 		found, err := h.discovered(ctx)
 		return found == count, err
 	})
-	return time.Since(began), err
+}
+
+func interval(count int) time.Duration {
+	return max(leastInterval, time.Duration(count)*time.Millisecond/2)
 }
 
 func (h *Host) available(ctx context.Context, count int) (bool, error) {

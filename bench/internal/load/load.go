@@ -2,6 +2,8 @@
 package load
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,13 +15,16 @@ import (
 	"time"
 )
 
-// Spec is what to send. Every answer must be 200 with Size bytes.
+// Spec is what to send. Every answer must have the wanted status and Size bytes.
 type Spec struct {
+	Method      string // empty: GET
 	URL         string
 	Header      http.Header
-	Size        int64 // bytes of the body
-	Requests    int   // at least 1
-	Concurrency int   // at least 1: requests under way at a time
+	Body        []byte // sent with each request
+	Status      int    // wanted; 0: 200
+	Size        int64  // bytes of the body
+	Requests    int    // at least 1
+	Concurrency int    // at least 1: requests under way at a time
 	Limit       time.Duration
 }
 
@@ -40,6 +45,8 @@ func Run(ctx context.Context, client *http.Client, s Spec) (Result, error) {
 	if s.Requests < 1 || s.Concurrency < 1 || s.Limit <= 0 {
 		return Result{}, fmt.Errorf("bad load: %d requests, %d at a time, limit %v", s.Requests, s.Concurrency, s.Limit)
 	}
+	s.Method = cmp.Or(s.Method, http.MethodGet)
+	s.Status = cmp.Or(s.Status, http.StatusOK)
 	ctx, cancel := context.WithTimeout(ctx, s.Limit)
 	defer cancel()
 	latencies := make([]time.Duration, s.Requests)
@@ -87,7 +94,8 @@ func first(errs []error) error {
 }
 
 func one(ctx context.Context, client *http.Client, s Spec, buffer []byte) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+	// NewRequest knows the length of what a bytes.Reader holds.
+	r, err := http.NewRequestWithContext(ctx, s.Method, s.URL, bytes.NewReader(s.Body))
 	if err != nil {
 		return fmt.Errorf("making a request: %w", err)
 	}
@@ -103,8 +111,8 @@ func one(ctx context.Context, client *http.Client, s Spec, buffer []byte) error 
 	if err != nil {
 		return fmt.Errorf("reading the answer to %s: %w", s.URL, err)
 	}
-	if resp.StatusCode != http.StatusOK || n != s.Size {
-		return fmt.Errorf("GET %s: status %d and %d bytes, want 200 and %d", s.URL, resp.StatusCode, n, s.Size)
+	if resp.StatusCode != s.Status || n != s.Size {
+		return fmt.Errorf("%s %s: status %d and %d bytes, want %d and %d", s.Method, s.URL, resp.StatusCode, n, s.Status, s.Size)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -46,6 +47,23 @@ func TestWrongAnswersFail(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+func TestWritesCarryTheirBody(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusCreated)
+		}
+		io.Copy(w, r.Body)
+	}))
+	defer server.Close()
+	_, err := Run(t.Context(), server.Client(), Spec{
+		Method: http.MethodPost, URL: server.URL, Body: []byte("sixsix"), Status: http.StatusCreated,
+		Size: 6, Requests: 20, Concurrency: 3, Limit: time.Minute,
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

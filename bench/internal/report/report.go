@@ -2,6 +2,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,7 +33,14 @@ type Row struct {
 	Low  float64 `json:"low"`
 	High float64 `json:"high"`
 	Goal float64 `json:"goal,omitempty"`
+	// Bare is the bare proxy's value, ToBare ours by it; 0 where it has none.
+	Bare     float64 `json:"bare,omitempty"`
+	ToBare   float64 `json:"toBare,omitempty"`
+	BareGoal float64 `json:"bareGoal,omitempty"`
 }
+
+// Subjects are the names of what is compared.
+type Subjects struct{ Reference, Ours, Bare string }
 
 // Report is everything that one run found.
 type Report struct {
@@ -48,26 +56,29 @@ type Fact struct {
 }
 
 // Compare makes one row of each metric, in the order of the samples.
-func Compare(samples []Sample, reference, ours string) []Row {
+func Compare(samples []Sample, s Subjects) []Row {
 	type key struct{ work, metric string }
 	values := map[key]map[string][]float64{}
 	var rows []Row
-	for _, s := range samples {
-		k := key{s.Work, s.Name}
+	for _, v := range samples {
+		k := key{v.Work, v.Name}
 		if values[k] == nil {
 			values[k] = map[string][]float64{}
-			rows = append(rows, Row{Work: s.Work, Metric: s.Name, Unit: s.Unit, Goal: s.Goal})
+			rows = append(rows, Row{Work: v.Work, Metric: v.Name, Unit: v.Unit, Goal: v.Goal, BareGoal: v.BareGoal})
 		}
-		values[k][s.Subject] = append(values[k][s.Subject], s.Value)
+		values[k][v.Subject] = append(values[k][v.Subject], v.Value)
 	}
 	for i := range rows {
 		r := &rows[i]
 		v := values[key{r.Work, r.Metric}]
-		r.Reference, r.Ours = Median(v[reference]), Median(v[ours])
+		r.Reference, r.Ours, r.Bare = Median(v[s.Reference]), Median(v[s.Ours]), Median(v[s.Bare])
 		if r.Reference > 0 {
 			r.Ratio = r.Ours / r.Reference
 		}
-		r.Low, r.High = ratios(v[reference], v[ours])
+		if r.Bare > 0 {
+			r.ToBare = r.Ours / r.Bare
+		}
+		r.Low, r.High = ratios(v[s.Reference], v[s.Ours])
 	}
 	return rows
 }
@@ -107,24 +118,37 @@ func (r Report) Table(w io.Writer) error {
 			return err
 		}
 	}
-	if _, err := fmt.Fprintf(w, "\n%-18s %-16s %-5s %10s %10s %7s %13s %6s\n", "work", "metric", "unit", "reference", "annex", "ratio", "over rounds", "goal"); err != nil {
+	if _, err := fmt.Fprintf(w, "\n"+line, "work", "metric", "unit", "reference", "annex", "ratio", "over rounds", "goal", "bare", "to bare", "goal"); err != nil {
 		return err
 	}
 	for _, row := range r.Rows {
-		ratio, over, goal := "-", "", ""
+		over, bare := "", ""
 		if row.Ratio != 0 {
-			ratio = fmt.Sprintf("%.2fx", row.Ratio)
 			over = fmt.Sprintf("%.2f to %.2f", row.Low, row.High)
 		}
-		if row.Goal > 0 {
-			goal = fmt.Sprintf("%.2fx", row.Goal)
+		if row.Bare != 0 {
+			bare = number(row.Bare)
 		}
-		if _, err := fmt.Fprintf(w, "%-18s %-16s %-5s %10.1f %10.1f %7s %13s %6s\n", row.Work, row.Metric, row.Unit, row.Reference, row.Ours, ratio, over, goal); err != nil {
+		_, err := fmt.Fprintf(w, line, row.Work, row.Metric, row.Unit, number(row.Reference), number(row.Ours),
+			cmp.Or(times(row.Ratio), "-"), over, times(row.Goal), bare, times(row.ToBare), times(row.BareGoal))
+		if err != nil {
 			return err
 		}
 	}
 	_, err := fmt.Fprintln(w, "\nMedians over the rounds, and the range of the ratio in single rounds. Only the ratio counts:\nabsolute values belong to this machine and hour.")
 	return err
+}
+
+const line = "%-18s %-16s %-5s %10s %10s %7s %13s %6s %9s %8s %6s\n"
+
+func number(v float64) string { return fmt.Sprintf("%.1f", v) }
+
+// times is a ratio for people, empty for none.
+func times(ratio float64) string {
+	if ratio == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2fx", ratio)
 }
 
 // JSON writes the report with every sample.

@@ -10,19 +10,22 @@ import (
 )
 
 func sample(subject string, round int, name string, value float64) Sample {
-	return Sample{subject, round, "w", work.Metric{Name: name, Unit: "us", Value: value, Goal: 0.5}}
+	return Sample{subject, round, "w", work.Metric{Name: name, Unit: "us", Value: value, Goal: 0.5, BareGoal: 1.5}}
 }
+
+var subjects = Subjects{Reference: "ref", Ours: "ours", Bare: "bare"}
 
 func TestCompareTakesMediansOfEachServer(t *testing.T) {
 	rows := Compare([]Sample{
 		sample("ref", 1, "a", 100), sample("ours", 1, "a", 50),
 		sample("ref", 2, "a", 900), sample("ours", 2, "a", 10),
 		sample("ref", 3, "a", 200), sample("ours", 3, "a", 60),
+		sample("bare", 1, "a", 40), sample("bare", 2, "a", 10),
 		sample("ref", 1, "b", 0), sample("ours", 1, "b", 7),
-	}, "ref", "ours")
+	}, subjects)
 	want := []Row{
-		{Work: "w", Metric: "a", Unit: "us", Reference: 200, Ours: 50, Ratio: 0.25, Low: 10.0 / 900, High: 0.5, Goal: 0.5},
-		{Work: "w", Metric: "b", Unit: "us", Reference: 0, Ours: 7, Ratio: 0, Goal: 0.5},
+		{Work: "w", Metric: "a", Unit: "us", Reference: 200, Ours: 50, Ratio: 0.25, Low: 10.0 / 900, High: 0.5, Goal: 0.5, Bare: 25, ToBare: 2, BareGoal: 1.5},
+		{Work: "w", Metric: "b", Unit: "us", Reference: 0, Ours: 7, Ratio: 0, Goal: 0.5, BareGoal: 1.5},
 	}
 	if len(rows) != 2 || rows[0] != want[0] || rows[1] != want[1] {
 		t.Errorf("got %+v, want %+v", rows, want)
@@ -41,14 +44,16 @@ func TestMedian(t *testing.T) {
 }
 
 func TestTableAndJSONHoldTheRatio(t *testing.T) {
-	samples := []Sample{sample("ref", 1, "a", 100), sample("ours", 1, "a", 50)}
-	r := Report{Header: []Fact{{"cpu", "fast"}}, Rows: Compare(samples, "ref", "ours"), Samples: samples}
+	samples := []Sample{sample("ref", 1, "a", 100), sample("ours", 1, "a", 50), sample("bare", 1, "a", 40)}
+	r := Report{Header: []Fact{{"cpu", "fast"}}, Rows: Compare(samples, subjects), Samples: samples}
 	var table, text bytes.Buffer
 	if err := r.Table(&table); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(table.String(), "0.50x") || !strings.Contains(table.String(), "fast") {
-		t.Errorf("table:\n%s", table.String())
+	for _, want := range []string{"0.50x", "1.25x", "1.50x", "fast"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("no %s in the table:\n%s", want, table.String())
+		}
 	}
 	if err := r.JSON(&text); err != nil {
 		t.Fatal(err)
@@ -57,7 +62,7 @@ func TestTableAndJSONHoldTheRatio(t *testing.T) {
 	if err := json.Unmarshal(text.Bytes(), &back); err != nil {
 		t.Fatal(err)
 	}
-	if len(back.Samples) != 2 || back.Samples[1] != samples[1] || back.Rows[0] != r.Rows[0] {
+	if len(back.Samples) != 3 || back.Samples[1] != samples[1] || back.Rows[0] != r.Rows[0] {
 		t.Errorf("read back %+v", back)
 	}
 }

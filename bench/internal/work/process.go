@@ -12,6 +12,8 @@ type start struct{}
 
 func (start) Name() string { return "start" }
 
+func (start) Layer() bool { return false }
+
 func (start) Run(_ context.Context, h *host.Host, _ Config) ([]Metric, error) {
 	return []Metric{{Name: "start to ready", Unit: "ms", Value: micros(h.Startup) / 1000, Goal: 1.1}}, nil
 }
@@ -20,6 +22,8 @@ func (start) Run(_ context.Context, h *host.Host, _ Config) ([]Metric, error) {
 type idle struct{}
 
 func (idle) Name() string { return "idle" }
+
+func (idle) Layer() bool { return false }
 
 func (idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
 	before, err := h.Server.CPU()
@@ -51,6 +55,8 @@ func (idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
 type memory struct{}
 
 func (memory) Name() string { return "memory-at-end" }
+
+func (memory) Layer() bool { return false }
 
 func (memory) Run(_ context.Context, h *host.Host, _ Config) ([]Metric, error) {
 	m, err := h.Server.Memory()

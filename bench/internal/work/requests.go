@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
@@ -14,18 +12,23 @@ import (
 	"github.com/annex-api/annex/bench/internal/load"
 )
 
-// requests sends one GET many times.
+// requests sends one request many times.
 type requests struct {
 	name    string
+	layer   bool
 	path    string
 	header  http.Header
+	body    []byte  // of a POST, which is answered 201; nil: a GET
 	size    int     // bytes of every answer; 0: all must be as long as the first
 	divisor int     // of Config.Requests
 	goal    float64 // of the processor time
+	bare    float64 // goal of it, to the bare proxy's
 	prepare func(context.Context, *host.Host) error
 }
 
 func (r requests) Name() string { return r.name }
+
+func (r requests) Layer() bool { return r.layer }
 
 func builtinGet() Work {
 	const name = "one"
@@ -42,18 +45,39 @@ func builtinGet() Work {
 }
 
 func proxiedGet() Work {
-	return requests{name: "proxied-get", path: fixture.Path(0) + "/one", size: fixture.ItemBytes, divisor: 1, goal: 0.5}
+	return requests{
+		name: "proxied-get", layer: true, path: fixture.Path(0) + "/one", size: fixture.ItemBytes,
+		divisor: 1, goal: 0.5, bare: 1.5,
+	}
 }
 
 func proxiedList() Work {
-	return requests{name: "proxied-list", path: fixture.Path(0), size: len(fixture.List(fixture.Group(0))), divisor: 4, goal: 0.7}
+	return requests{
+		name: "proxied-list", layer: true, path: fixture.Path(0), size: len(fixture.List(fixture.Group(0))),
+		divisor: 4, goal: 0.7,
+	}
 }
 
-func aggregatedDiscovery() Work {
+func proxiedWrites() Work {
+	return requests{
+		name: "proxied-writes", layer: true, path: fixture.Path(0), size: fixture.ItemBytes, divisor: 1,
+		header: http.Header{"Content-Type": {"application/json"}}, body: fixture.Item(fixture.Group(0), "new"),
+	}
+}
+
+func aggregatedDiscovery() requests {
 	return requests{
 		name: "discovery", path: "/apis", divisor: 4, goal: 0.5,
 		header: http.Header{"Accept": {host.AggregatedDiscovery}},
 	}
+}
+
+// Discovery is the work on the aggregated discovery document, with as many
+// requests as the config says. Its first metric is the processor time.
+func Discovery() Work {
+	r := aggregatedDiscovery()
+	r.divisor = 1
+	return r
 }
 
 func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
@@ -62,26 +86,26 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 			return nil, err
 		}
 	}
-	first, err := h.Get(ctx, r.path, r.header)
-	if err != nil {
-		return nil, err
-	}
-	if r.size != 0 && len(first) != r.size {
-		return nil, fmt.Errorf("GET %s: %d bytes, want %d", r.path, len(first), r.size)
-	}
 	spec := load.Spec{
-		URL: h.URL + r.path, Header: r.header, Size: int64(len(first)),
+		URL: h.URL + r.path, Header: r.header, Size: int64(r.size),
 		Requests: max(c.Requests/r.divisor, c.Concurrency), Concurrency: c.Concurrency, Limit: 10 * time.Minute,
+	}
+	if r.body != nil {
+		spec.Method, spec.Status, spec.Body = http.MethodPost, http.StatusCreated, r.body
+	}
+	if r.size == 0 {
+		first, err := h.Get(ctx, r.path, r.header)
+		if err != nil {
+			return nil, err
+		}
+		spec.Size = int64(len(first))
 	}
 	warm := spec
 	warm.Requests = max(spec.Requests/10, c.Concurrency)
 	if _, err := load.Run(ctx, h.Client, warm); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	finish, err := profile(ctx, h, c.Profiles, r.name)
-	if err != nil {
-		return nil, err
-	}
+	finish := profile(ctx, h, c.Profiles, r.name)
 	before, err := h.Server.CPU()
 	if err != nil {
 		return nil, err
@@ -96,34 +120,10 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 		return nil, err
 	}
 	return []Metric{
-		{Name: "cpu per request", Unit: "us", Value: micros(after-before) / float64(spec.Requests), Goal: r.goal},
+		{Name: "cpu per request", Unit: "us", Value: micros(after-before) / float64(spec.Requests), Goal: r.goal, BareGoal: r.bare},
 		{Name: "p50", Unit: "us", Value: micros(result.Percentile(50))},
 		{Name: "p99", Unit: "us", Value: micros(result.Percentile(99))},
 	}, nil
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-
-const profileSeconds = 3
-
-// profile begins to write a processor profile of the server to
-// <folder>/<server>-<name>.pprof; finish waits until it is there. Without a
-// folder nothing is done.
-func profile(ctx context.Context, h *host.Host, folder, name string) (finish func() error, err error) {
-	if folder == "" {
-		return func() error { return nil }, nil
-	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder for profiles: %w", err)
-	}
-	done := make(chan error, 1)
-	go func() {
-		data, err := h.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds), nil)
-		if err != nil {
-			done <- fmt.Errorf("profiling: %w", err)
-			return
-		}
-		done <- os.WriteFile(filepath.Join(folder, h.Server.Name()+"-"+name+".pprof"), data, 0o600)
-	}()
-	return func() error { return <-done }, nil
-}

@@ -25,6 +25,8 @@ const (
 
 func (watches) Name() string { return "proxied-watches" }
 
+func (watches) Layer() bool { return true }
+
 func (watches) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
 	before, err := h.Settle(ctx)
 	if err != nil {
@@ -53,6 +55,9 @@ func (watches) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error
 	if err != nil {
 		return nil, err
 	}
+	if err := profileHeap(ctx, h, c.Profiles, "watches"); err != nil {
+		return nil, err
+	}
 	each := func(bytes int64) float64 { return float64(bytes) / 1024 / float64(c.Watches) }
 	return []Metric{
 		{Name: "PSS per watch", Unit: "KiB", Value: each(after.PSS - before.PSS), Goal: 0.5},
@@ -63,14 +68,14 @@ func (watches) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error
 
 // open opens count watches and waits for the first event of each. What it
 // returns is to be closed, also when it errs; the watches end with ctx.
-func open(ctx context.Context, h *host.Host, count int) ([]io.Closer, error) {
+func open(ctx context.Context, h *host.Host, count int) ([]io.ReadCloser, error) {
 	// The limit is on opening: a context with a deadline would end the watches too.
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := time.AfterFunc(watchLimit, func() {
 		cancel(fmt.Errorf("not all of %d watches were open after %v", count, watchLimit))
 	})
 	defer limit.Stop()
-	bodies := make([]io.Closer, count)
+	bodies := make([]io.ReadCloser, count)
 	var wg sync.WaitGroup
 	for w := range openAtATime {
 		wg.Go(func() {
@@ -83,11 +88,11 @@ func open(ctx context.Context, h *host.Host, count int) ([]io.Closer, error) {
 		})
 	}
 	wg.Wait()
-	bodies = slices.DeleteFunc(bodies, func(b io.Closer) bool { return b == nil })
+	bodies = slices.DeleteFunc(bodies, func(b io.ReadCloser) bool { return b == nil })
 	return bodies, context.Cause(ctx)
 }
 
-func openOne(ctx context.Context, h *host.Host) (io.Closer, error) {
+func openOne(ctx context.Context, h *host.Host) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+fixture.Path(0)+"?watch=1&resourceVersion=1000", nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a watch: %w", err)

@@ -13,8 +13,10 @@ type Config struct {
 	APIServices int // registered before the first work
 	Requests    int // of the small works; lists and discovery do a quarter
 	Concurrency int // requests under way at a time
-	Watches     int
+	Watches     int // idle ones
 	IdleSeconds int
+	// EventWatches each get EventRate events a second for EventSeconds.
+	EventWatches, EventRate, EventSeconds int
 	// Profiles is a folder for processor profiles of the servers, taken while
 	// requests run, which then cost more; empty for none.
 	Profiles string
@@ -27,12 +29,17 @@ type Metric struct {
 	Value float64 `json:"value"`
 	// Goal is the ratio to the reference that is aimed at; 0 means none.
 	Goal float64 `json:"goal,omitempty"`
+	// BareGoal is the same of the ratio to the bare proxy.
+	BareGoal float64 `json:"bareGoal,omitempty"`
 }
 
 // Work measures one thing on a server that is ready and has the extension
 // server registered. An error ends the benchmark.
 type Work interface {
 	Name() string
+	// Layer tells whether the work goes through the layer alone, so that a bare
+	// proxy can do it too.
+	Layer() bool
 	Run(context.Context, *host.Host, Config) ([]Metric, error)
 }
 
@@ -45,7 +52,9 @@ func All() []Work {
 		watches{},
 		builtinGet(),
 		proxiedGet(),
+		proxiedWrites(),
 		proxiedList(),
+		watchEvents{},
 		aggregatedDiscovery(),
 		memory{},
 	}
