@@ -40,6 +40,7 @@ type Service struct {
 	local  *localGroups
 
 	aggregated http.Handler // picks by Accept
+	plain      shelf[*catalog.Snapshot]
 
 	mu        sync.Mutex
 	published map[schema.GroupVersion]entry
@@ -54,6 +55,7 @@ type entry struct {
 // New returns a Service that knows no extension servers yet.
 func New(config Config) *Service {
 	s := &Service{first: config.First, codecs: newCodecs(), published: map[schema.GroupVersion]entry{}}
+	s.plain.limit = maxPrepared
 	manager := config.Manager
 	if manager == nil {
 		manager = aggregated.NewResourceManager("apis")
@@ -62,7 +64,11 @@ func New(config Config) *Service {
 		}
 	}
 	s.remote = manager.WithSource(aggregated.AggregatorSource)
-	s.aggregated = aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(s.serveGroupList), manager, config.Peers)
+	peers := config.Peers
+	if peers != nil {
+		peers = newPrepared(peers)
+	}
+	s.aggregated = aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(s.serveGroupList), newPrepared(manager), peers)
 	return s
 }
 
@@ -143,7 +149,29 @@ func (s *Service) serveGroupList(w http.ResponseWriter, r *http.Request) {
 	s.writeGroupList(w, r, snapshotFrom(r.Context()))
 }
 
+// writeGroupList writes the plain list. A snapshot never changes, so it is
+// encoded once for it; what the host's own handler adds is in no snapshot.
 func (s *Service) writeGroupList(w http.ResponseWriter, r *http.Request, snapshot *catalog.Snapshot) {
+	v, ok := variantOf(r, s.codecs, negotiation.DefaultEndpointRestrictions)
+	if !ok || s.local != nil || len(w.Header()["Vary"]) > 0 {
+		s.encodeGroupList(w, r, snapshot)
+		return
+	}
+	known, of := s.plain.get(v)
+	if known == nil || of != snapshot {
+		q := question{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.encodeGroupList(w, r, snapshot)
+		})}
+		q.ask(r)
+		known = &q.got
+		if known.code == http.StatusOK {
+			s.plain.put(snapshot, v, known)
+		}
+	}
+	known.send(w, r)
+}
+
+func (s *Service) encodeGroupList(w http.ResponseWriter, r *http.Request, snapshot *catalog.Snapshot) {
 	list := &metav1.APIGroupList{Groups: append([]metav1.APIGroup{}, s.first...)}
 	for _, g := range snapshot.Groups() {
 		list.Groups = append(list.Groups, groupOf(g))

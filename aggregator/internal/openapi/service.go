@@ -51,6 +51,7 @@ type Service struct {
 	v2      merger
 	v3      rootCache
 	serveV2 http.Handler
+	zipped  *zipped
 
 	instrumentedRoot http.HandlerFunc
 	instrumentedKey  http.HandlerFunc
@@ -68,7 +69,7 @@ func New(c Config) *Service {
 }
 
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
-	s := &Service{now: now, logf: logf}
+	s := &Service{now: now, logf: logf, zipped: newZipped(maxZipped)}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
 		s.locals = append(s.locals, &local{
@@ -119,7 +120,7 @@ func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	s.serveV2.ServeHTTP(w, r)
+	s.zipped.serve(w, r, s.serveV2)
 }
 
 // ServeV3 answers /openapi/v3, the list of documents, and /openapi/v3/<key>.

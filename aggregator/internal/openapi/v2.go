@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"maps"
 	"strconv"
@@ -37,8 +36,8 @@ type v2Input struct {
 // merger merges documents, and merges again only when their ids changed. It
 // is the cached.Value that the library's handler serves from.
 type merger struct {
-	// inputs lists the documents, the strongest first, with an id of them all.
-	inputs func() (list []v2Input, id string)
+	// inputs gives an id of all documents, and lists them, the strongest first.
+	inputs func() (id string, list func() []v2Input)
 	merge  func(dest, source *spec.Swagger) error
 	logf   func(string, ...any)
 
@@ -51,34 +50,40 @@ type merger struct {
 	merges int
 }
 
-// v2Inputs lists the local documents in order, without what extension servers
+// v2Inputs are the local documents in order, without what extension servers
 // own, then the extension servers' by priority.
-func (s *Service) v2Inputs() ([]v2Input, string) {
+func (s *Service) v2Inputs() (string, func() []v2Input) {
 	rs := s.current.Load()
-	id := sha256.New()
-	var list []v2Input
+	id := []byte(rs.v2ID)
+	locals := make([]answer[*spec.Swagger], len(s.locals))
 	for i, l := range s.locals {
-		got := l.v2.last()
-		if got.value == nil {
-			continue
+		if locals[i] = l.v2.last(); locals[i].value != nil {
+			id = append(strconv.AppendInt(append(id, ' '), int64(i), 10), ' ')
+			id = strconv.AppendQuote(id, locals[i].id)
 		}
-		fmt.Fprintf(id, "%d %q\n", i, got.id)
-		list = append(list, v2Input{
-			name: l.v2.what, id: got.id,
-			load: func() (*spec.Swagger, error) { return without(got.value, rs.owns), nil },
-		})
 	}
-	fmt.Fprintf(id, "%x", rs.v2ID)
-	for _, r := range rs.ordered {
-		if r.v2 == nil {
-			continue
+	return string(id), func() []v2Input {
+		var list []v2Input
+		for i, got := range locals {
+			if got.value == nil {
+				continue
+			}
+			list = append(list, v2Input{
+				name: s.locals[i].v2.what, id: got.id,
+				load: func() (*spec.Swagger, error) { return without(got.value, rs.owns), nil },
+			})
 		}
-		list = append(list, v2Input{
-			name: "APIService " + r.name, id: strconv.FormatUint(r.v2.serial, 10),
-			load: func() (*spec.Swagger, error) { return r.v2.load(r.prefix, r.group) },
-		})
+		for _, r := range rs.ordered {
+			if r.v2 == nil {
+				continue
+			}
+			list = append(list, v2Input{
+				name: "APIService " + r.name, id: strconv.FormatUint(r.v2.serial, 10),
+				load: func() (*spec.Swagger, error) { return r.v2.load(r.prefix, r.group) },
+			})
+		}
+		return list
 	}
-	return list, fmt.Sprintf("%x", id.Sum(nil))
 }
 
 // Get returns the merged document. It never fails: what cannot be merged is
@@ -86,10 +91,10 @@ func (s *Service) v2Inputs() ([]v2Input, string) {
 func (m *merger) Get() (*spec.Swagger, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list, id := m.inputs()
+	id, list := m.inputs()
 	if m.result == nil || m.id != id {
 		m.merges++
-		m.result, m.id = m.build(list), id
+		m.result, m.id = m.build(list()), id
 	}
 	return m.result, m.id, nil
 }

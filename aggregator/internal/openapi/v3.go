@@ -152,9 +152,9 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 			http.NotFound(w, r)
 			return
 		}
-		gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.zipped.serve(w, r, gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.serveDocument(w, r, key, remote.v3)
-		})).ServeHTTP(w, r)
+		})))
 		return
 	}
 	if !s.pollRoots(r) {
