@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -39,11 +40,12 @@ type errUnresolved struct{ error }
 type exchange struct {
 	proxy      *Proxy
 	ctx        context.Context
-	request    *http.Request // to the extension server, without a host
+	request    *http.Request // to the extension server, without a host and a context
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	body       *replayBody // nil where there is none
 	winner     atomic.Int32
+	began      atomic.Bool // the first attempt, which has the request's own header
 }
 
 // answer is a response whose header has arrived.
@@ -163,27 +165,49 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 	return result
 }
 
+// outgoing is the request as it is sent to one endpoint. Attempts share what
+// is not changed.
+func (x *exchange) outgoing(ctx context.Context, host string) *http.Request {
+	out := x.request.WithContext(ctx)
+	u := *x.request.URL
+	out.URL = &u
+	if x.began.Swap(true) {
+		out.Header = maps.Clone(out.Header)
+	}
+	address(out, host)
+	return out
+}
+
+// try tells how far one round trip has come.
+type try struct {
+	cancel                  context.CancelFunc
+	connected, wrote, again atomic.Bool
+}
+
+func (t *try) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn:      func(string) { t.once(); t.connected.Store(false) },
+		GotConn:      func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) },
+		WroteHeaders: func() { t.wrote.Store(true) },
+	}
+}
+
+// once ends the attempt when the transport is about to send on its own account
+// what it has sent before. Whether that is done, and where, is decided in run.
+func (t *try) once() {
+	if t.wrote.Load() {
+		t.again.Store(true)
+		t.cancel()
+	}
+}
+
 // send makes one round trip. The bodies of small answers to requests that can
 // be repeated are read before they are passed on: an extension server that dies
 // in the middle of one is not the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
-	var connected, wrote, again atomic.Bool
-	// once ends the attempt when the transport is about to send on its own account
-	// what it has sent before. Whether that is done, and where, is decided in run.
-	once := func() {
-		if wrote.Load() {
-			again.Store(true)
-			cancel()
-		}
-	}
-	trace := &httptrace.ClientTrace{
-		GetConn:      func(string) { once(); connected.Store(false) },
-		GotConn:      func(httptrace.GotConnInfo) { once(); connected.Store(true) },
-		WroteHeaders: func() { wrote.Store(true) },
-	}
+	t := &try{cancel: cancel}
 	unclear := x.backend.UnclearResets()
-	out := x.request.Clone(httptrace.WithClientTrace(ctx, trace))
-	address(out, choice.Address)
+	out := x.outgoing(httptrace.WithClientTrace(ctx, t.trace()), choice.Address)
 	if x.body != nil {
 		out.Body = x.body
 	}
@@ -203,7 +227,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 	if err == nil && x.readOnly() {
 		err = readSmall(response)
 	}
-	if err != nil && again.Load() {
+	if err != nil && t.again.Load() {
 		err = errNotBegun // as far as the transport can tell
 	}
 	if err != nil {
@@ -215,7 +239,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 		}
 		choice.Done(time.Now(), outcome)
 		// A write that was cut short by a deadline may have been half done.
-		sent := wrote.Load() || connected.Load() && ctx.Err() != nil
+		sent := t.wrote.Load() || t.connected.Load() && ctx.Err() != nil
 		begun := !refused(err) || x.backend.UnclearResets() != unclear
 		return nil, sent && begun, err
 	}

@@ -13,7 +13,6 @@ import (
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/client-go/transport"
 )
 
 const bufferSize = 32 << 10
@@ -75,7 +74,8 @@ func (s stripper) drops(name string) bool {
 
 // outgoing builds the request for the extension server: the client's, without
 // what it may not say, with the identity that this server vouches for.
-// protocol is empty but for upgrades. The host is set for each attempt.
+// protocol is empty but for upgrades. The host and the context are set for each
+// attempt.
 func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, protocol string) *http.Request {
 	header := make(http.Header, len(r.Header)+8)
 	listed := connectionTokens(r.Header)
@@ -117,7 +117,8 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 	if id, ok := audit.AuditIDFrom(ctx); ok {
 		header.Set(auditinternal.HeaderAuditID, string(id))
 	}
-	out := (&http.Request{
+	p.identity.set(header, u)
+	return &http.Request{
 		Method:        r.Method,
 		URL:           &url.URL{Scheme: "https", Path: r.URL.Path, RawQuery: query(r.URL)},
 		Proto:         "HTTP/1.1",
@@ -125,13 +126,7 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 		ProtoMinor:    1,
 		Header:        header,
 		ContentLength: r.ContentLength,
-	}).WithContext(ctx)
-	uid := ""
-	if p.config.SendUID {
-		uid = u.GetUID()
 	}
-	transport.SetAuthProxyHeaders(out, u.GetName(), uid, u.GetGroups(), u.GetExtra())
-	return out
 }
 
 // address directs a request to an endpoint.

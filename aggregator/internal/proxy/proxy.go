@@ -42,9 +42,10 @@ type Config struct {
 
 // Proxy answers the requests that belong to extension servers.
 type Proxy struct {
-	config  Config
-	strip   stripper
-	drainer drainer
+	config   Config
+	strip    stripper
+	identity identity
+	drainer  drainer
 }
 
 // New returns a Proxy.
@@ -52,7 +53,11 @@ func New(config Config) *Proxy {
 	if config.Suspect == nil {
 		config.Suspect = func(*catalog.APIService) {}
 	}
-	return &Proxy{config: config, strip: newStripper(config.IdentityHeaders, config.IdentityPrefixes)}
+	return &Proxy{
+		config:   config,
+		strip:    newStripper(config.IdentityHeaders, config.IdentityPrefixes),
+		identity: identity{sendUID: config.SendUID},
+	}
 }
 
 // Serve answers r on behalf of a remote APIService.
@@ -99,10 +104,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	out := p.outgoing(ctx, r, user, protocol)
 	flowcontrol.RequestDelegated(r.Context())
 	if upgrade {
-		p.upgrade(w, r, out, a, b)
+		p.upgrade(w, r, out.WithContext(ctx), a, b)
 		return
 	}
-	p.forward(w, r, out, a, b)
+	p.forward(ctx, w, r, out, a, b)
 }
 
 // admit waits for the extension server's leave to send it one more request.
@@ -172,9 +177,16 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	x := &exchange{proxy: p, ctx: out.Context(), request: out, apiService: a, backend: b, body: newReplayBody(r)}
-	response, err := x.run()
+func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
+	long := isLongRunning(r)
+	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r)}
+	var response *answer
+	var err error
+	if long {
+		err = apart(func() error { response, err = x.run(); return err })
+	} else {
+		response, err = x.run()
+	}
 	if err != nil {
 		p.exchangeFailed(w, r, a, err)
 		return
@@ -195,10 +207,11 @@ func (p *Proxy) forward(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		response.Header.Set("Location", ownLocation(location, response.choice.Address))
 	}
 	cleanResponse(response.Header)
-	if !isLongRunning(r) {
+	if !long {
 		copyResponse(w, r, response.Response, nil)
 		return
 	}
+	response.Request = nil // sent: no reason to hold it
 	// A watch may be ended from here: when its endpoint leaves, when this server
 	// shuts down, or at the longest that the APIService allows. Its client then
 	// begins a new one.
@@ -261,7 +274,12 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 	}
 	announced := len(response.Trailer)
 	w.WriteHeader(response.StatusCode)
-	err := copyBody(w, response)
+	var err error
+	if cleanEnd != nil {
+		err = apart(func() error { return copyBody(w, response) })
+	} else {
+		err = copyBody(w, response)
+	}
 	if err != nil && cleanEnd != nil && cleanEnd() {
 		return
 	}
@@ -287,36 +305,57 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 // copyBody streams the body. Bodies of unknown length, watches among them, are
 // flushed after each read; the others as the server's own buffers fill.
 func copyBody(w http.ResponseWriter, response *http.Response) error {
-	flush := func() error { return nil }
-	if response.ContentLength < 0 {
-		controller := http.NewResponseController(w)
-		flush = func() error {
-			if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-				return err
-			}
-			return nil
-		}
-		if err := flush(); err != nil { // the header, before a first event
+	if response.ContentLength >= 0 {
+		return copyThrough(w, response.Body)
+	}
+	controller := http.NewResponseController(w)
+	flush := func() error {
+		if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
+		return nil
 	}
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
+	if err := flush(); err != nil { // the header, before a first event
+		return err
+	}
 	for {
-		n, err := response.Body.Read(*buffer)
-		if n > 0 {
-			if _, werr := w.Write((*buffer)[:n]); werr != nil {
-				return werr
-			}
-			if ferr := flush(); ferr != nil {
-				return ferr
-			}
+		// Reading nothing waits for data: a silent watch holds no buffer.
+		if _, err := response.Body.Read(nil); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		err := copyOnce(w, response.Body)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if ferr := flush(); ferr != nil {
+			return ferr
 		}
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil {
-			return err
+	}
+}
+
+// copyOnce copies what one read gives.
+func copyOnce(w io.Writer, body io.Reader) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	n, err := body.Read(*buffer)
+	if n > 0 {
+		if _, werr := w.Write((*buffer)[:n]); werr != nil {
+			return werr
 		}
 	}
+	return err
+}
+
+// copyThrough copies all that there is.
+func copyThrough(w io.Writer, body io.Reader) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	// Hide ReadFrom and WriteTo: they would copy through buffers of their own.
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{body}, *buffer)
+	return err
 }

@@ -156,19 +156,11 @@ func (p *Proxy) join(w http.ResponseWriter, r *http.Request, response *http.Resp
 		return
 	}
 	done := make(chan error, 2)
-	go func() { done <- copyOneWay(conn, buffered.Reader) }()
-	go func() { done <- copyOneWay(client, fromBackend) }()
+	go func() { done <- copyThrough(conn, buffered.Reader) }()
+	go func() { done <- copyThrough(client, fromBackend) }()
 	err = <-done
 	_ = conn.Close()
 	_ = client.Close()
 	<-done
 	logger.V(4).Info("Upgraded connection ended", "err", err)
-}
-
-func copyOneWay(dst io.Writer, src io.Reader) error {
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	// Hide ReadFrom and WriteTo: they would copy through buffers of their own.
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buffer)
-	return err
 }
