@@ -149,11 +149,41 @@ func (c *cluster) awaitCondition(t *testing.T, name string, want apiregistration
 	return time.Since(since)
 }
 
+// awaitMessage waits until the condition's message ends so.
+func (c *cluster) awaitMessage(t *testing.T, name, end string) {
+	t.Helper()
+	client, err := aggregatorclient.NewForConfig(c.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a message that ends with "+end, func(ctx context.Context) error {
+		a, err := client.ApiregistrationV1().APIServices().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if got := condition(a); !strings.HasSuffix(got.Message, end) {
+			return fmt.Errorf("it is %s: %s", got.Status, got.Message)
+		}
+		return nil
+	})
+}
+
+// calledIn is what messages call the member.
+func (m *member) calledIn(t *testing.T) string {
+	t.Helper()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host + ":" + m.port
+}
+
 // changes gathers how the condition of an APIService changes.
 type changes struct {
 	client aggregatorclient.Interface
 	name   string
 	watch  watch.Interface
+	first  apiregistrationv1.APIServiceCondition
 	last   apiregistrationv1.APIServiceCondition
 }
 
@@ -175,7 +205,7 @@ func watchChanges(t *testing.T, through *cluster, name string) *changes {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	return &changes{client, name, w, condition(a)}
+	return &changes{client, name, w, condition(a), condition(a)}
 }
 
 // until marks the APIService, and returns every change of the condition before the mark.

@@ -125,6 +125,8 @@ func TestSeveralServersRouteOnTheirOwnVerdict(t *testing.T) {
 		cut.gate.close()
 		eventually(t, "refusal by the server that is cut off", cut.refuses)
 		t.Logf("it refuses after %v", time.Since(begin))
+		others[1].awaitMessage(t, name, fmt.Sprintf("all checks passed (seen by %s; unavailable to %s: FailedDiscoveryCheck)", holder.calledIn(t), cut.calledIn(t)))
+		t.Logf("the condition names it after %v", time.Since(begin))
 		// Long enough for several probes of each server, and for a Lease to be renewed.
 		until := time.Now().Add(4 * time.Second)
 		eventually(t, "the time in between", func(ctx context.Context) error {
@@ -140,8 +142,16 @@ func TestSeveralServersRouteOnTheirOwnVerdict(t *testing.T) {
 		begin = time.Now()
 		eventually(t, "things through the server that was cut off", cut.serves)
 		t.Logf("it serves %v after its return; the others answered %d requests", time.Since(begin), stop())
-		if found := seen.until(t, "mended"); len(found) != 0 {
-			t.Errorf("the shared condition changed: %v", found)
+		others[1].awaitMessage(t, name, "all checks passed")
+		t.Logf("the condition names it no more after %v", time.Since(begin))
+		found := seen.until(t, "mended")
+		for _, c := range found {
+			if c.Status != apiregistrationv1.ConditionTrue || c.Reason != "Passed" || c.LastTransitionTime != seen.first.LastTransitionTime {
+				t.Errorf("the shared condition changed: %v", c)
+			}
+		}
+		if len(found) != 2 {
+			t.Errorf("the message changed %d times, want once each way: %v", len(found), found)
 		}
 		if now, err := f.holder(t.Context(), cut); err != nil || now != holder {
 			t.Errorf("the holder has changed: %v", err)
@@ -183,10 +193,12 @@ func TestSeveralServersRouteOnTheirOwnVerdict(t *testing.T) {
 		next.gate.close()
 		t.Logf("condition False after %v", other.awaitCondition(t, name, apiregistrationv1.ConditionFalse, begin))
 		eventually(t, "refusal by the server that is cut off", next.refuses)
+		other.awaitMessage(t, name, fmt.Sprintf(" (seen by %s; available to %s)", next.calledIn(t), other.calledIn(t)))
 		next.gate.open()
 		t.Logf("condition True after %v", other.awaitCondition(t, name, apiregistrationv1.ConditionTrue, time.Now()))
 		eventually(t, "things through the server that was cut off", next.serves)
 		t.Logf("the other answered %d requests", stop())
+		other.awaitMessage(t, name, "all checks passed")
 		var turns []string
 		for _, c := range seen.until(t, "mended again") {
 			t.Logf("%s %s: %s", c.Status, c.Reason, c.Message)

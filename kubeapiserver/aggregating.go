@@ -19,6 +19,8 @@ import (
 	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+
+	"github.com/annex-api/annex/kubeapiserver/handlerchain"
 )
 
 const (
@@ -73,10 +75,18 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, err
 	}
 
+	if !o.verifyEachRequest && generic.SecureServing != nil {
+		observe, err := expirationObserver()
+		if err != nil {
+			return nil, err
+		}
+		generic.Authentication.Authenticator = handlerchain.RememberCertificates(
+			generic.Authentication.Authenticator, generic.SecureServing.ClientCA, generic.Authentication.RequestHeaderConfig, observe)
+	}
 	if generic.FlowControl != nil {
 		generic.FlowControl = delegatingFairness{generic.FlowControl, l.aggregator.IsRemote}
 	}
-	generic.BuildHandlerChainFunc = requestTimeouts(l.aggregator, generic.BuildHandlerChainFunc)
+	generic.BuildHandlerChainFunc = claimedPaths(l.aggregator, generic.BuildHandlerChainFunc)
 	if server, err = generic.New("kube-aggregator", delegate); err != nil {
 		return nil, err
 	}

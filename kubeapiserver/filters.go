@@ -3,6 +3,7 @@ package kubeapiserver
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 
 	"github.com/annex-api/annex/aggregator"
+	"github.com/annex-api/annex/kubeapiserver/handlerchain"
 )
 
 // delegatingFairness gives back the seats of requests that wait for extension
@@ -43,12 +45,17 @@ func (f delegatingFairness) Handle(
 	}
 }
 
-// requestTimeouts builds a handler chain for each request timeout that
-// APIServices set, beside the one with the server's own.
-func requestTimeouts(layer *aggregator.Aggregator, build func(http.Handler, *genericapiserver.Config) http.Handler) func(http.Handler, *genericapiserver.Config) http.Handler {
+// claimedPaths sends requests for extension servers through a cheaper handler
+// chain, one for each request timeout that APIServices set, and all others
+// through the usual one.
+func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder {
+	claimed := usual
+	if isDefaultChain(usual) {
+		claimed = handlerchain.Build
+	}
 	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
 		inner := layer.Handler(next)
-		usual := build(inner, c)
+		local := usual(inner, c)
 		var chains sync.Map // time.Duration -> http.Handler
 		chain := func(timeout time.Duration) http.Handler {
 			if h, ok := chains.Load(timeout); ok {
@@ -56,15 +63,27 @@ func requestTimeouts(layer *aggregator.Aggregator, build func(http.Handler, *gen
 			}
 			other := *c
 			other.RequestTimeout = timeout
-			h, _ := chains.LoadOrStore(timeout, build(inner, &other))
+			h, _ := chains.LoadOrStore(timeout, claimed(inner, &other))
 			return h.(http.Handler)
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if timeout := layer.RequestTimeout(r.URL.Path); timeout > 0 && timeout != c.RequestTimeout {
-				chain(timeout).ServeHTTP(w, r)
+			timeout, remote := layer.Claims(r.URL.Path)
+			if !remote {
+				local.ServeHTTP(w, r)
 				return
 			}
-			usual.ServeHTTP(w, r)
+			if timeout == 0 {
+				timeout = c.RequestTimeout
+			}
+			chain(timeout).ServeHTTP(w, r)
 		})
 	}
+}
+
+type chainBuilder = func(http.Handler, *genericapiserver.Config) http.Handler
+
+// isDefaultChain says whether the configuration left the handler chain as it
+// is: what others build may do anything.
+func isDefaultChain(build chainBuilder) bool {
+	return reflect.ValueOf(build).Pointer() == reflect.ValueOf(genericapiserver.DefaultBuildHandlerChain).Pointer()
 }

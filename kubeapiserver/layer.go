@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -20,12 +21,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/tracing"
+	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/aggregator"
+	"github.com/annex-api/annex/kubeapiserver/handlerchain"
 )
 
 // statusLease is the Lease that names the one writer of conditions.
@@ -42,6 +45,7 @@ var availability = sync.OnceValues(func() (*aggregator.Metrics, error) {
 type layer struct {
 	aggregator  *aggregator.Aggregator
 	clientCerts *dynamiccertificates.DynamicCertKeyPairContent // nil where no pair is configured
+	nodes       kubernetes.Interface                           // to learn the zone from; nil where it was given
 	running     sync.WaitGroup
 }
 
@@ -58,6 +62,9 @@ type layerParts struct {
 func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*layer, error) {
 	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
 	l := &layer{}
+	if o.zone == "" {
+		l.nodes = parts.client
+	}
 	source, err := aggregator.NewInformerSource(
 		parts.informers.Apiregistration().V1().APIServices(),
 		generic.SharedInformerFactory.Core().V1().Services(),
@@ -96,6 +103,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 			Namespace: metav1.NamespaceSystem,
 			Name:      statusLease,
 			Identity:  identity(config),
+			Server:    serverName(config),
 			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
 		},
 	}
@@ -142,6 +150,17 @@ func (l *layer) Enqueue() { l.aggregator.ReloadClientCertificate() }
 // start runs the layer until ctx ends.
 func (l *layer) start(ctx context.Context) {
 	l.running.Go(func() { _ = l.aggregator.Run(ctx) })
+	if l.nodes == nil {
+		return
+	}
+	l.running.Go(func() {
+		node, err := ownNode()
+		if err != nil {
+			klog.FromContext(ctx).V(2).Info("This server's zone stays unknown", "err", err)
+			return
+		}
+		followZone(ctx, l.nodes, node, l.aggregator.SetZone)
+	})
 }
 
 func (l *layer) wait() { l.running.Wait() }
@@ -160,13 +179,26 @@ func namespaceExists(client kubernetes.Interface, name string) func(context.Cont
 // identity names this server in the Lease: another one on the same host has
 // another port, and the same one keeps its name over a restart.
 func identity(config app.CompletedConfig) string {
-	id := config.Aggregator.GenericConfig.APIServerID
+	return withPort(config.Aggregator.GenericConfig.APIServerID, config)
+}
+
+// serverName is the same for people: the host's name and the port.
+func serverName(config app.CompletedConfig) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return identity(config)
+	}
+	return withPort(host, config)
+}
+
+// withPort adds the port that this server listens on, where it does.
+func withPort(name string, config app.CompletedConfig) string {
 	if s := config.Aggregator.GenericConfig.SecureServing; s != nil && s.Listener != nil {
 		if _, port, err := net.SplitHostPort(s.Listener.Addr().String()); err == nil {
-			id += ":" + port
+			return name + ":" + port
 		}
 	}
-	return id
+	return name
 }
 
 // configuredResolver returns the resolver of the config, unless it is one that
@@ -201,8 +233,8 @@ func wrapTransport(provider tracing.TracerProvider) (func(http.RoundTripper) htt
 	if err != nil {
 		return nil, err
 	}
-	if provider == nil || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIServerTracing) {
-		return count, nil
+	if !handlerchain.Traced(provider) || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIServerTracing) {
+		return count, nil // what clients send of traces is forwarded as it is
 	}
 	trace := tracing.WrapperFor(provider)
 	return func(rt http.RoundTripper) http.RoundTripper { return trace(count(rt)) }, nil

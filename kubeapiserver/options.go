@@ -8,16 +8,24 @@ type Option func(*chainOptions)
 type chainOptions struct {
 	zone          string
 	clusterIPOnly bool
+
+	verifyEachRequest bool
 }
 
 // InZone names this server's zone: endpoints whose EndpointSlices hint at it
-// are preferred.
+// are preferred. By default it is the label topology.kubernetes.io/zone of the
+// Node that is called as this machine's host name, if there is one.
 func InZone(zone string) Option { return func(o *chainOptions) { o.zone = zone } }
 
 // ClusterIPOnly sends to the addresses of Services and never to their
 // endpoints, as the reference does without --enable-aggregator-routing. By
 // default endpoints are used where they can be reached.
 func ClusterIPOnly() Option { return func(o *chainOptions) { o.clusterIPOnly = true } }
+
+// VerifyEachRequest verifies client certificates anew with each request of a
+// connection, as the reference does, and remembers nothing: for hosts whose own
+// authenticator may refuse what a valid certificate proves.
+func VerifyEachRequest() Option { return func(o *chainOptions) { o.verifyEachRequest = true } }
 
 func (o chainOptions) addressing(routing bool) aggregator.Addressing {
 	switch {

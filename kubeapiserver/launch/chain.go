@@ -7,8 +7,8 @@ import (
 )
 
 // Server is the chain that ships.
-func Server(config app.CompletedConfig) (Runner, error) {
-	server, err := kubeapiserver.CreateServerChain(config)
+func Server(config app.CompletedConfig, options ...kubeapiserver.Option) (Runner, error) {
+	server, err := kubeapiserver.CreateServerChain(config, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,11 +18,13 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"github.com/annex-api/annex/kubeapiserver"
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 )
 
-// Chain builds the server from a completed configuration.
-type Chain func(app.CompletedConfig) (Runner, error)
+// Chain builds the server from a completed configuration, and options for what the configuration has
+// no word for.
+type Chain func(app.CompletedConfig, ...kubeapiserver.Option) (Runner, error)
 
 // Runner serves until ctx ends, and returns when it has shut down gracefully.
 type Runner interface {
@@ -84,6 +86,20 @@ func DefaultDataDir() string {
 		return filepath.Join(home, ".local", "share", "annex")
 	}
 	return "annex-data"
+}
+
+// routingFlag is about endpoints and cluster IPs.
+const routingFlag = "enable-aggregator-routing"
+
+// chainOptions are what flags say beyond the configuration: whether one was given at all. Without
+// --enable-aggregator-routing Services are reached by what works; with =false, at their cluster IP.
+func (o *Options) chainOptions() []kubeapiserver.Option {
+	for _, section := range o.sections.FlagSets {
+		if f := section.Lookup(routingFlag); f != nil && f.Changed && !o.Server.EnableAggregatorRouting {
+			return []kubeapiserver.Option{kubeapiserver.ClusterIPOnly()}
+		}
+	}
+	return nil
 }
 
 func (o *Options) loggingOptions() *logsapi.LoggingOptions {

@@ -27,6 +27,9 @@ func (o *Options) preflight(ctx context.Context, externalEtcd bool) error {
 	if err := o.checkFiles(time.Now()); err != nil {
 		return err
 	}
+	if err := o.checkEgress(); err != nil {
+		return err
+	}
 	if !externalEtcd {
 		return nil
 	}

@@ -125,7 +125,7 @@ func (o *Options) serve(ctx context.Context, opts options.CompletedOptions, memb
 		}()
 		defer func() { cancel(nil); <-watching }()
 	}
-	server, err := o.Chain(completed)
+	server, err := o.Chain(completed, o.chainOptions()...)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
@@ -30,10 +29,6 @@ const (
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
 	idleTimeout      = 90 * time.Second
-	// A silent HTTP/2 connection is asked for a sign of life after pingAfter
-	// and given up pingTimeout later.
-	pingAfter   = 3 * time.Second
-	pingTimeout = 2 * time.Second
 	// maxResponseHeader bounds the header of a response, in bytes.
 	maxResponseHeader = 1 << 20
 	// maxStreams bounds the long-running requests for one extension server.
@@ -184,6 +179,7 @@ type Backend struct {
 	limits  limit.Config
 	set     *balance.Set
 	target  atomic.Pointer[catalog.Target] // that of the last update
+	way     way
 }
 
 // Dropped counts the requests that were turned away. The more they are, the
@@ -201,10 +197,19 @@ func (d Dropped) Add() int {
 
 // wire is what requests travel on; it is rebuilt when the client certificate changes.
 type wire struct {
-	http *http.Transport
-	rt   http.RoundTripper
-	tls  *tls.Config
-	err  error
+	http    *http.Transport
+	streams *streams
+	rt      http.RoundTripper
+	tls     *tls.Config
+	err     error
+}
+
+// closeIdle closes connections that carry no request.
+func (w *wire) closeIdle() {
+	if w.http != nil {
+		w.http.CloseIdleConnections()
+		w.streams.closeIdle()
+	}
 }
 
 // protocolReset is what the HTTP/2 transport calls a stream that the far end
@@ -215,7 +220,6 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 	b := &Backend{
 		service:  a.Service,
 		resolver: p.config.Resolver,
-		dial:     p.dial,
 		wrap:     p.config.Wrap,
 		insecure: a.InsecureSkipTLSVerify,
 		client:   p.config.ClientCertificate,
@@ -226,15 +230,16 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		Retries:  retry.NewBudget(retryShare, retryRate, retryBurst),
 		limits:   p.config.Limits,
 	}
+	id, lost := a.Backend, func() {}
 	if p.config.Lost != nil {
-		id, dial := a.Backend, b.dial
-		b.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &watchedConn{Conn: conn, lost: func() { p.config.Lost(id) }}, nil
+		lost = func() { p.config.Lost(id) }
+	}
+	b.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := p.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
+		return watch(conn, lost), nil
 	}
 	b.update(a, a.Settings.MaxInFlight)
 	if len(a.CABundle) > 0 {
@@ -279,15 +284,14 @@ func (b *Backend) newWire() *wire {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
-	h2, err := http2.ConfigureTransports(t.http)
-	if err != nil {
-		return &wire{err: fmt.Errorf("configuring HTTP/2: %w", err)}
-	}
-	h2.ReadIdleTimeout, h2.PingTimeout = pingAfter, pingTimeout
-	h2.CountError = func(kind string) {
+	var err error
+	t.streams, err = useStreams(t.http, func(kind string) {
 		if kind == protocolReset {
 			b.unclear.Add(1)
 		}
+	})
+	if err != nil {
+		return &wire{err: err}
 	}
 	t.rt = t.http
 	if b.wrap != nil {
@@ -300,21 +304,14 @@ func (b *Backend) reload() {
 	if b.broken {
 		return
 	}
-	old := b.current.Swap(b.newWire())
-	if old.http != nil {
-		old.http.CloseIdleConnections()
-	}
+	b.current.Swap(b.newWire()).closeIdle()
 }
 
 // Err is why no connection can be made at all; nil when one can.
 func (b *Backend) Err() error { return b.current.Load().err }
 
 // CloseIdle closes connections that carry no request.
-func (b *Backend) CloseIdle() {
-	if t := b.current.Load(); t.http != nil {
-		t.http.CloseIdleConnections()
-	}
-}
+func (b *Backend) CloseIdle() { b.current.Load().closeIdle() }
 
 // update takes over the endpoints of an APIService, and the largest limit that
 // the APIServices behind the same Service ask for; zero for the default.
@@ -367,7 +364,10 @@ func (b *Backend) UnclearResets() uint64 { return b.unclear.Load() }
 func (b *Backend) Health() []balance.Health { return b.set.Health(time.Now()) }
 
 // Probed takes note of an active probe of an endpoint.
-func (b *Backend) Probed(address string, passed bool) { b.set.Probed(address, passed) }
+func (b *Backend) Probed(address string, passed bool) {
+	b.set.Probed(address, passed)
+	b.sayWay(address, passed)
+}
 
 // All lists the endpoints of a target, for probes.
 func (b *Backend) All(t catalog.Target) ([]catalog.Endpoint, error) {

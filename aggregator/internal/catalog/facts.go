@@ -62,6 +62,9 @@ type Registration struct {
 	Invalid string
 	// Object is the stored object, owned by the source: read only.
 	Object *apiregistrationv1.APIService
+
+	// ca is the digest of CABundle.
+	ca [sha256.Size]byte
 }
 
 // NewRegistration reads an APIService. It never fails: what cannot be routed
@@ -77,6 +80,7 @@ func NewRegistration(o *apiregistrationv1.APIService) Registration {
 		GroupPriorityMinimum:  o.Spec.GroupPriorityMinimum,
 		VersionPriority:       o.Spec.VersionPriority,
 		Object:                o,
+		ca:                    sha256.Sum256(o.Spec.CABundle),
 	}
 	if s := o.Spec.Service; s != nil {
 		r.Service = ServiceRef{Namespace: s.Namespace, Name: s.Name, Port: DefaultPort}
@@ -131,7 +135,7 @@ type BackendID struct {
 
 func (r Registration) backendID() BackendID {
 	return BackendID{
-		Service: r.Service, CA: sha256.Sum256(r.CABundle), Insecure: r.InsecureSkipTLSVerify,
+		Service: r.Service, CA: r.ca, Insecure: r.InsecureSkipTLSVerify,
 		Endpoints: strings.Join(r.Settings.Endpoints, ","),
 	}
 }

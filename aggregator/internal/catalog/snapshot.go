@@ -36,6 +36,7 @@ type Group struct {
 // Snapshot is the state that requests are answered from. It is immutable.
 type Snapshot struct {
 	apiServices []*APIService
+	remotes     []*APIService
 	byPath      map[groupVersion]*APIService
 	groups      map[string]*Group
 	order       []*Group
@@ -74,6 +75,9 @@ func Build(f Facts) *Snapshot {
 	}
 	slices.SortFunc(s.apiServices, byPriority)
 	for _, a := range s.apiServices {
+		if !a.Local && a.Invalid == "" {
+			s.remotes = append(s.remotes, a)
+		}
 		if a.Invalid != "" || a.Group == "" || slices.Contains(f.ReservedGroups, a.Group) {
 			continue
 		}
@@ -106,16 +110,9 @@ func byVersionPriority(a, b *APIService) int {
 // APIServices lists all registrations by group priority, then name.
 func (s *Snapshot) APIServices() []*APIService { return s.apiServices }
 
-// Remotes lists the registrations that are answered by extension servers.
-func (s *Snapshot) Remotes() []*APIService {
-	var out []*APIService
-	for _, a := range s.apiServices {
-		if !a.Local && a.Invalid == "" {
-			out = append(out, a)
-		}
-	}
-	return out
-}
+// Remotes lists the registrations that are answered by extension servers, in
+// the same order.
+func (s *Snapshot) Remotes() []*APIService { return s.remotes }
 
 // Groups lists the named groups by priority, unavailable ones included.
 func (s *Snapshot) Groups() []*Group { return s.order }

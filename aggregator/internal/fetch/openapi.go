@@ -39,6 +39,7 @@ type openAPIState struct {
 	members string
 	v2ETag  string            // the server's own
 	v2Sum   string            // of the bytes, for servers without ETags
+	v3ETag  string            // of a list whose documents are all known, each by a URL that names its content
 	v3URL   map[string]string // by APIService name: the URL last downloaded
 	noV3    bool              // the server has v2 only
 }
@@ -129,11 +130,16 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
-		Path: "/openapi/v3", Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIRoot,
+		Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, User: openAPIUser, Limit: maxOpenAPIRoot,
 	})
 	switch {
 	case err != nil:
 		return err
+	case reply.StatusCode == http.StatusNotModified && state.v3ETag != "":
+		return nil
+	}
+	state.v3ETag = ""
+	switch {
 	case reply.StatusCode == http.StatusNotFound:
 		if !state.noV3 {
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
@@ -151,6 +157,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 	}
 	state.noV3 = false
 	var failure error
+	named := true
 	for _, a := range members {
 		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
 		if !ok {
@@ -161,8 +168,18 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
 			failure = err
 		}
+		named = named && namesContent(item.ServerRelativeURL)
+	}
+	if named && failure == nil {
+		state.v3ETag = reply.ETag
 	}
 	return failure
+}
+
+// namesContent says whether the URL of a document changes with its content.
+func namesContent(relative string) bool {
+	u, err := url.Parse(relative)
+	return err == nil && u.Query().Get("hash") != ""
 }
 
 // openAPIV3Of downloads one group version's document. A URL with a hash names
@@ -172,7 +189,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/openapi/v3/") || strings.Contains(u.Path, "..") {
 		return fmt.Errorf("/openapi/v3 lists the URL %q for %s, which is not below /openapi/v3/", relative, a.Name)
 	}
-	if u.Query().Get("hash") != "" && state.v3URL[a.Name] == relative {
+	if namesContent(relative) && state.v3URL[a.Name] == relative {
 		return nil
 	}
 	reply, err := f.get(ctx, b, a.Target, backend.Call{

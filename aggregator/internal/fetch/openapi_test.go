@@ -135,6 +135,63 @@ func TestOpenAPIV2IsConfirmedByETag(t *testing.T) {
 	}
 }
 
+// A server that says that nothing changed is believed, unless the URL of a
+// document does not tell of its content, or a download of one failed.
+func TestOpenAPIV3IsConfirmedByETag(t *testing.T) {
+	for what, c := range map[string]struct {
+		url       string
+		fails     bool
+		confirmed bool
+	}{
+		"every document known":     {ownURL + "A", false, true},
+		"a URL without a hash":     {"/openapi/v3/" + key, false, false},
+		"a download that failed":   {ownURL + "A", true, false},
+		"a hash without any value": {ownURL, false, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == "/openapi/v3" && r.Header.Get("If-None-Match") == `"one"`:
+					w.WriteHeader(http.StatusNotModified)
+				case r.URL.Path == "/openapi/v3":
+					w.Header().Set("ETag", `"one"`)
+					_, _ = w.Write([]byte(v3Root(map[string]string{key: c.url})))
+				case r.URL.RequestURI() == c.url && !c.fails:
+					_, _ = w.Write([]byte(openAPI3(own)))
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			f, l := newFetcher(t, patient())
+			members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+			for range 3 {
+				if f.openAPI(t.Context(), members, state) == c.fails {
+					t.Errorf("succeeded: %v", !c.fails)
+				}
+			}
+			if got := pathsOf(t, l.get(name).OpenAPIV3); slices.Equal(got, []string{own}) == c.fails {
+				t.Errorf("%q", got)
+			}
+			var asked []string
+			for _, r := range s.Requests() {
+				if r.Path == "/openapi/v3" {
+					asked = append(asked, r.Header.Get("If-None-Match"))
+				}
+			}
+			want := []string{"", "", ""}
+			if c.confirmed {
+				want = []string{"", `"one"`, `"one"`}
+			}
+			if !slices.Equal(asked, want) {
+				t.Errorf("If-None-Match: %q, want %q", asked, want)
+			}
+			if n := s.Count(c.url); c.confirmed != (n == 1) {
+				t.Errorf("the document was asked for %d times", n)
+			}
+		})
+	}
+}
+
 func TestOpenAPIV3IsDownloadedOncePerHash(t *testing.T) {
 	server := files{
 		"/openapi/v3": v3Root(map[string]string{key: ownURL + "A", "apis/apps/v1": "/openapi/v3/apis/apps/v1?hash=X", "version": "/openapi/v3/version?hash=Y"}),

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -21,6 +22,15 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// After a state there is a rest of readRest times what reading it cost,
+	// between minRest and maxRest: a thousand changes in a row do not cost a
+	// thousand states, and the first after a quiet time never waits.
+	readRest = 4
+	minRest  = 5 * time.Millisecond
+	maxRest  = 250 * time.Millisecond
 )
 
 // State is all that a host knows at one moment. Its values are read only once
@@ -136,11 +146,19 @@ func (i *Informers) Run(ctx context.Context, publish func(State)) error {
 		return ctx.Err()
 	}
 	for {
+		began := time.Now()
 		state, err := i.read()
 		if err != nil {
 			return err
 		}
 		publish(state)
+		rest := time.NewTimer(min(max(readRest*time.Since(began), minRest), maxRest))
+		select {
+		case <-ctx.Done():
+			rest.Stop()
+			return ctx.Err()
+		case <-rest.C:
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

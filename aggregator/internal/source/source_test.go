@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -227,5 +228,25 @@ func TestStatic(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run returned %v", err)
+	}
+}
+
+// States are spaced: a burst of changes does not cost a state each, and the
+// last change is in the last state.
+func TestBurstsCostFewStates(t *testing.T) {
+	h := startHost(t)
+	_, before := h.state()
+	began := time.Now()
+	const changes = 300
+	for n := range changes {
+		o := apiService(fmt.Sprintf("v1.g%d.example", n), fmt.Sprintf("s%d", n))
+		if _, err := h.aggregator.ApiregistrationV1().APIServices().Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.await(t, "all changes", func(s State) bool { return len(s.APIServices) == changes })
+	_, after := h.state()
+	if bound := int(time.Since(began)/minRest) + 2; after-before > min(bound, changes) {
+		t.Errorf("%d states in %v, want at most %d", after-before, time.Since(began), bound)
 	}
 }

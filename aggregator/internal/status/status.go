@@ -26,10 +26,13 @@ import (
 
 const (
 	// Lease times: another server takes over within leaseDuration of the
-	// writer's death.
+	// writer's death, and a pause of at most 2.2 times retryPeriod between two
+	// looks at the Lease. A writer stops renewDeadline after a renewal was due:
+	// before the Lease ends for others. Each renewal is a write to etcd, also
+	// while nothing happens.
 	leaseDuration = 5 * time.Second
-	renewDeadline = 3 * time.Second
-	retryPeriod   = 1 * time.Second
+	renewDeadline = 2500 * time.Millisecond
+	retryPeriod   = 2 * time.Second
 
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
@@ -42,14 +45,17 @@ const (
 // Config of a Writer.
 type Config struct {
 	Client apiregistrationclient.APIServicesGetter
-	// Leases elects the one writer among several servers. Nil means that there
-	// is only this one.
+	// Leases elects the one writer among several servers, and tells it where the
+	// others see otherwise. Nil means that there is only this one. All verbs but
+	// deletecollection are used.
 	Leases coordinationclient.LeasesGetter
 	// Namespace and Name of the Lease; required with Leases.
 	Namespace, Name string
 	// Identity of this server in the Lease; unique among the servers and the
 	// same after a restart.
 	Identity string
+	// Server is what messages call this server; empty means Identity.
+	Server string
 	// Ready blocks until Leases can be written, or returns its context's error;
 	// nil means that they can.
 	Ready func(context.Context) error
@@ -63,6 +69,8 @@ type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
 	dirty    chan struct{}
+	changed  chan struct{} // the same for dissent
+	heard    hearing
 
 	leading atomic.Bool
 
@@ -80,21 +88,32 @@ type attempt struct {
 
 // New returns a Writer.
 func New(config Config) *Writer {
-	return &Writer{
-		config: config, dirty: make(chan struct{}, 1),
+	w := &Writer{
+		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
 	}
+	w.heard = hearing{reports: map[string]*report{}, changed: w.signal}
+	return w
 }
 
 // Sync takes over the verdicts of a snapshot.
 func (w *Writer) Sync(s *catalog.Snapshot) {
 	w.snapshot.Store(s)
 	w.signal()
+	w.compare()
 }
 
 func (w *Writer) signal() {
 	select {
 	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// compare has verdicts compared with conditions anew.
+func (w *Writer) compare() {
+	select {
+	case w.changed <- struct{}{}:
 	default:
 	}
 }
@@ -128,9 +147,12 @@ func (w *Writer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("preparing the election of the status writer: %w", err)
 	}
+	var dissenting sync.WaitGroup
+	dissenting.Go(func() { w.dissent(ctx) })
 	for ctx.Err() == nil {
 		elector.Run(ctx) // returns when the Lease is lost
 	}
+	dissenting.Wait()
 	w.mu.Lock() // the last term's goroutine has ended
 	defer w.mu.Unlock()
 	return ctx.Err()
@@ -144,7 +166,10 @@ func (w *Writer) write(ctx context.Context) {
 	w.mu.Lock() // one at a time, should an old term still be ending
 	defer w.mu.Unlock()
 	w.leading.Store(true)
+	w.compare()
+	defer w.compare()
 	defer w.leading.Store(false)
+	defer w.hear(ctx)()
 	w.signal()
 	for {
 		select {
@@ -170,7 +195,7 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 	if s == nil {
 		return true
 	}
-	done := true
+	done := w.bury(ctx)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
@@ -202,11 +227,12 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return nil
 	}
+	verdict := w.worded(a.Name, a.Verdict)
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
-	if stored != nil && stored.Status == a.Verdict.Status && stored.Reason == a.Verdict.Reason && stored.Message == a.Verdict.Message {
+	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return nil
 	}
-	try := attempt{a.Object.ResourceVersion, a.Verdict}
+	try := attempt{a.Object.ResourceVersion, verdict}
 	if w.tried[a.Object.UID] == try {
 		return nil // the cache has not caught up with that write
 	}
@@ -224,9 +250,9 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{
 		Type:               apiregistrationv1.Available,
-		Status:             a.Verdict.Status,
-		Reason:             a.Verdict.Reason,
-		Message:            a.Verdict.Message,
+		Status:             verdict.Status,
+		Reason:             verdict.Reason,
+		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
 	_, err := w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
@@ -243,7 +269,7 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 			h.fell(time.Now())
 		}
 		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
-			"status", a.Verdict.Status, "reason", a.Verdict.Reason, "message", a.Verdict.Message, "seenBy", w.config.Identity)
+			"status", a.Verdict.Status, "reason", verdict.Reason, "message", verdict.Message, "seenBy", w.config.Identity)
 		if w.config.Observe != nil {
 			w.config.Observe(a.Object, after)
 		}

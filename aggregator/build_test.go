@@ -1,0 +1,81 @@
+package aggregator
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// A thousand facts, one a millisecond, cost at most a hundred snapshots; the
+// first of them is not kept waiting, and the last is not lost.
+func TestManyFactsCostFewSnapshots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := New(Config{Source: NewStaticSource(State{Services: map[types.NamespacedName]ServiceFacts{}})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = a.Run(ctx)
+		}()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		seen := a.snapshot.Load()
+		snapshots := 0
+		for i := range 1000 {
+			a.learnVerdict("v1.a.example", catalog.Verdict{Status: "True", Message: fmt.Sprint(i)})
+			synctest.Wait()
+			if s := a.snapshot.Load(); s != seen {
+				seen, snapshots = s, snapshots+1
+			}
+			if i == 0 && snapshots != 1 {
+				t.Error("the first fact after a quiet time had to wait")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if snapshots < 10 || snapshots > 100 {
+			t.Errorf("%d snapshots for a thousand facts", snapshots)
+		}
+		time.Sleep(maxRest)
+		synctest.Wait()
+		a.mu.Lock()
+		last := a.facts.Verdicts["v1.a.example"].Message
+		a.mu.Unlock()
+		if last != "999" || len(a.dirty) != 0 || a.snapshot.Load() == seen {
+			t.Errorf("the last fact is %q; it is not part of a snapshot", last)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// An unchanged APIService is not read again when another one changes.
+func TestRegistrationsAreKept(t *testing.T) {
+	a, err := New(Config{Source: NewStaticSource(State{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := (&backendtest.Server{Service: "one"}).APIService("v1.one.example")
+	a.learnState(State{APIServices: []*apiregistrationv1.APIService{one}})
+	one.Annotations = map[string]string{"aggregation.annex.dev/request-timeout": "7s"} // against the rules, to see whether it is read
+	two := (&backendtest.Server{Service: "two"}).APIService("v1.two.example")
+	a.learnState(State{APIServices: []*apiregistrationv1.APIService{one, two}})
+	if d := a.facts.Registrations[one.Name].Settings.RequestTimeout; d != 0 || len(a.facts.Registrations) != 2 {
+		t.Errorf("%d registrations; the unchanged one was read again: %v", len(a.facts.Registrations), d)
+	}
+	changed := one.DeepCopy()
+	a.learnState(State{APIServices: []*apiregistrationv1.APIService{changed, two}})
+	if d := a.facts.Registrations[one.Name].Settings.RequestTimeout; d != 7*time.Second {
+		t.Errorf("the changed one was not read: %v", d)
+	}
+}

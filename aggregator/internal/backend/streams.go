@@ -1,0 +1,206 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	// A connection with requests under way is asked for a sign of life when it
+	// has been silent for pingAfter, and given up pingTimeout later. One that
+	// carries none is left alone: its next request asks.
+	pingAfter   = 3 * time.Second
+	pingTimeout = 2 * time.Second
+	// stateLimit bounds the wait for a connection's state, which is not to be had
+	// while a write to a far end that reads nothing is stuck.
+	stateLimit = 100 * time.Millisecond
+)
+
+// streams keeps the HTTP/2 connections of one wire. It is the transport's own
+// pool but for the pings: the transport sends them over idle connections too,
+// which costs more than all else that a quiet server does.
+type streams struct {
+	transport *http2.Transport
+
+	mu    sync.Mutex
+	conns map[string][]*sharedConn // by host:port
+}
+
+// sharedConn is one HTTP/2 connection.
+type sharedConn struct {
+	h2    *http2.ClientConn
+	raw   *watchedConn
+	timer *time.Timer // runs check
+	armed atomic.Bool // check is to come
+	fresh atomic.Bool // not yet used by the request that it was dialled for
+}
+
+// useStreams makes t speak HTTP/2 where the far end does, over connections that
+// dial makes, which must be watched ones.
+func useStreams(t *http.Transport, countError func(kind string)) (*streams, error) {
+	h2, err := http2.ConfigureTransports(t)
+	if err != nil {
+		return nil, fmt.Errorf("configuring HTTP/2: %w", err)
+	}
+	s := &streams{transport: h2, conns: map[string][]*sharedConn{}}
+	h2.CountError = countError
+	h2.ConnPool = s
+	t.TLSNextProto[http2.NextProtoTLS] = s.take
+	return s, nil
+}
+
+// refusedConn stands for a connection that cannot be used.
+type refusedConn struct{ err error }
+
+func (r refusedConn) RoundTripErr() error                             { return r.err }
+func (r refusedConn) RoundTrip(*http.Request) (*http.Response, error) { return nil, r.err }
+
+// take is given a new connection once its handshake is done. Several requests
+// may dial at a time; one connection is enough for them.
+func (s *streams) take(address string, c *tls.Conn) http.RoundTripper {
+	if s.hasRoom(address) {
+		go c.Close() // it says good-bye, which may take a moment
+		return s.transport
+	}
+	cc, err := s.transport.NewClientConn(c)
+	if err != nil {
+		go c.Close()
+		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
+	}
+	n := &sharedConn{h2: cc, raw: c.NetConn().(*watchedConn)}
+	n.fresh.Store(true)
+	n.armed.Store(true)
+	n.timer = time.AfterFunc(pingAfter, n.check)
+	s.mu.Lock()
+	surplus := slices.ContainsFunc(s.conns[address], (*sharedConn).hasRoom)
+	if !surplus {
+		s.conns[address] = append(s.conns[address], n)
+	}
+	s.mu.Unlock()
+	if surplus {
+		n.timer.Stop()
+		go cc.Close()
+	}
+	return s.transport
+}
+
+func (n *sharedConn) hasRoom() bool { return n.h2.CanTakeNewRequest() }
+
+func (s *streams) hasRoom(address string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.conns[address], (*sharedConn).hasRoom)
+}
+
+// GetClientConn implements http2.ClientConnPool. It never dials: that is up to
+// the transport for HTTP/1.1, which learns what the far end speaks.
+func (s *streams) GetClientConn(r *http.Request, address string) (*http2.ClientConn, error) {
+	n := s.reserve(address)
+	if n == nil {
+		return nil, http2.ErrNoCachedConn
+	}
+	if !n.fresh.Swap(false) {
+		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GetConn != nil {
+			trace.GetConn(address)
+		}
+	}
+	n.arm(pingAfter)
+	return n.h2, nil
+}
+
+func (s *streams) reserve(address string) *sharedConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.conns[address] {
+		if n.h2.ReserveNewRequest() {
+			return n
+		}
+	}
+	return nil
+}
+
+// MarkDead implements http2.ClientConnPool.
+func (s *streams) MarkDead(cc *http2.ClientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for address, list := range s.conns {
+		i := slices.IndexFunc(list, func(n *sharedConn) bool { return n.h2 == cc })
+		if i < 0 {
+			continue
+		}
+		list[i].timer.Stop()
+		if list = slices.Delete(list, i, i+1); len(list) > 0 {
+			s.conns[address] = list
+		} else {
+			delete(s.conns, address)
+		}
+		return
+	}
+}
+
+// closeIdle closes the connections that carry no request, and lets the others
+// take no more: they end with their last one.
+func (s *streams) closeIdle() {
+	s.mu.Lock()
+	var all []*sharedConn
+	for _, list := range s.conns {
+		all = append(all, list...)
+	}
+	s.mu.Unlock()
+	for _, n := range all {
+		n.h2.SetDoNotReuse()
+		if !n.busy() {
+			_ = n.h2.Close()
+		}
+	}
+}
+
+// arm has the connection checked after a while, if it is not going to be.
+func (n *sharedConn) arm(after time.Duration) {
+	if n.armed.CompareAndSwap(false, true) {
+		n.timer.Reset(after)
+	}
+}
+
+// check asks a silent connection for a sign of life, and closes it when none
+// comes. It is repeated for as long as there are requests under way.
+func (n *sharedConn) check() {
+	n.armed.Store(false) // A request that comes from now on arms it again.
+	if !n.busy() {
+		return
+	}
+	if silence := n.raw.silence(); silence < pingAfter {
+		n.arm(pingAfter - silence)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	if err := n.h2.Ping(ctx); err != nil {
+		_ = n.h2.Close()
+		return
+	}
+	n.arm(pingAfter)
+}
+
+// busy says whether requests are under way, or that cannot be told.
+func (n *sharedConn) busy() bool {
+	known := make(chan http2.ClientConnState, 1)
+	go func() { known <- n.h2.State() }() // ends with the connection at the latest
+	timer := time.NewTimer(stateLimit)
+	defer timer.Stop()
+	select {
+	case state := <-known:
+		return !state.Closed && state.StreamsActive+state.StreamsReserved+state.StreamsPending > 0
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,254 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// hearTimeout bounds how long a new writer waits to hear of the others
+	// before its first write.
+	hearTimeout = time.Second
+	// maxNamed bounds the servers that a message names for one view.
+	maxNamed = 5
+	// maxServerName and maxReason bound what is taken over from Leases, in bytes.
+	maxServerName, maxReason = 100, 64
+)
+
+// report is what another server published.
+type report struct {
+	server  string
+	views   map[string]view
+	renewed metav1.MicroTime
+	fresh   time.Time // when this server learnt of the renewal: clocks may differ
+	version string
+	timer   *time.Timer // that of its end
+}
+
+// hearing holds what the other servers see, by the name of their Lease.
+type hearing struct {
+	mu      sync.Mutex
+	reports map[string]*report
+	changed func()
+}
+
+// learn takes over a Lease.
+func (h *hearing) learn(now time.Time, lease *coordinationv1.Lease) {
+	r := &report{server: lease.Annotations[serverAnnotation], fresh: now, version: lease.ResourceVersion}
+	if lease.Spec.RenewTime != nil {
+		r.renewed = *lease.Spec.RenewTime
+	}
+	encoded := lease.Annotations[dissentAnnotation]
+	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !plain(r.server, maxServerName) {
+		r.views = nil // whatever it is, it is no server's word
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old := h.reports[lease.Name]
+	if old == nil {
+		r.timer = time.AfterFunc(dissentLife, h.changed)
+	} else {
+		r.timer = old.timer
+		if old.renewed.Equal(&r.renewed) {
+			r.fresh = old.fresh
+		} else {
+			r.timer.Reset(dissentLife)
+		}
+	}
+	h.reports[lease.Name] = r
+	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
+		h.changed()
+	}
+}
+
+func (h *hearing) forget(lease string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.reports[lease]; r != nil {
+		r.timer.Stop()
+		delete(h.reports, lease)
+		h.changed()
+	}
+}
+
+// end forgets everything.
+func (h *hearing) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.reports {
+		r.timer.Stop()
+	}
+	clear(h.reports)
+}
+
+// expired lists the Leases that were not renewed in time, with their versions.
+func (h *hearing) expired(now time.Time) map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var over map[string]string
+	for name, r := range h.reports {
+		if now.Sub(r.fresh) >= dissentLife {
+			if over == nil {
+				over = map[string]string{}
+			}
+			over[name] = r.version
+		}
+	}
+	return over
+}
+
+// others says in a sentence's end who sees an APIService otherwise than own;
+// empty when nobody does.
+func (h *hearing) others(now time.Time, name string, own catalog.Status) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.reports) == 0 {
+		return ""
+	}
+	servers := map[view][]string{}
+	for _, r := range h.reports {
+		v, ok := r.views[name]
+		if !ok || v.Status == own || now.Sub(r.fresh) >= dissentLife {
+			continue
+		}
+		if !plain(v.Reason, maxReason) {
+			v.Reason = ""
+		}
+		if v.Status == apiregistrationv1.ConditionTrue {
+			v.Reason = ""
+		}
+		servers[v] = append(servers[v], r.server)
+	}
+	var parts []string
+	for v, names := range servers {
+		slices.Sort(names)
+		if more := len(names) - maxNamed; more > 0 {
+			names = append(names[:maxNamed], fmt.Sprintf("%d more", more))
+		}
+		part := phrase(v.Status) + " to " + strings.Join(names, ", ")
+		if v.Reason != "" {
+			part += ": " + v.Reason
+		}
+		parts = append(parts, part)
+	}
+	slices.Sort(parts)
+	if len(parts) > maxNamed {
+		parts = parts[:maxNamed]
+	}
+	return strings.Join(parts, "; ")
+}
+
+func phrase(s catalog.Status) string {
+	switch s {
+	case apiregistrationv1.ConditionTrue:
+		return "available"
+	case apiregistrationv1.ConditionFalse:
+		return "unavailable"
+	}
+	return "unknown"
+}
+
+// plain says whether text is fit to be shown.
+func plain(text string, most int) bool {
+	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
+}
+
+// hear follows the Leases of the other servers until the returned func is
+// called, which waits for the end of it.
+func (w *Writer) hear(ctx context.Context) (stop func()) {
+	if w.config.Leases == nil {
+		return func() {}
+	}
+	leases, own := w.config.Leases.Leases(w.config.Namespace), w.dissentName()
+	lists := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = dissentLabel
+			return leases.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = dissentLabel
+			return leases.Watch(ctx, o)
+		},
+	}
+	learn := func(o any) {
+		if lease, ok := o.(*coordinationv1.Lease); ok && lease.Name != own {
+			w.heard.learn(time.Now(), lease)
+		}
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lists, w.config.Leases),
+		ObjectType:    &coordinationv1.Lease{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    learn,
+			UpdateFunc: func(_, o any) { learn(o) },
+			DeleteFunc: func(o any) {
+				if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
+					w.heard.forget(name.Name)
+				}
+			},
+		},
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { informer.RunWithContext(ctx) })
+	first, done := context.WithTimeout(ctx, hearTimeout)
+	defer done()
+	_ = cache.WaitForCacheSync(first.Done(), informer.HasSynced) // what comes later is written later
+	return func() {
+		cancel()
+		group.Wait()
+		w.heard.end()
+	}
+}
+
+// bury removes the Leases of servers that are gone, and says whether all are.
+func (w *Writer) bury(ctx context.Context) bool {
+	done := true
+	for name, version := range w.heard.expired(time.Now()) {
+		bounded, cancel := context.WithTimeout(ctx, dissentWrite)
+		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+		cancel()
+		switch {
+		case err == nil, apierrors.IsNotFound(err):
+			w.heard.forget(name)
+		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
+		default:
+			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
+			done = false
+		}
+	}
+	return done
+}
+
+// worded is a verdict with what the other servers see, where that differs.
+func (w *Writer) worded(name string, v catalog.Verdict) catalog.Verdict {
+	if others := w.heard.others(time.Now(), name, v.Status); others != "" {
+		v.Message += " (seen by " + w.serverName() + "; " + others + ")"
+	}
+	return v
+}
+
+func (w *Writer) serverName() string {
+	if w.config.Server != "" {
+		return w.config.Server
+	}
+	return w.config.Identity
+}

@@ -1,0 +1,168 @@
+package handlerchain
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+// postTimeout counts the handlers that went on after their time was over.
+const postTimeout = "apiserver_request_post_timeout_total"
+
+// call is one request of a client, or the same several times.
+type call struct {
+	name           string
+	method, target string
+	header         http.Header
+	body           string
+	// as names the certificate that the client shows.
+	as string
+	// times is how often the request is sent over one connection, 0 is once.
+	times int
+	// late calls end with their time-out, and the handler after it.
+	late bool
+	// behind calls are sent while another request is being served.
+	behind bool
+	// only is the protocol for which this makes sense, if not for both.
+	only string
+	// differs makes of the reference's outcome what ours is meant to be. The
+	// call's name says how they differ.
+	differs func(*genericapiserver.Config, *observation)
+	// core calls are sent in every setting.
+	core bool
+}
+
+// with sets headers; several values of one name are separated by commas.
+func with(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
+	}
+	return h
+}
+
+func bearer(token string, pairs ...string) http.Header {
+	h := with(pairs...)
+	h.Set("Authorization", "Bearer "+token)
+	return h
+}
+
+func (c call) request(ctx context.Context, t *testing.T) *http.Request {
+	t.Helper()
+	var body io.Reader
+	if c.body != "" {
+		body = strings.NewReader(c.body)
+	}
+	method := c.method
+	if method == "" {
+		method = http.MethodGet
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "https://server"+c.target, body)
+	if err != nil {
+		t.Fatalf("making the request: %v", err)
+	}
+	r.Header.Set("User-Agent", "client/1")
+	for k, v := range c.header {
+		r.Header[k] = v
+	}
+	return r
+}
+
+// observe sends a call to the world. It returns when nothing more can happen,
+// or, where it has to be like another, once like finds no difference or long after.
+func (w *world) observe(t *testing.T, proto string, c call, like func(*observation) string) observation {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	w.idle(t)
+	w.inner.reset()
+	w.sink.reset()
+	w.spans.Reset()
+	accessLog.reset()
+	before := gather(t)
+
+	holder := func() {}
+	if c.behind {
+		holder = w.hold(ctx, t, proto)
+	}
+	o := observation{}
+	conn := dial(t, w.address, proto, w.ids.shown[c.as])
+	defer conn.close()
+	for range max(1, c.times) {
+		a := conn.exchange(c.request(ctx, t))
+		o.Answers = append(o.Answers, a.same())
+		if a.Goodbye {
+			conn.close()
+			conn = dial(t, w.address, proto, w.ids.shown[c.as])
+		}
+	}
+	holder()
+	w.idle(t)
+	collect := func() {
+		o.Metrics = delta(before, gather(t))
+		o.Seen, o.Spans, o.Log, o.Audit = w.inner.all(), w.spanLines(), accessLog.sorted(), nil
+		for _, e := range w.sink.all() {
+			o.Audit = append(o.Audit, auditLine(t, e))
+		}
+	}
+	if like != nil {
+		poll(ctx, 300*time.Millisecond, func() bool {
+			collect()
+			return like(&o) == ""
+		})
+		return o
+	}
+	if !until(ctx, func() bool {
+		collect()
+		return !c.late || len(o.Seen) == 0 || hasSeries(o.Metrics, postTimeout)
+	}) {
+		t.Errorf("the handler's end after its time-out was not counted: %v", o.Metrics)
+	}
+	return o
+}
+
+// hold occupies the server with a request until the result is called.
+func (w *world) hold(ctx context.Context, t *testing.T, proto string) func() {
+	t.Helper()
+	conn := dial(t, w.address, proto, w.ids.shown["alice"])
+	done := make(chan answer, 1)
+	go func() {
+		r := call{target: "/apis/g.example.com/v1/widgets/held", header: with("X-Do", "hold")}.request(ctx, t)
+		done <- conn.exchange(r)
+	}()
+	select {
+	case <-w.inner.entered:
+	case a := <-done:
+		t.Fatalf("the request that should be held got %+v", a)
+	case <-ctx.Done():
+		t.Fatal("no request is held")
+	}
+	return func() {
+		w.inner.release <- struct{}{}
+		if a := <-done; a.Status != http.StatusOK {
+			t.Errorf("the held request ended with %+v", a)
+		}
+		conn.close()
+	}
+}
+
+func hasSeries(metrics map[string]float64, name string) bool {
+	for k := range metrics {
+		if strings.HasPrefix(k, name+"{") {
+			return true
+		}
+	}
+	return false
+}
+
+// diff tells how two observations differ, in no words if they do not.
+func diff(reference, ours observation) string {
+	return cmp.Diff(reference, ours, cmpopts.EquateEmpty())
+}

@@ -1,0 +1,83 @@
+package handlerchain
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/endpoints/metrics"
+)
+
+// deadlineWriter answers a request whose context has ended as k8s.io/apiserver's
+// timeout filter does, without a goroutine of its own: the handlers behind it
+// notice the end themselves.
+type deadlineWriter struct {
+	http.ResponseWriter
+	ctx context.Context
+	// reset leaves those headers that were there before the first handler.
+	reset func(http.Header)
+
+	begun, over bool
+}
+
+// Unwrap implements responsewriter.UserProvidedDecorator.
+func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *deadlineWriter) WriteHeader(code int) {
+	if w.over || w.begun {
+		return
+	}
+	if w.ended() {
+		w.timeout()
+		return
+	}
+	w.begun = true
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (w *deadlineWriter) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.over || w.ended() {
+		return 0, http.ErrHandlerTimeout
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *deadlineWriter) ended() bool {
+	return w.ctx.Err() != nil
+}
+
+// finish is called when the handler has returned or panicked, and returns the
+// panic that is to go on, or nil.
+func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
+	if !w.ended() {
+		return panicked
+	}
+	if !w.over && !w.begun {
+		w.timeout()
+	}
+	metrics.RecordRequestTermination(r, scopeOf(r).info, metrics.APIServerComponent, http.StatusGatewayTimeout)
+	status := metrics.PostTimeoutHandlerOK
+	if panicked != nil {
+		status = metrics.PostTimeoutHandlerPanic
+	}
+	metrics.RecordRequestPostTimeout(metrics.PostTimeoutSourceTimeoutHandler, status)
+	if w.over {
+		return nil
+	}
+	// A part of an answer is out: the client must see that it is not whole.
+	return http.ErrAbortHandler
+}
+
+func (w *deadlineWriter) timeout() {
+	w.over = true
+	w.reset(w.Header())
+	w.ResponseWriter.WriteHeader(http.StatusGatewayTimeout)
+	status := apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0).ErrStatus
+	_ = json.NewEncoder(w.ResponseWriter).Encode(&status) // the client may be gone
+}
