@@ -56,26 +56,31 @@ func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder
 	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
 		inner := layer.Handler(next)
 		local := usual(inner, c)
-		var chains sync.Map // time.Duration -> http.Handler
+		build, own := usual, local
+		if c.FlowControl != nil { // otherwise each chain counts requests in flight by itself
+			build, own = claimed, claimed(inner, c)
+		}
+		var chains sync.Map // time.Duration in whole seconds -> http.Handler
 		chain := func(timeout time.Duration) http.Handler {
+			timeout = (timeout + time.Second - 1).Truncate(time.Second) // so that there are few
 			if h, ok := chains.Load(timeout); ok {
 				return h.(http.Handler)
 			}
 			other := *c
 			other.RequestTimeout = timeout
-			h, _ := chains.LoadOrStore(timeout, claimed(inner, &other))
+			h, _ := chains.LoadOrStore(timeout, build(inner, &other))
 			return h.(http.Handler)
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			timeout, remote := layer.Claims(r.URL.Path)
-			if !remote {
+			switch {
+			case !remote:
 				local.ServeHTTP(w, r)
-				return
+			case timeout == 0:
+				own.ServeHTTP(w, r)
+			default:
+				chain(timeout).ServeHTTP(w, r)
 			}
-			if timeout == 0 {
-				timeout = c.RequestTimeout
-			}
-			chain(timeout).ServeHTTP(w, r)
 		})
 	}
 }

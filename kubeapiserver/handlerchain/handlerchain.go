@@ -15,16 +15,13 @@ import (
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/endpoints/responsewriter"
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/component-base/tracing"
-	"k8s.io/klog/v2"
 )
-
-// logLevel is the one from which on requests are logged.
-const logLevel = 3
 
 // steady is the handler chain in the steady state of a server: all is installed
 // and no shutdown has begun. Outside of it, and for what is rare, the usual
@@ -37,6 +34,9 @@ type steady struct {
 	filters    http.Handler // from CORS to authorization, then the handler
 
 	complete atomic.Bool // all paths are installed
+	// signal is what tells watches of the end. The configuration gives it to
+	// nobody but the usual chain: the first watch, which that takes, brings it.
+	signal   atomic.Pointer[request.ServerShutdownSignal]
 	shutdown <-chan struct{}
 	hsts     string
 	goaway   float64
@@ -50,8 +50,8 @@ type steady struct {
 // It keeps what filters of that chain do, and most of these filters, but has one
 // context in place of one for each, and makes what few requests need when they
 // need it. Some things are left to the chain itself: requests before
-// all paths are installed and from the beginning of a shutdown, upgrades,
-// logging of requests (-v=3), tracing, and the gate APIServingWithRoutine.
+// all paths are installed and from the beginning of a shutdown, upgrades, the
+// first watch, logging of requests (-v=3), tracing, and the gate APIServingWithRoutine.
 // Without auditing there are no latency trackers: its annotations are their only
 // outcome for requests that are not answered here.
 func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
@@ -59,6 +59,9 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 	usual := genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if filters.NoMuxAndDiscoveryIncompleteKey(r.Context()) {
 			s.complete.Store(true)
+		}
+		if signal := request.ServerShutdownSignalFrom(r.Context()); signal != nil {
+			s.signal.CompareAndSwap(nil, &signal)
 		}
 		handler.ServeHTTP(w, r)
 	}), c)
@@ -128,7 +131,7 @@ func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // usable says whether this chain knows all that the usual one does now.
 func (s *steady) usable() bool {
-	if !s.complete.Load() || klog.V(logLevel).Enabled() {
+	if !s.complete.Load() || loggedHere() {
 		return false
 	}
 	select {
@@ -158,7 +161,7 @@ func (s *steady) timeout(r *http.Request) (time.Duration, bool) {
 }
 
 // enter counts the request among those that a shutdown waits for; false if a
-// shutdown waits already.
+// shutdown waits already, or a watch could not be told of it.
 func (s *steady) enter(r *http.Request, sc *scope) (done func(), ok bool) {
 	sc.longRunning = s.config.LongRunningFunc(r, sc.info)
 	if !sc.longRunning {
@@ -170,10 +173,11 @@ func (s *steady) enter(r *http.Request, sc *scope) (done func(), ok bool) {
 	if s.config.ShutdownWatchTerminationGracePeriod <= 0 || sc.info.Verb != "watch" {
 		return func() {}, true
 	}
-	if s.config.WatchRequestWaitGroup.Add(1) != nil {
+	signal := s.signal.Load()
+	if signal == nil || s.config.WatchRequestWaitGroup.Add(1) != nil {
 		return nil, false
 	}
-	sc.shutdown = shutdownSignal(s.shutdown)
+	sc.shutdown = *signal
 	return s.config.WatchRequestWaitGroup.Done, true
 }
 

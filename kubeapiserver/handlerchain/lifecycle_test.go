@@ -162,6 +162,46 @@ func shutDown(t *testing.T, w *world) map[string]answer {
 	return answers
 }
 
+// TestWatchesLastThroughTheShutdownDelay has watches end when the server stops
+// to accept requests, and not when it is told to: in the delay between, clients
+// are still led to it.
+func TestWatchesLastThroughTheShutdownDelay(t *testing.T) {
+	const delay = 700 * time.Millisecond
+	ids := newIdentities(t)
+	for i, build := range []chain{reference, ours} {
+		t.Run([]string{"reference", "ours"}[i], func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, ids, build, func(_ *testing.T, w *world) {
+				w.config.ShutdownDelayDuration, w.config.ShutdownWatchTerminationGracePeriod = delay, 5*time.Second
+			})
+			w.warm(t)
+			ctx, cancel := context.WithTimeout(t.Context(), deadline)
+			defer cancel()
+			conn := dial(t, w.address, "h2", w.ids.shown["alice"])
+			defer conn.close()
+			if a := conn.exchange(call{target: widgets + "?watch=1", header: does("write end")}.request(ctx, t)); a.Status != http.StatusOK {
+				t.Fatalf("the first watch: %+v", a)
+			}
+			w.inner.short.Store(0)
+			watch := make(chan answer, 1)
+			go func() {
+				watch <- conn.exchange(call{target: widgets + "?watch=1", header: does("write flush signal end")}.request(ctx, t))
+			}()
+			if !until(ctx, func() bool { return w.inner.active.Load() == 1 && w.inner.short.Load() == int64(i) }) {
+				t.Fatalf("no watch is open, or not on the short way: %d took that", w.inner.short.Load())
+			}
+			began := time.Now()
+			w.stop()
+			if a := receive(ctx, t, watch); a.Status != http.StatusOK || a.Broken != "" {
+				t.Errorf("the watch ended with %+v", a)
+			}
+			if lasted := time.Since(began); lasted < delay {
+				t.Errorf("the watch ended after %v, before the delay of %v", lasted, delay)
+			}
+		})
+	}
+}
+
 func receive(ctx context.Context, t *testing.T, from <-chan answer) answer {
 	t.Helper()
 	select {

@@ -77,8 +77,3 @@ func (w *warnings) AddWarning(agent, text string) {
 	})
 	w.record.AddWarning(agent, text)
 }
-
-// shutdownSignal implements request.ServerShutdownSignal.
-type shutdownSignal <-chan struct{}
-
-func (s shutdownSignal) ShuttingDown() <-chan struct{} { return s }

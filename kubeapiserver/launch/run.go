@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -49,6 +50,9 @@ func (o *Options) Prepare(flags *pflag.FlagSet) error {
 // remedy, and nothing was written when the input was wrong.
 func (o *Options) Run(ctx context.Context) error {
 	defer logs.FlushLogs()
+	if limit := memoryLimit(os.DirFS("/")); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
 	transport := &o.Server.Etcd.StorageConfig.Transport
 	external := o.Etcd == nil && len(transport.ServerList) > 0
 	switch {

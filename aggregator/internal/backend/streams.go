@@ -39,9 +39,10 @@ type streams struct {
 type sharedConn struct {
 	h2    *http2.ClientConn
 	raw   *watchedConn
-	timer *time.Timer // runs check
-	armed atomic.Bool // check is to come
-	fresh atomic.Bool // not yet used by the request that it was dialled for
+	timer *time.Timer  // runs check
+	armed atomic.Bool  // check is to come
+	asked atomic.Int64 // when busy's question was put that is not answered yet, since epoch; or 0
+	fresh atomic.Bool  // not yet used by the request that it was dialled for
 }
 
 // useStreams makes t speak HTTP/2 where the far end does, over connections that
@@ -148,18 +149,19 @@ func (s *streams) MarkDead(cc *http2.ClientConn) {
 }
 
 // closeIdle closes the connections that carry no request, and lets the others
-// take no more: they end with their last one.
+// take no more: they end with their last one. They leave the pool before: one
+// that is closed before its first request would take that one, and fail it.
 func (s *streams) closeIdle() {
 	s.mu.Lock()
-	var all []*sharedConn
-	for _, list := range s.conns {
-		all = append(all, list...)
-	}
+	all := s.conns
+	s.conns = map[string][]*sharedConn{}
 	s.mu.Unlock()
-	for _, n := range all {
-		n.h2.SetDoNotReuse()
-		if !n.busy() {
-			_ = n.h2.Close()
+	for _, list := range all {
+		for _, n := range list {
+			n.h2.SetDoNotReuse()
+			if !n.busy() {
+				_ = n.h2.Close()
+			}
 		}
 	}
 }
@@ -175,6 +177,12 @@ func (n *sharedConn) arm(after time.Duration) {
 // comes. It is repeated for as long as there are requests under way.
 func (n *sharedConn) check() {
 	n.armed.Store(false) // A request that comes from now on arms it again.
+	if asked := n.asked.Load(); asked != 0 && time.Since(epoch)-time.Duration(asked) > pingAfter+pingTimeout {
+		// A write is stuck since then. It does not matter what the far end says: it
+		// reads nothing.
+		_ = n.h2.Close()
+		return
+	}
 	if !n.busy() {
 		return
 	}
@@ -191,10 +199,18 @@ func (n *sharedConn) check() {
 	n.arm(pingAfter)
 }
 
-// busy says whether requests are under way, or that cannot be told.
+// busy says whether requests are under way, or that cannot be told. One question
+// is put at a time: a connection may take long to answer it, or until its end.
 func (n *sharedConn) busy() bool {
+	if !n.asked.CompareAndSwap(0, int64(time.Since(epoch))) {
+		return true
+	}
 	known := make(chan http2.ClientConnState, 1)
-	go func() { known <- n.h2.State() }() // ends with the connection at the latest
+	go func() { // ends with the connection at the latest
+		state := n.h2.State()
+		n.asked.Store(0)
+		known <- state
+	}()
 	timer := time.NewTimer(stateLimit)
 	defer timer.Stop()
 	select {

@@ -178,15 +178,8 @@ func isHex(c byte) bool {
 }
 
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	long := isLongRunning(r)
 	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r)}
-	var response *answer
-	var err error
-	if long {
-		err = apart(func() error { response, err = x.run(); return err })
-	} else {
-		response, err = x.run()
-	}
+	response, err := x.run()
 	if err != nil {
 		p.exchangeFailed(w, r, a, err)
 		return
@@ -207,7 +200,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 		response.Header.Set("Location", ownLocation(location, response.choice.Address))
 	}
 	cleanResponse(response.Header)
-	if !long {
+	if !isLongRunning(r) {
 		copyResponse(w, r, response.Response, nil)
 		return
 	}
@@ -274,12 +267,7 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 	}
 	announced := len(response.Trailer)
 	w.WriteHeader(response.StatusCode)
-	var err error
-	if cleanEnd != nil {
-		err = apart(func() error { return copyBody(w, response) })
-	} else {
-		err = copyBody(w, response)
-	}
+	err := copyBody(w, response)
 	if err != nil && cleanEnd != nil && cleanEnd() {
 		return
 	}

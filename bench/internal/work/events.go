@@ -41,7 +41,7 @@ func (e watchEvents) Run(ctx context.Context, h *host.Host, c Config) (_ []Metri
 	if _, err := deliver(ctx, h, bodies, c.EventRate, 1); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	finish := profile(ctx, h, c.Profiles, e.Name())
+	finish := profile(ctx, h, c.Profiles, e.Name(), profileSeconds)
 	before, err := h.Server.CPU()
 	if err != nil {
 		return nil, err

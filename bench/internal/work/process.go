@@ -2,6 +2,7 @@ package work
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/host"
@@ -25,18 +26,22 @@ func (idle) Name() string { return "idle" }
 
 func (idle) Layer() bool { return false }
 
-func (idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
+func (i idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
+	// What registering has left to do is not idling.
+	if err := pause(ctx, c.IdleSeconds/2); err != nil {
+		return nil, err
+	}
+	finish := profile(ctx, h, c.Profiles, i.Name(), c.IdleSeconds)
 	before, err := h.Server.CPU()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(time.Duration(c.IdleSeconds) * time.Second):
+	if err := pause(ctx, c.IdleSeconds); err != nil {
+		return nil, err
 	}
 	after, err := h.Server.CPU()
+	err = errors.Join(err, finish())
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +54,15 @@ func (idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
 		{Name: "PSS", Unit: "MiB", Value: float64(m.PSS) / mebibyte, Goal: 1.1},
 		{Name: "RSS", Unit: "MiB", Value: float64(m.RSS) / mebibyte},
 	}, nil
+}
+
+func pause(ctx context.Context, seconds int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(seconds) * time.Second):
+		return nil
+	}
 }
 
 // memory is what the server holds at the end of all work.

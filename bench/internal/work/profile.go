@@ -13,16 +13,16 @@ import (
 const profileSeconds = 3
 
 // profile begins to take profiles of the server's processor time and of what it
-// allocates; finish waits until they are written. Without a folder nothing is
-// done.
-func profile(ctx context.Context, h *host.Host, folder, name string) (finish func() error) {
+// allocates, for as many seconds; finish waits until they are written. Without a
+// folder nothing is done.
+func profile(ctx context.Context, h *host.Host, folder, name string, seconds int) (finish func() error) {
 	if folder == "" {
 		return func() error { return nil }
 	}
 	done := make(chan error, 2)
 	for _, kind := range []string{"profile", "allocs"} {
 		go func() {
-			done <- fetchProfile(ctx, h, folder, name, kind, fmt.Sprintf("%s?seconds=%d", kind, profileSeconds))
+			done <- fetchProfile(ctx, h, folder, name, kind, fmt.Sprintf("%s?seconds=%d", kind, seconds))
 		}()
 	}
 	return func() error { return errors.Join(<-done, <-done) }

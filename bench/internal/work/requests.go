@@ -105,7 +105,7 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 	if _, err := load.Run(ctx, h.Client, warm); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	finish := profile(ctx, h, c.Profiles, r.name)
+	finish := profile(ctx, h, c.Profiles, r.name, profileSeconds)
 	before, err := h.Server.CPU()
 	if err != nil {
 		return nil, err
