@@ -4,7 +4,7 @@ TESTFLAGS ?=
 BENCHFLAGS ?=
 FAULTSFLAGS ?=
 
-.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke faults faults-short ci
+.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke bench-scale faults faults-short ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -45,6 +45,9 @@ bench: ## side by side with the reference
 
 bench-smoke: ## a small bench that shows that everything works
 	$(GO) run ./bench -short $(BENCHFLAGS)
+
+bench-scale: ## how cost grows with the number of APIServices and CRDs; draws docs/growth.svg
+	$(GO) run ./bench -scale -plot docs/growth.svg $(BENCHFLAGS)
 
 faults: ## extension servers that die, freeze and flood, behind the reference and behind ours
 	$(GO) run ./bench/faults $(FAULTSFLAGS)

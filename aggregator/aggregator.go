@@ -183,6 +183,7 @@ func (a *Aggregator) learnState(s State) {
 }
 
 func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
+	a.fetcher.Contacted(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.facts.Verdicts[name] == v {
@@ -199,9 +200,10 @@ func (a *Aggregator) learnDocument(name string, d catalog.Document) {
 	a.signal()
 }
 
-// lostConnection has the APIServices of an extension server probed, because it
-// ended a connection.
+// lostConnection has the APIServices of an extension server probed, and its
+// documents downloaded sooner, because it ended a connection.
 func (a *Aggregator) lostConnection(id catalog.BackendID) {
+	a.fetcher.Doubt(id)
 	for _, s := range a.snapshot.Load().Remotes() {
 		if s.Backend == id {
 			a.prober.Suspect(s.Name)
@@ -293,8 +295,8 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 	a.snapshot.Store(s)
 	a.discovery.Sync(s)
 	a.openapi.Sync(s)
+	a.fetcher.Sync(ctx, s) // before the probes, which it is told of
 	a.prober.Sync(ctx, s)
-	a.fetcher.Sync(ctx, s)
 	if a.config.Metrics != nil {
 		a.config.Metrics.availability.Sync(s)
 	}

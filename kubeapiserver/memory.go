@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,10 @@ const (
 	// maxRemembered bounds a document after decompression, in bytes.
 	maxRemembered = 4 << 20
 )
+
+// zippers are kept because each takes most of a megabyte, and a first start
+// saves a document for each APIService.
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
 
 // configMapMemory keeps discovery documents in ConfigMaps, one for each
 // APIService: in etcd, where every API server of the cluster finds them.
@@ -41,10 +46,10 @@ func (m configMapMemory) Load(ctx context.Context) (map[string][]byte, error) {
 		return nil, fmt.Errorf("listing remembered discovery documents: %w", err)
 	}
 	saved := map[string][]byte{}
+	unzipped := new(gzip.Reader) // one for all: each has a window of 32 KiB
 	for i := range list.Items {
 		item := &list.Items[i]
-		unzipped, err := gzip.NewReader(bytes.NewReader(item.BinaryData[memoryKey]))
-		if err != nil {
+		if unzipped.Reset(bytes.NewReader(item.BinaryData[memoryKey])) != nil {
 			continue // not ours, or damaged: the next download replaces it
 		}
 		data, err := io.ReadAll(io.LimitReader(unzipped, maxRemembered))
@@ -58,9 +63,11 @@ func (m configMapMemory) Load(ctx context.Context) (map[string][]byte, error) {
 // Save implements aggregator.Memory.
 func (m configMapMemory) Save(ctx context.Context, apiService string, document []byte) error {
 	var zipped bytes.Buffer
-	w := gzip.NewWriter(&zipped)
+	w := zippers.Get().(*gzip.Writer)
+	w.Reset(&zipped)
 	_, _ = w.Write(document) // a buffer takes all
 	_ = w.Close()
+	zippers.Put(w)
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        memoryName(apiService),

@@ -31,21 +31,39 @@ type Timing struct {
 	DiscoveryTimeout, OpenAPITimeout time.Duration
 	// Interval between downloads that succeed; jittered by a tenth.
 	Interval time.Duration
+	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
+	// download that finds nothing new. Below Interval it has no effect.
+	OpenAPIMax time.Duration
+	// Contact bounds how long the first download waits for a probe to have
+	// opened a connection. Zero does not wait.
+	Contact time.Duration
 	// RetryMin and RetryMax bound the pause after one that failed; it doubles
 	// in between.
 	RetryMin, RetryMax time.Duration
 }
 
-// DefaultTiming refreshes every minute.
+// DefaultTiming refreshes every minute, and OpenAPI that does not change every
+// five.
 func DefaultTiming() Timing {
 	return Timing{
 		DiscoveryTimeout: 5 * time.Second,
 		OpenAPITimeout:   time.Minute,
 		Interval:         time.Minute,
+		OpenAPIMax:       5 * time.Minute,
+		Contact:          5 * time.Second,
 		RetryMin:         500 * time.Millisecond,
 		RetryMax:         time.Minute,
 	}
 }
+
+const (
+	// openAPIAfter bounds how long the first OpenAPI waits for discovery, which
+	// is wanted sooner.
+	openAPIAfter = 10 * time.Second
+	// tick is what pauses end on: loops that wake together cost less than loops
+	// that wake one by one.
+	tick = time.Second
+)
 
 // Fetcher runs two loops for each extension server: one for discovery, one for
 // OpenAPI, so that a slow document delays no other.
@@ -56,6 +74,7 @@ type Fetcher struct {
 
 	mu        sync.Mutex
 	servers   map[catalog.BackendID]*server
+	byName    map[string]*server
 	documents map[string]catalog.Document
 	wait      sync.WaitGroup
 
@@ -69,7 +88,7 @@ type Fetcher struct {
 func New(timing Timing, backends *backend.Pool, report func(name string, d catalog.Document)) *Fetcher {
 	return &Fetcher{
 		timing: timing, backends: backends, report: report,
-		servers: map[catalog.BackendID]*server{}, documents: map[string]catalog.Document{},
+		servers: map[catalog.BackendID]*server{}, byName: map[string]*server{}, documents: map[string]catalog.Document{},
 	}
 }
 
@@ -77,12 +96,22 @@ func New(timing Timing, backends *backend.Pool, report func(name string, d catal
 type server struct {
 	cancel    context.CancelFunc
 	attempted chan struct{} // closed after a first attempt at discovery
+	contacted chan struct{} // a probe has ended; one slot
 
 	mu      sync.Mutex
 	members []*catalog.APIService
 	changed bool // since the discovery loop last looked
 
-	kickDiscovery, kickOpenAPI chan struct{}
+	// The first two start a download now. Doubt has the next one of OpenAPI come
+	// no later than one Interval after the last.
+	kickDiscovery, kickOpenAPI, doubt chan struct{}
+}
+
+func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
+	return &server{
+		cancel: cancel, members: members, attempted: make(chan struct{}), contacted: make(chan struct{}, 1),
+		kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+	}
 }
 
 // Sync starts, keeps and stops loops so that they fit the snapshot. They end
@@ -101,25 +130,58 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 			delete(f.documents, name)
 		}
 	}
+	clear(f.byName)
 	for id, list := range members {
-		if known := f.servers[id]; known != nil {
-			known.update(list)
-			continue
+		n := f.servers[id]
+		if n != nil {
+			n.update(list)
+		} else {
+			serverCtx, cancel := context.WithCancel(ctx)
+			n = newServer(cancel, list)
+			f.servers[id] = n
+			contact := f.timing.Contact
+			if !slices.ContainsFunc(list, probedSoon) {
+				contact = 0
+			}
+			f.wait.Go(func() { f.runDiscovery(serverCtx, n, contact) })
+			f.wait.Go(func() { f.runOpenAPI(serverCtx, n) })
 		}
-		serverCtx, cancel := context.WithCancel(ctx)
-		n := &server{
-			cancel: cancel, attempted: make(chan struct{}), members: list,
-			kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1),
+		for _, a := range list {
+			f.byName[a.Name] = n
 		}
-		f.servers[id] = n
-		f.wait.Go(func() { f.runDiscovery(serverCtx, n) })
-		f.wait.Go(func() { f.runOpenAPI(serverCtx, n) })
 	}
 	for id, n := range f.servers {
 		if members[id] == nil {
 			n.cancel()
 			delete(f.servers, id)
 		}
+	}
+}
+
+// probedSoon says whether a first probe is to come or under way.
+func probedSoon(a *catalog.APIService) bool {
+	return a.Target.Unresolved == "" && a.Verdict.Status == ""
+}
+
+// Contacted says that a probe of an APIService has ended: where it opened a
+// connection, the first downloads use that one.
+func (f *Fetcher) Contacted(name string) {
+	f.mu.Lock()
+	n := f.byName[name]
+	f.mu.Unlock()
+	if n != nil {
+		kick(n.contacted)
+	}
+}
+
+// Doubt says that an extension server ended a connection: it may come back with
+// other documents.
+func (f *Fetcher) Doubt(id catalog.BackendID) {
+	f.mu.Lock()
+	n := f.servers[id]
+	f.mu.Unlock()
+	if n != nil {
+		kick(n.doubt)
 	}
 }
 
@@ -131,9 +193,15 @@ func (n *server) update(members []*catalog.APIService) {
 	others := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool {
 		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
-	turned := false
+	turned, edited := false, false
 	for i := range members {
-		turned = turned || !others && available(members[i]) != available(n.members[i])
+		if others {
+			break
+		}
+		// A first verdict is no turn: the first download is under way as well.
+		known := n.members[i].Verdict.Status != ""
+		turned = turned || known && available(members[i]) != available(n.members[i])
+		edited = edited || revision(members[i]) != revision(n.members[i])
 	}
 	n.members = members
 	n.changed = n.changed || others
@@ -142,6 +210,16 @@ func (n *server) update(members []*catalog.APIService) {
 		kick(n.kickDiscovery)
 		kick(n.kickOpenAPI)
 	}
+	if edited {
+		kick(n.doubt)
+	}
+}
+
+func revision(a *catalog.APIService) string {
+	if a.Object == nil {
+		return ""
+	}
+	return a.Object.ResourceVersion
 }
 
 func available(a *catalog.APIService) bool {
@@ -216,35 +294,78 @@ func same(a, b catalog.Document) bool {
 		a.OpenAPIV2.ETag == b.OpenAPIV2.ETag && a.OpenAPIV3.ETag == b.OpenAPIV3.ETag
 }
 
-// pause waits for the next attempt; false means that the loop is to end.
-func (f *Fetcher) pause(ctx context.Context, kicked <-chan struct{}, failures int) bool {
-	pause := f.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(f.timing.Interval))
+// pause is the time until the next attempt, after so many that failed, or that
+// found nothing new where the interval grows to limit.
+func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration {
 	if failures > 0 {
-		pause = f.timing.RetryMax
+		pause := f.timing.RetryMax
 		if shift := failures - 1; shift < 30 {
 			pause = min(pause, f.timing.RetryMin<<shift)
 		}
+		return pause
 	}
+	pause := f.timing.Interval
+	for ; quiet > 0 && pause < limit; quiet-- {
+		pause = min(2*pause, limit)
+	}
+	pause += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(pause))
+	if pause >= 10*tick {
+		pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
+	}
+	return pause
+}
+
+// wait waits for a pause to end, or for a kick. After a doubt it is over no later
+// than soonest. It says whether anything but time ended or shortened it; alive is
+// false when the loop is to end.
+func wait(ctx context.Context, pause time.Duration, kicked, doubt <-chan struct{}, soonest time.Time) (woken, alive bool) {
+	end := time.Now().Add(pause)
 	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, false
+		case <-kicked:
+			return true, true
+		case <-doubt:
+			woken = true
+			if soonest.Before(end) {
+				end = soonest
+				timer.Reset(time.Until(end))
+			}
+		case <-timer.C:
+			return woken, true
+		}
+	}
+}
+
+// hold waits for c for a time; false means that the loop is to end.
+func hold(ctx context.Context, c <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-kicked:
+	case <-c:
 		return true
 	case <-timer.C:
 		return true
 	}
 }
 
-func (f *Fetcher) runDiscovery(ctx context.Context, n *server) {
+func (f *Fetcher) runDiscovery(ctx context.Context, n *server, contact time.Duration) {
 	defer n.cancel()
+	if contact > 0 && !hold(ctx, n.contacted, contact) {
+		return
+	}
 	var state discoveryState
 	for failures, first := 0, true; ; {
 		members, changed := n.current()
 		if changed {
 			state = discoveryState{}
 		}
+		before := f.marks(members, discoveryMark)
 		if f.discovery(ctx, members, &state) {
 			failures = 0
 		} else {
@@ -253,32 +374,62 @@ func (f *Fetcher) runDiscovery(ctx context.Context, n *server) {
 		if first {
 			close(n.attempted)
 			first = false
+		} else if !slices.Equal(before, f.marks(members, discoveryMark)) {
+			kick(n.kickOpenAPI) // what serves other resources has other schemas
 		}
-		if !f.pause(ctx, n.kickDiscovery, failures) {
+		if _, alive := wait(ctx, f.pause(failures, 0, 0), n.kickDiscovery, nil, time.Time{}); !alive {
 			return
 		}
 	}
 }
 
 func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
+	if !hold(ctx, n.attempted, openAPIAfter) {
+		return
+	}
 	state := openAPIState{}
-	for failures := 0; ; {
+	woken := true
+	for failures, quiet := 0, 0; ; {
 		n.mu.Lock()
 		members := n.members
 		n.mu.Unlock()
 		if key := memberKey(members); key != state.members {
 			state = openAPIState{members: key}
 		}
-		if f.openAPI(ctx, members, &state) {
-			failures = 0
-		} else {
-			failures++
+		began := time.Now()
+		before := f.marks(members, openAPIMark)
+		ok := f.openAPI(ctx, members, &state)
+		switch {
+		case !ok:
+			failures, quiet = failures+1, 0
+		case woken || !slices.Equal(before, f.marks(members, openAPIMark)):
+			failures, quiet = 0, 0
+		default:
+			failures, quiet = 0, min(quiet+1, 16)
 		}
-		if !f.pause(ctx, n.kickOpenAPI, failures) {
+		alive := true
+		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), n.kickOpenAPI, n.doubt, began.Add(f.timing.Interval))
+		if !alive {
 			return
 		}
 	}
 }
+
+// marks tells documents of members apart.
+func (f *Fetcher) marks(members []*catalog.APIService, of func(catalog.Document) any) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	marks := make([]any, len(members))
+	for i, a := range members {
+		marks[i] = of(f.documents[a.Name])
+	}
+	return marks
+}
+
+// discoveryMark is kept by a download that finds the same resources.
+func discoveryMark(d catalog.Document) any { return d.Discovery }
+
+func openAPIMark(d catalog.Document) any { return [2]string{d.OpenAPIV2.ETag, d.OpenAPIV3.ETag} }
 
 func memberKey(members []*catalog.APIService) string {
 	names := make([]string, len(members))

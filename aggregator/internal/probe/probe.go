@@ -27,6 +27,9 @@ const (
 	// User and group that probes come as: always allowed to ask.
 	probeUser  = "system:kube-aggregator"
 	probeGroup = "system:masters"
+	// tick is what long pauses end on: probes that wake together cost less than
+	// probes that wake one by one.
+	tick = time.Second
 )
 
 // Timing of the probes of one APIService.
@@ -160,31 +163,46 @@ func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
 		pause := p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval))
 		if verdict.Status == apiregistrationv1.ConditionTrue {
 			retry = p.timing.RetryMin
+			if pause >= 10*tick {
+				pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
+			}
 		} else {
 			pause, retry = retry, min(2*retry, p.timing.RetryMax)
 		}
-		// A kick shortens the pause, but not below RetryMin: a flood of failing
-		// requests is not turned into a flood of probes.
-		timer := time.NewTimer(p.timing.RetryMin)
+		if !p.rest(ctx, l, a, pause) {
+			return
+		}
+	}
+}
+
+// rest waits for the pause to end, or for a kick. That shortens the pause, but not
+// below RetryMin: a flood of failing requests is not turned into a flood of
+// probes. It returns false when the loop is to end.
+func (p *Prober) rest(ctx context.Context, l *loop, a *catalog.APIService, pause time.Duration) bool {
+	sleep := func(d time.Duration, kick <-chan struct{}) bool {
+		if d <= 0 {
+			return ctx.Err() == nil
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
+			return false
+		case <-kick:
 		case <-timer.C:
+		}
+		return true
+	}
+	began := time.Now()
+	if len(a.Target.Endpoints) > 1 { // the other ones' answers may be under way
+		if !sleep(p.timing.RetryMin, nil) {
+			return false
 		}
 		if p.degraded(a) {
 			pause = min(pause, p.timing.RetryMax)
 		}
-		timer.Reset(max(0, pause-p.timing.RetryMin))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-l.kick:
-			timer.Stop()
-		case <-timer.C:
-		}
 	}
+	return sleep(pause-time.Since(began), l.kick) && sleep(p.timing.RetryMin-time.Since(began), nil)
 }
 
 // HTTP checks by a GET of the APIService's own discovery path at each
