@@ -110,6 +110,27 @@ func (b *bench) measure(ctx context.Context, subject string, round int) (_ []rep
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.Stop()) }()
+	var samples []report.Sample
+	do := func(before bool) error {
+		for _, w := range b.works {
+			if work.IsBefore(w) != before || subject == bare && !w.Layer() {
+				continue
+			}
+			began := time.Now()
+			metrics, err := w.Run(ctx, h, b.workloads)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.Name(), err)
+			}
+			for _, m := range metrics {
+				samples = append(samples, report.Sample{Subject: subject, Round: round, Work: w.Name(), Metric: m})
+			}
+			progress("%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
+		}
+		return nil
+	}
+	if err := do(true); err != nil {
+		return nil, err
+	}
 	if subject != bare {
 		took, err := h.Register(ctx, 0, b.workloads.APIServices, b.port, b.caBundle)
 		if err != nil {
@@ -117,20 +138,8 @@ func (b *bench) measure(ctx context.Context, subject string, round int) (_ []rep
 		}
 		progress("ready after %v, %d APIServices available after %v", h.Startup.Round(time.Millisecond), b.workloads.APIServices, took.Round(time.Millisecond))
 	}
-	var samples []report.Sample
-	for _, w := range b.works {
-		if subject == bare && !w.Layer() {
-			continue
-		}
-		began := time.Now()
-		metrics, err := w.Run(ctx, h, b.workloads)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", w.Name(), err)
-		}
-		for _, m := range metrics {
-			samples = append(samples, report.Sample{Subject: subject, Round: round, Work: w.Name(), Metric: m})
-		}
-		progress("%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
+	if err := do(false); err != nil {
+		return nil, err
 	}
 	return samples, nil
 }

@@ -46,6 +46,9 @@ type Host struct {
 	Client  *http.Client // HTTP/2, as a member of system:masters
 	Server  *process.Process
 	Startup time.Duration // from start to the first good answer of /readyz
+	// EmptyIdle is the processor time in ms/s while idle, before any APIService
+	// was registered; 0 if it was not measured.
+	EmptyIdle float64
 
 	config Config
 	port   int

@@ -43,11 +43,18 @@ type Work interface {
 	Run(context.Context, *host.Host, Config) ([]Metric, error)
 }
 
+// IsBefore says whether a work is to be done before APIServices are registered.
+func IsBefore(w Work) bool {
+	b, ok := w.(interface{ Before() bool })
+	return ok && b.Before()
+}
+
 // All is every work, in the order in which they run on one server. What is
 // measured in memory comes before what fills the heap.
 func All() []Work {
 	return []Work{
 		start{},
+		emptyIdle{},
 		idle{},
 		watches{},
 		builtinGet(),
