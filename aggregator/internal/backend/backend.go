@@ -174,6 +174,8 @@ type Backend struct {
 	Limiter, Streams *limit.Limiter
 	// Dropped tells how long clients are to wait before they try again.
 	Dropped Dropped
+	// Refused spreads clients of an extension server that is unavailable.
+	Refused limit.Crowd
 	// Retries bounds what is sent again.
 	Retries *retry.Budget
 	limits  limit.Config

@@ -65,11 +65,13 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	fail := func(reason respond.Reason, message string) {
 		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: message})
 	}
+	b := p.config.Backends.Get(a)
 	if !a.Routable() {
-		respond.Write(w, r, respond.Fail{Reason: respond.Unavailable, APIService: a.Name, Cause: a.Verdict.Reason})
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.Unavailable, APIService: a.Name, Cause: a.Verdict.Reason, RetryAfter: b.Refused.Refuse(time.Now()),
+		})
 		return
 	}
-	b := p.config.Backends.Get(a)
 	if err := b.Err(); err != nil {
 		fail(respond.TransportInvalid, err.Error())
 		return
