@@ -5,64 +5,35 @@ package proxy
 import (
 	"net/http"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"testing"
-)
 
-// cost is what one run of something allocates.
-type cost struct{ allocations, bytes float64 }
+	"github.com/annex-api/annex/internal/allocated"
+)
 
 // What one exchange may allocate, with a body of 400 bytes: 15 % above what was
 // measured. The extension server's own part is in it, and the connection's, but
 // not that of a server before the proxy.
 var (
-	maxGet   = cost{139, 13230} // measured: 121.1 allocations of 11505 bytes
-	maxPost  = cost{156, 15370} // 135.4 of 13369
-	maxEvent = cost{3.8, 144}   // 3.3 of 125
+	maxGet   = allocated.Cost{Allocations: 139, Bytes: 13230} // measured: 121.1 allocations of 11505 bytes
+	maxPost  = allocated.Cost{Allocations: 156, Bytes: 15370} // 135.4 of 13369
+	maxEvent = allocated.Cost{Allocations: 3.8, Bytes: 144}   // 3.3 of 125
 )
-
-// measure returns the median cost of do, that of other goroutines included. The
-// garbage collector rests meanwhile, so that pools keep what they hold.
-func measure(do func()) cost {
-	const rounds, runs = 5, 400
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	runtime.GC()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	var allocations, bytes []float64
-	var before, after runtime.MemStats
-	for range runs / 10 {
-		do()
-	}
-	for range rounds {
-		runtime.ReadMemStats(&before)
-		for range runs {
-			do()
-		}
-		runtime.ReadMemStats(&after)
-		allocations = append(allocations, float64(after.Mallocs-before.Mallocs)/runs)
-		bytes = append(bytes, float64(after.TotalAlloc-before.TotalAlloc)/runs)
-	}
-	slices.Sort(allocations)
-	slices.Sort(bytes)
-	return cost{allocations[rounds/2], bytes[rounds/2]}
-}
 
 func TestAllocationsOfAnExchange(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		make func(*line) func()
-		max  cost
+		max  allocated.Cost
 	}{
 		{"GET", func(l *line) func() { return l.exchange(t, http.MethodGet, nil) }, maxGet},
 		{"POST", func(l *line) func() { return l.exchange(t, http.MethodPost, object) }, maxPost},
 		{"watch event", func(l *line) func() { return l.follow(t) }, maxEvent},
 	} {
-		got := measure(c.make(newLine(t)))
-		t.Logf("%s: %.1f allocations, %.0f bytes", c.what, got.allocations, got.bytes)
-		if got.allocations > c.max.allocations || got.bytes > c.max.bytes {
+		got := allocated.By(400, c.make(newLine(t)))
+		t.Logf("%s: %.1f allocations, %.0f bytes", c.what, got.Allocations, got.Bytes)
+		if got.Allocations > c.max.Allocations || got.Bytes > c.max.Bytes {
 			t.Errorf("%s: %.1f allocations of %.0f bytes, at most %.1f of %.0f are allowed",
-				c.what, got.allocations, got.bytes, c.max.allocations, c.max.bytes)
+				c.what, got.Allocations, got.Bytes, c.max.Allocations, c.max.Bytes)
 		}
 	}
 }

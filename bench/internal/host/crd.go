@@ -2,9 +2,7 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
@@ -56,23 +54,12 @@ func crd(n int) object {
 }
 
 func (h *Host) discoveredCRDs(ctx context.Context) (int, error) {
-	body, err := h.Get(ctx, "/apis", http.Header{"Accept": {AggregatedDiscovery}})
+	groups, err := h.groups(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name string }
-			Versions []struct {
-				Resources []struct{ Resource string }
-			}
-		}
-	}
-	if err := json.Unmarshal(body, &list); err != nil {
-		return 0, fmt.Errorf("decoding the discovery document: %w", err)
-	}
 	found := 0
-	for _, g := range list.Items {
+	for _, g := range groups {
 		if fixture.IsCRDGroup(g.Metadata.Name) && len(g.Versions) == 1 {
 			found += len(g.Versions[0].Resources)
 		}

@@ -140,26 +140,35 @@ func (h *Host) available(ctx context.Context, count int) (bool, error) {
 	return count == 0, nil
 }
 
+// group is one of the aggregated discovery document.
+type group struct {
+	Metadata struct{ Name string }
+	Versions []struct {
+		Freshness string
+		Resources []struct{ Resource string }
+	}
+}
+
+func (h *Host) groups(ctx context.Context) ([]group, error) {
+	body, err := h.Get(ctx, "/apis", http.Header{"Accept": {AggregatedDiscovery}})
+	if err != nil {
+		return nil, err
+	}
+	var list struct{ Items []group }
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("decoding the discovery document: %w", err)
+	}
+	return list.Items, nil
+}
+
 // discovered counts our groups that are in the discovery document, current and with their resources.
 func (h *Host) discovered(ctx context.Context) (int, error) {
-	body, err := h.Get(ctx, "/apis", http.Header{"Accept": {AggregatedDiscovery}})
+	groups, err := h.groups(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name string }
-			Versions []struct {
-				Freshness string
-				Resources []struct{ Resource string }
-			}
-		}
-	}
-	if err := json.Unmarshal(body, &list); err != nil {
-		return 0, fmt.Errorf("decoding the discovery document: %w", err)
-	}
 	found := 0
-	for _, g := range list.Items {
+	for _, g := range groups {
 		if fixture.IsGroup(g.Metadata.Name) && len(g.Versions) == 1 && g.Versions[0].Freshness == "Current" && len(g.Versions[0].Resources) > 0 {
 			found++
 		}
