@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -80,7 +81,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		return
 	}
 	defer response.Body.Close()
-	limited.N = 1<<63 - 1
+	limited.N = math.MaxInt64
 
 	switch code := response.StatusCode; {
 	case code == http.StatusSwitchingProtocols:
@@ -94,7 +95,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 			return
 		}
 		_ = conn.SetDeadline(time.Time{})
-		p.join(w, r, response, conn, fromBackend, a)
+		p.switchProtocols(w, r, response, newSide(conn, fromBackend), a)
 	case code < http.StatusBadRequest:
 		fail(respond.UpgradeInvalid, "invalid upgrade response: status code %d", code)
 	default:
@@ -131,10 +132,9 @@ func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend
 	}
 }
 
-// join writes the answer to the client and copies both ways until one side
-// ends; then both are closed.
-func (p *Proxy) join(w http.ResponseWriter, r *http.Request, response *http.Response, conn net.Conn, fromBackend io.Reader, a *catalog.APIService) {
-	client, buffered, err := http.NewResponseController(w).Hijack()
+// switchProtocols writes the answer to the client and joins the connections.
+func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *side, a *catalog.APIService) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		respond.Write(w, r, respond.Fail{
 			Reason: respond.NotHijackable, APIService: a.Name,
@@ -142,7 +142,7 @@ func (p *Proxy) join(w http.ResponseWriter, r *http.Request, response *http.Resp
 		})
 		return
 	}
-	defer client.Close()
+	defer conn.Close()
 	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	for _, name := range corsHeaders {
 		delete(response.Header, name)
@@ -151,16 +151,10 @@ func (p *Proxy) join(w http.ResponseWriter, r *http.Request, response *http.Resp
 	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", response.StatusCode, http.StatusText(response.StatusCode))
 	_ = response.Header.Write(&head) // a buffer takes all
 	head.WriteString("\r\n")
-	if _, err := client.Write(head.Bytes()); err != nil {
+	if _, err := conn.Write(head.Bytes()); err != nil {
 		logger.V(4).Info("Answering an upgrade failed", "err", err)
 		return
 	}
-	done := make(chan error, 2)
-	go func() { done <- copyThrough(conn, buffered.Reader) }()
-	go func() { done <- copyThrough(client, fromBackend) }()
-	err = <-done
-	_ = conn.Close()
-	_ = client.Close()
-	<-done
+	err = join(newSide(conn, buffered.Reader), backend)
 	logger.V(4).Info("Upgraded connection ended", "err", err)
 }

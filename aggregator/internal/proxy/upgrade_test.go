@@ -177,6 +177,82 @@ func TestBackendsEndIsTheClientsEnd(t *testing.T) {
 	}
 }
 
+// What a backend said before it closed is not lost when the client still writes.
+func TestBackendsLastWordsReachAClientThatWrites(t *testing.T) {
+	last := strings.Repeat("z", 48<<10) // what the kernel takes at once
+	s := backendtest.Start(t, "api", switching(t, "SPDY/3.1", func(conn io.ReadWriteCloser, _ *bufio.Reader) {
+		_, _ = io.WriteString(conn, last) // and leaves unread what the client says
+	}))
+	f := startFront(t, s.Claim(name))
+	for range 50 {
+		conn := f.dial(t)
+		_, _ = io.WriteString(conn, upgradeRequest("SPDY/3.1"))
+		reader := bufio.NewReader(conn)
+		if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
+			t.Fatalf("%v, %v", response, err)
+		}
+		wrote := make(chan struct{})
+		go func() {
+			defer close(wrote)
+			for line := make([]byte, 1<<10); ; {
+				if _, err := conn.Write(line); err != nil {
+					return
+				}
+			}
+		}()
+		got, err := io.ReadAll(reader)
+		if err != nil || string(got) != last {
+			t.Errorf("%d bytes of %d, %v", len(got), len(last), err)
+		}
+		_ = conn.Close()
+		<-wrote
+	}
+}
+
+// A client that has said all still hears the answer.
+func TestClientThatHasSaidAllIsAnswered(t *testing.T) {
+	s := backendtest.Start(t, "api", switching(t, "websocket", func(conn io.ReadWriteCloser, buffered *bufio.Reader) {
+		said, _ := io.ReadAll(buffered)
+		_, _ = io.WriteString(conn, "you said "+string(said))
+	}))
+	f := startFront(t, s.Claim(name))
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, upgradeRequest("websocket"))
+	reader := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	_, _ = io.WriteString(conn, "all")
+	_ = conn.CloseWrite()
+	if got, err := io.ReadAll(reader); err != nil || string(got) != "you said all" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A backend that ignores its client's end does not hold the connection.
+func TestBackendThatIgnoresTheEndIsLeft(t *testing.T) {
+	ended := make(chan error, 1)
+	s := backendtest.Start(t, "api", switching(t, "websocket", func(_ io.ReadWriteCloser, buffered *bufio.Reader) {
+		_, _ = io.Copy(io.Discard, buffered)
+		time.Sleep(2 * lingerTimeout) // frozen
+		ended <- nil
+	}))
+	f := startFront(t, s.Claim(name))
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, upgradeRequest("websocket"))
+	reader := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	_ = conn.CloseWrite()
+	_, _ = io.Copy(io.Discard, reader)
+	select {
+	case <-ended:
+		t.Error("the client's connection was held as long as the backend slept")
+	default:
+	}
+}
+
 func TestClientsEndIsTheBackendsEnd(t *testing.T) {
 	ended := make(chan string, 1)
 	s := backendtest.Start(t, "api", switching(t, "websocket", func(_ io.ReadWriteCloser, buffered *bufio.Reader) {
