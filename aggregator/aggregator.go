@@ -47,6 +47,7 @@ type Aggregator struct {
 	facts catalog.Facts
 	known bool // a first state has arrived
 	dirty chan struct{}
+	newer chan struct{} // for the memory: a snapshot was published
 }
 
 // New returns an Aggregator that knows no APIServices until Run.
@@ -62,6 +63,7 @@ func New(config Config) (*Aggregator, error) {
 		hushed:   make(chan struct{}),
 		recalled: make(chan struct{}),
 		dirty:    make(chan struct{}, 1),
+		newer:    make(chan struct{}, 1),
 		facts: catalog.Facts{
 			Resolver:       config.Resolver != nil,
 			Self:           config.Self,
@@ -302,6 +304,10 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 	}
 	if a.writer != nil {
 		a.writer.Sync(s)
+	}
+	select {
+	case a.newer <- struct{}{}:
+	default:
 	}
 }
 

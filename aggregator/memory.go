@@ -16,6 +16,9 @@ const (
 	recallTimeout = 2 * time.Second
 	// rememberAfter gathers changes before they are written.
 	rememberAfter = time.Second
+	// rememberAgain is the pause of a server that does not write, or that could
+	// not write all.
+	rememberAgain = 5 * time.Second
 )
 
 // Memory keeps the last known discovery documents over a restart, so that a
@@ -65,21 +68,23 @@ func (a *Aggregator) remember(ctx context.Context) {
 	if saved == nil {
 		saved = map[string]*apidiscoveryv2.APIVersionDiscovery{}
 	}
-	ticker := time.NewTicker(rememberAfter)
-	defer ticker.Stop()
-	var seen *catalog.Snapshot
+	timer := time.NewTimer(rememberAfter)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
-		snapshot := a.snapshot.Load()
-		if snapshot == seen || a.writer != nil && !a.writer.Leading() {
+		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), saved) {
+			timer.Reset(rememberAgain)
 			continue
 		}
-		if a.saveChanges(ctx, snapshot, saved) {
-			seen = snapshot
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.newer:
+			timer.Reset(rememberAfter)
 		}
 	}
 }

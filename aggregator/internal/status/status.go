@@ -26,12 +26,13 @@ import (
 
 const (
 	// Lease times: another server takes over within leaseDuration of the
-	// writer's death, and a pause of at most 2.2 times retryPeriod between two
-	// looks at the Lease. A writer stops renewDeadline after a renewal was due:
-	// before the Lease ends for others. Each renewal is a write to etcd, also
-	// while nothing happens.
-	leaseDuration = 5 * time.Second
-	renewDeadline = 2500 * time.Millisecond
+	// writer's last renewal, and a pause of at most 2.2 times retryPeriod between
+	// two looks at the Lease. A writer renews it every renewEvery, and stops
+	// renewDeadline after a renewal was due: before the Lease ends for others.
+	// Each renewal is a write to etcd, also while nothing happens.
+	leaseDuration = 8 * time.Second
+	renewDeadline = 3500 * time.Millisecond
+	renewEvery    = 4 * time.Second
 	retryPeriod   = 2 * time.Second
 
 	// retryWrite is the pause after a write that failed for another reason
@@ -130,11 +131,11 @@ func (w *Writer) Run(ctx context.Context) error {
 		}
 	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+		Lock: &sparingLock{Interface: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: w.config.Namespace, Name: w.config.Name},
 			Client:     w.config.Leases,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: w.config.Identity},
-		},
+		}},
 		LeaseDuration:   leaseDuration,
 		RenewDeadline:   renewDeadline,
 		RetryPeriod:     retryPeriod,
