@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
@@ -214,6 +215,20 @@ func (w *wire) closeIdle() {
 	}
 }
 
+// openFirst sends over an open HTTP/2 connection where there is one.
+type openFirst struct{ wire *wire }
+
+// RoundTrip implements http.RoundTripper. The transport for HTTP/1.1, which
+// dials, would look for an open connection too, deeper in the stack: that step
+// alone made the stack of each watch twice as large.
+func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := o.wire.streams.transport.RoundTrip(r)
+	if errors.Is(err, http2.ErrNoCachedConn) {
+		return o.wire.http.RoundTrip(r)
+	}
+	return response, err
+}
+
 // protocolReset is what the HTTP/2 transport calls a stream that the far end
 // reset with PROTOCOL_ERROR.
 const protocolReset = "recv_rststream_PROTOCOL_ERROR"
@@ -295,7 +310,7 @@ func (b *Backend) newWire() *wire {
 	if err != nil {
 		return &wire{err: err}
 	}
-	t.rt = t.http
+	t.rt = openFirst{t}
 	if b.wrap != nil {
 		t.rt = b.wrap(t.rt)
 	}

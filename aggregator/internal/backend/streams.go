@@ -55,6 +55,10 @@ func useStreams(t *http.Transport, countError func(kind string)) (*streams, erro
 	s := &streams{transport: h2, conns: map[string][]*sharedConn{}}
 	h2.CountError = countError
 	h2.ConnPool = s
+	// No header goes into the encoder's table, which the headers that differ
+	// with each request thrash: that takes more stack than a stream's goroutine
+	// has, see apartConn.
+	h2.MaxEncoderHeaderTableSize = 1
 	t.TLSNextProto[http2.NextProtoTLS] = s.take
 	return s, nil
 }
@@ -72,9 +76,10 @@ func (s *streams) take(address string, c *tls.Conn) http.RoundTripper {
 		go c.Close() // it says good-bye, which may take a moment
 		return s.transport
 	}
-	cc, err := s.transport.NewClientConn(c)
+	apart := writeApart(c)
+	cc, err := s.transport.NewClientConn(apart)
 	if err != nil {
-		go c.Close()
+		go apart.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
 	}
 	n := &sharedConn{h2: cc, raw: c.NetConn().(*watchedConn)}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,25 @@ func (x *exchange) run() (*answer, error) {
 		}
 		tried = append(tried, choice.Address)
 	}
+}
+
+// runApart is run on a goroutine of its own, which has ended when it returns.
+// The stack of a goroutine that lives as long as a watch would be twice as
+// large for the sake of this call, as it shrinks only when it is nearly empty.
+func (x *exchange) runApart() (result *answer, err error) {
+	var panicked any
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		defer func() { panicked = recover() }()
+		result, err = x.run()
+	}()
+	wg.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
+	return result, err
 }
 
 // Winners of a hedged attempt.

@@ -181,28 +181,22 @@ func isHex(c byte) bool {
 
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
 	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r)}
-	response, err := x.run()
+	longRunning := isLongRunning(r)
+	run := x.run
+	if longRunning {
+		run = x.runApart
+	}
+	response, err := run()
 	if err != nil {
 		p.exchangeFailed(w, r, a, err)
 		return
 	}
 	defer response.end()
-	if response.StatusCode == http.StatusSwitchingProtocols {
-		respond.Write(w, r, respond.Fail{
-			Reason: respond.UpgradeInvalid, APIService: a.Name,
-			Message: "invalid upgrade response: the backend switched protocols unasked",
-		})
+	if p.rejected(w, r, a, response) {
 		return
 	}
-	if location := response.Header.Get("Location"); location != "" {
-		if response.StatusCode >= 300 && response.StatusCode <= 399 && !p.config.ForwardRedirects {
-			respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
-			return
-		}
-		response.Header.Set("Location", ownLocation(location, response.choice.Address))
-	}
 	cleanResponse(response.Header)
-	if !isLongRunning(r) {
+	if !longRunning {
 		copyResponse(w, r, response.Response, nil)
 		return
 	}
@@ -218,6 +212,28 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 		defer timer.Stop()
 	}
 	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
+}
+
+// rejected answers in the place of an extension server that answers what it
+// may not.
+func (p *Proxy) rejected(w http.ResponseWriter, r *http.Request, a *catalog.APIService, response *answer) bool {
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.UpgradeInvalid, APIService: a.Name,
+			Message: "invalid upgrade response: the backend switched protocols unasked",
+		})
+		return true
+	}
+	location := response.Header.Get("Location")
+	if location == "" {
+		return false
+	}
+	if response.StatusCode >= 300 && response.StatusCode <= 399 && !p.config.ForwardRedirects {
+		respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
+		return true
+	}
+	response.Header.Set("Location", ownLocation(location, response.choice.Address))
+	return false
 }
 
 func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalog.APIService, err error) {
@@ -259,6 +275,20 @@ func ownLocation(location, backendHost string) string {
 // connection is aborted, so that nobody takes a part for the whole; but for a
 // watch, of which every part is whole, if cleanEnd says so.
 func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
+	announced := copyHead(w, response)
+	err := copyBody(w, response)
+	switch {
+	case err == nil:
+		copyTrailers(w, response, announced)
+	case cleanEnd != nil && cleanEnd():
+	default:
+		breakOff(r, err)
+	}
+}
+
+// copyHead writes the status and all headers, and returns how many trailers
+// they announce.
+func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 	copyHeader(w.Header(), response.Header)
 	if len(response.Trailer) > 0 {
 		names := make([]string, 0, len(response.Trailer))
@@ -267,20 +297,20 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 		}
 		w.Header().Add("Trailer", strings.Join(names, ", "))
 	}
-	announced := len(response.Trailer)
 	w.WriteHeader(response.StatusCode)
-	err := copyBody(w, response)
-	if err != nil && cleanEnd != nil && cleanEnd() {
-		return
+	return len(response.Trailer)
+}
+
+// breakOff shows the client that the answer is not whole.
+func breakOff(r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
 	}
-	if err != nil {
-		if r.Context().Err() == nil {
-			klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
-		}
-		// The client must see that the answer is not whole.
-		panic(http.ErrAbortHandler)
-	}
-	// Read the rest so that trailers are complete.
+	panic(http.ErrAbortHandler)
+}
+
+// copyTrailers reads the rest, so that trailers are complete.
+func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
 	_ = response.Body.Close()
 	for name, values := range response.Trailer {
 		if len(response.Trailer) != announced {
