@@ -116,6 +116,9 @@ func (b *bench) measure(ctx context.Context, subject string, round int) (_ []rep
 			if work.IsBefore(w) != before || subject == bare && !w.Layer() {
 				continue
 			}
+			if err := h.Calm(ctx); err != nil { // what the work before left to do is not this one's
+				return err
+			}
 			began := time.Now()
 			metrics, err := w.Run(ctx, h, b.workloads)
 			if err != nil {

@@ -8,17 +8,27 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-func TestParseTicks(t *testing.T) {
-	stat := "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 150 25 3 4 20 0 9 0 100 1 2"
-	if got, err := parseTicks(stat); err != nil || got != 175 {
-		t.Errorf("got %d, %v, want 175", got, err)
+// The clock of this process is the one that it reads for itself.
+func TestCPUOfThisProcess(t *testing.T) {
+	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
 	}
-	for _, bad := range []string{"", "42 (a) S 1 2", "42 (a) S 1 42 42 0 -1 4194560 100 0 0 0 x 25 3"} {
-		if _, err := parseTicks(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
+	var before, after unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &before); err != nil {
+		t.Fatal(err)
+	}
+	got, err := cpuOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &after); err != nil {
+		t.Fatal(err)
+	}
+	if got.Nanoseconds() < before.Nano() || got.Nanoseconds() > after.Nano() {
+		t.Errorf("%v, want between %d and %d ns", got, before.Nano(), after.Nano())
 	}
 }
 

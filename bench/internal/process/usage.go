@@ -1,72 +1,35 @@
 package process
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// CPU is the processor time, user and system, that the process has used so far.
-// Its steps are the kernel's clock ticks, 10 ms on most machines.
+// CPU is the processor time, user and system, that the process has used so far,
+// in nanoseconds as the kernel's scheduler counts them: what an idle server takes
+// in seconds is a few of the clock ticks that /proc tells.
 func (p *Process) CPU() (time.Duration, error) {
-	hz, err := ticksPerSecond()
+	used, err := cpuOf(p.PID())
 	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of %s: %w", p.command.Name, err)
+	}
+	return used, nil
+}
+
+// cpuOf reads the processor clock of a process; clock_getcpuclockid(3) makes the
+// clock's number of the process's.
+func cpuOf(pid int) (time.Duration, error) {
+	const scheduled = 2
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|scheduled), &used); err != nil {
 		return 0, err
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
-	if err != nil {
-		return 0, fmt.Errorf("reading the processor time of %s: %w", p.command.Name, err)
-	}
-	ticks, err := parseTicks(string(stat))
-	if err != nil {
-		return 0, fmt.Errorf("reading the processor time of %s: %w", p.command.Name, err)
-	}
-	return time.Duration(ticks) * time.Second / time.Duration(hz), nil
-}
-
-// parseTicks adds utime and stime, fields 14 and 15. The second field, a file
-// name in parentheses, may itself hold spaces and parentheses.
-func parseTicks(stat string) (int64, error) {
-	end := strings.LastIndexByte(stat, ')')
-	if end < 0 {
-		return 0, fmt.Errorf("no file name in %q", stat)
-	}
-	fields := strings.Fields(stat[end+1:]) // begins with field 3
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("only %d fields in %q", len(fields)+2, stat)
-	}
-	var sum int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("no number of ticks: %w", err)
-		}
-		sum += n
-	}
-	return sum, nil
-}
-
-// ticksPerSecond reads AT_CLKTCK from the auxiliary vector.
-func ticksPerSecond() (int64, error) {
-	const clockTicks = 17
-	raw, err := os.ReadFile("/proc/self/auxv")
-	if err != nil {
-		return 0, fmt.Errorf("reading the clock's ticks: %w", err)
-	}
-	pairs := make([]uint64, len(raw)/8)
-	if err := binary.Read(bytes.NewReader(raw), binary.NativeEndian, pairs); err != nil {
-		return 0, fmt.Errorf("reading the clock's ticks: %w", err)
-	}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i] == clockTicks && pairs[i+1] > 0 {
-			return int64(pairs[i+1]), nil
-		}
-	}
-	return 0, fmt.Errorf("the kernel does not tell its clock's ticks")
+	return time.Duration(used.Nano()), nil
 }
 
 // Memory is what a process holds, in bytes.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/host"
-	"github.com/annex-api/annex/bench/internal/process"
 	"github.com/annex-api/annex/bench/internal/work"
 )
 
@@ -144,23 +143,11 @@ func start(ctx context.Context, h *host.Host, p Point, _ Config) error {
 	return h.DiscoveredCRDs(ctx, p.CRDs)
 }
 
-const (
-	calmInterval = 2 * time.Second
-	calmLimit    = time.Minute
-	calmCost     = 50 // ms/s
-)
-
 // calm waits until the work of the start is done, which goes on after the server
 // is ready, and notes what it cost.
 func calm(ctx context.Context, h *host.Host, p Point, _ Config) error {
-	for began := time.Now(); ; {
-		used, err := idleCost(ctx, h.Server, calmInterval)
-		if err != nil {
-			return err
-		}
-		if used < calmCost || time.Since(began) > calmLimit {
-			break
-		}
+	if err := h.Calm(ctx); err != nil {
+		return err
 	}
 	used, err := h.Server.CPU()
 	p.Values[startCPU.Name] = used.Seconds()
@@ -183,23 +170,7 @@ func resting(ctx context.Context, h *host.Host, p Point, c Config) error {
 		return err
 	}
 	p.Values[memory.Name] = float64(m.PSS) / (1 << 20)
-	used, err := idleCost(ctx, h.Server, time.Duration(c.IdleSeconds)*time.Second)
+	used, err := h.Idle(ctx, time.Duration(c.IdleSeconds)*time.Second)
 	p.Values[idle.Name] = used
 	return err
-}
-
-// idleCost is processor time in milliseconds a second.
-func idleCost(ctx context.Context, server *process.Process, over time.Duration) (float64, error) {
-	before, err := server.CPU()
-	if err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	select {
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-time.After(over):
-	}
-	after, err := server.CPU()
-	return float64((after - before).Microseconds()) / 1000 / time.Since(began).Seconds(), err
 }

@@ -36,14 +36,15 @@ func (watches) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	bodies, err := open(ctx, h, c.Watches)
-	defer func() {
+	opened, cancel := context.WithCancel(ctx)
+	bodies, err := open(opened, h, c.Watches)
+	end := sync.OnceFunc(func() {
 		cancel()
 		for _, b := range bodies {
 			b.Close() // The watch is over either way.
 		}
-	}()
+	})
+	defer end()
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +59,24 @@ func (watches) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error
 	if err := profileHeap(ctx, h, c.Profiles, "watches"); err != nil {
 		return nil, err
 	}
+	cpuHeld, err := h.Server.CPU()
+	if err != nil {
+		return nil, err
+	}
+	end()
+	if err := h.Calm(ctx); err != nil {
+		return nil, err
+	}
+	cpuEnded, err := h.Server.CPU()
+	if err != nil {
+		return nil, err
+	}
 	each := func(bytes int64) float64 { return float64(bytes) / 1024 / float64(c.Watches) }
 	return []Metric{
 		{Name: "PSS per watch", Unit: "KiB", Value: each(after.PSS - before.PSS), Goal: 0.5},
 		{Name: "live per watch", Unit: "KiB", Value: each(after.Live - before.Live), Goal: 0.5},
 		{Name: "cpu to open", Unit: "us", Value: micros(cpuAfter-cpuBefore) / float64(c.Watches)},
+		{Name: "cpu to end", Unit: "us", Value: micros(cpuEnded-cpuHeld) / float64(c.Watches)},
 	}, nil
 }
 

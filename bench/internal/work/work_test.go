@@ -84,7 +84,7 @@ func TestWatchesAreAllOpenAtOnce(t *testing.T) {
 		open.Add(-1)
 	}))
 	metrics, err := watches{}.Run(t.Context(), h, small)
-	if err != nil || len(metrics) != 3 {
+	if err != nil || len(metrics) != 4 {
 		t.Errorf("got %+v, %v", metrics, err)
 	}
 	if most.Load() != int64(small.Watches) {
