@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apiserver/pkg/audit"
@@ -131,6 +132,9 @@ func (h *inner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// afterDeadline is how much later than its deadline a late handler acts.
+const afterDeadline = 30 * time.Millisecond
+
 // step says whether the next one follows.
 func (h *inner) step(w http.ResponseWriter, r *http.Request, step string) bool {
 	step, argument, _ := strings.Cut(step, ":")
@@ -165,6 +169,8 @@ func (h *inner) step(w http.ResponseWriter, r *http.Request, step string) bool {
 		panic(http.ErrAbortHandler)
 	case "wait":
 		<-ctx.Done()
+		// The filter that watches the deadline waits for the same: it goes first.
+		time.Sleep(afterDeadline)
 	case "hold":
 		h.entered <- struct{}{}
 		<-h.release
