@@ -219,8 +219,7 @@ func (w *wire) closeIdle() {
 type openFirst struct{ wire *wire }
 
 // RoundTrip implements http.RoundTripper. The transport for HTTP/1.1, which
-// dials, would look for an open connection too, deeper in the stack: that step
-// alone made the stack of each watch twice as large.
+// dials, would look for an open connection too, after work of its own.
 func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := o.wire.streams.transport.RoundTrip(r)
 	if errors.Is(err, http2.ErrNoCachedConn) {

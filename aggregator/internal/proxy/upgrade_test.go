@@ -37,6 +37,18 @@ func (f *front) dial(t *testing.T) *tls.Conn {
 	return conn
 }
 
+// upgrade opens a connection that has switched to another protocol.
+func (f *front) upgrade(t *testing.T, protocol string) (*tls.Conn, *bufio.Reader) {
+	t.Helper()
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, upgradeRequest(protocol))
+	reader := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	return conn, reader
+}
+
 func upgradeRequest(protocol string, extra ...string) string {
 	return fmt.Sprintf("GET %s/things/x/exec?tty=1 HTTP/1.1\r\nHost: front\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s\r\n",
 		base, protocol, strings.Join(extra, ""))
@@ -185,12 +197,7 @@ func TestBackendsLastWordsReachAClientThatWrites(t *testing.T) {
 	}))
 	f := startFront(t, s.Claim(name))
 	for range 50 {
-		conn := f.dial(t)
-		_, _ = io.WriteString(conn, upgradeRequest("SPDY/3.1"))
-		reader := bufio.NewReader(conn)
-		if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
-			t.Fatalf("%v, %v", response, err)
-		}
+		conn, reader := f.upgrade(t, "SPDY/3.1")
 		wrote := make(chan struct{})
 		go func() {
 			defer close(wrote)
@@ -216,12 +223,7 @@ func TestClientThatHasSaidAllIsAnswered(t *testing.T) {
 		_, _ = io.WriteString(conn, "you said "+string(said))
 	}))
 	f := startFront(t, s.Claim(name))
-	conn := f.dial(t)
-	_, _ = io.WriteString(conn, upgradeRequest("websocket"))
-	reader := bufio.NewReader(conn)
-	if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
-		t.Fatalf("%v, %v", response, err)
-	}
+	conn, reader := f.upgrade(t, "websocket")
 	_, _ = io.WriteString(conn, "all")
 	_ = conn.CloseWrite()
 	if got, err := io.ReadAll(reader); err != nil || string(got) != "you said all" {
@@ -238,12 +240,7 @@ func TestBackendThatIgnoresTheEndIsLeft(t *testing.T) {
 		ended <- nil
 	}))
 	f := startFront(t, s.Claim(name))
-	conn := f.dial(t)
-	_, _ = io.WriteString(conn, upgradeRequest("websocket"))
-	reader := bufio.NewReader(conn)
-	if response, err := http.ReadResponse(reader, nil); err != nil || response.StatusCode != 101 {
-		t.Fatalf("%v, %v", response, err)
-	}
+	conn, reader := f.upgrade(t, "websocket")
 	_ = conn.CloseWrite()
 	_, _ = io.Copy(io.Discard, reader)
 	select {

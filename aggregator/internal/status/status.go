@@ -27,11 +27,11 @@ import (
 const (
 	// Lease times: another server takes over within leaseDuration of the
 	// writer's last renewal, and a pause of at most 2.2 times retryPeriod between
-	// two looks at the Lease. A writer renews it every renewEvery, and stops
-	// renewDeadline after a renewal was due: before the Lease ends for others.
-	// Each renewal is a write to etcd, also while nothing happens.
+	// two looks at the Lease. A writer renews it every renewEvery, or half a
+	// retryPeriod later, and stops renewDeadline after that: before the Lease ends
+	// for others. Each renewal is a write to etcd, also while nothing happens.
 	leaseDuration = 8 * time.Second
-	renewDeadline = 3500 * time.Millisecond
+	renewDeadline = 2500 * time.Millisecond
 	renewEvery    = 4 * time.Second
 	retryPeriod   = 2 * time.Second
 
