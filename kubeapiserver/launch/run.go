@@ -23,12 +23,14 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
-// Prepare sets the process's feature gates and logging as the flags ask. It is called once, before Run
+// Prepare sets the process's feature gates, metrics of work queues and logging as the flags ask. It is called once, before Run
 // and before anything else logs: klog takes no new settings while it is in use. Flags, which may be
 // nil, are logged.
 func (o *Options) Prepare(flags *pflag.FlagSet) error {
+	queuemetrics.Install()
 	registry := o.Server.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
 		return err
