@@ -20,7 +20,6 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
-	"k8s.io/component-base/tracing"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
@@ -28,7 +27,6 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/aggregator"
-	"github.com/annex-api/annex/kubeapiserver/handlerchain"
 )
 
 // statusLease is the Lease that names the one writer of conditions.
@@ -224,18 +222,4 @@ func registrationGroup() metav1.APIGroup {
 		Versions:         []metav1.GroupVersionForDiscovery{v1},
 		PreferredVersion: v1,
 	}
-}
-
-// wrapTransport observes requests to extension servers: deprecated
-// certificates are counted, and traces go on where tracing is enabled.
-func wrapTransport(provider tracing.TracerProvider) (func(http.RoundTripper) http.RoundTripper, error) {
-	count, err := certificateCounter()
-	if err != nil {
-		return nil, err
-	}
-	if !handlerchain.Traced(provider) || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIServerTracing) {
-		return count, nil // what clients send of traces is forwarded as it is
-	}
-	trace := tracing.WrapperFor(provider)
-	return func(rt http.RoundTripper) http.RoundTripper { return trace(count(rt)) }, nil
 }

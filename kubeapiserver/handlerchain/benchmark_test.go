@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"k8s.io/apimachinery/pkg/util/sets"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	genericfilters "k8s.io/apiserver/pkg/endpoints/filters"
@@ -30,7 +31,7 @@ type chains struct{ reference, ours http.Handler }
 // newChains makes both chains, with priority and fairness and without auditing.
 // The server, without which they would wait for it to be ready, runs until the
 // test ends.
-func newChains(tb testing.TB, ids *identities) chains {
+func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.Config)) chains {
 	tb.Helper()
 	c := genericapiserver.NewConfig(aggregatorscheme.Codecs)
 	c.FeatureGate = utilfeature.DefaultFeatureGate
@@ -51,6 +52,10 @@ func newChains(tb testing.TB, ids *identities) chains {
 	counter := x509request.New(x509.VerifyOptions{Roots: x509.NewCertPool()}, x509request.CommonNameUserConversion)
 	v.observe = func(r *http.Request, _ *x509.Certificate) {
 		_, _, _ = counter.AuthenticateRequest(r) // as the server counts how long certificates last
+	}
+
+	for _, set := range change {
+		set(c)
 	}
 
 	var installed, short atomic.Bool
@@ -98,6 +103,11 @@ func newChains(tb testing.TB, ids *identities) chains {
 	return made
 }
 
+// unsampled sets up tracing as a server does whose operator samples few requests.
+func unsampled(c *genericapiserver.Config) {
+	c.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(1e-9))))
+}
+
 var answered = []byte(`{"kind":"Widget","apiVersion":"g.example.com/v1"}`)
 
 // newRequest is alice's GET of one object over HTTP/2; the connection is hers.
@@ -140,8 +150,11 @@ func work(tb testing.TB, chain http.Handler, r *http.Request) func() {
 
 func BenchmarkGet(b *testing.B) {
 	ids := newIdentities(b)
-	c := newChains(b, ids)
-	for name, chain := range map[string]http.Handler{"reference": c.reference, "ours": c.ours} {
+	c, traced := newChains(b, ids), newChains(b, ids, unsampled)
+	for name, chain := range map[string]http.Handler{
+		"reference": c.reference, "ours": c.ours,
+		"reference, traces that are not sampled": traced.reference, "ours, traces that are not sampled": traced.ours,
+	} {
 		b.Run(name, func(b *testing.B) {
 			do := work(b, chain, newRequest(b.Context(), b, ids))
 			b.ReportAllocs()

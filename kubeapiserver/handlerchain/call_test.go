@@ -28,6 +28,8 @@ type call struct {
 	times int
 	// late calls end with their time-out, and the handler after it.
 	late bool
+	// long calls take so long that audit events say where the time went.
+	long bool
 	// behind calls are sent while another request is being served.
 	behind bool
 	// only is the protocol for which this makes sense, if not for both.
@@ -109,7 +111,7 @@ func (w *world) observe(t *testing.T, proto string, c call, like func(*observati
 		o.Metrics = delta(before, gather(t))
 		o.Seen, o.Spans, o.Log, o.Audit = w.inner.all(), w.spanLines(), accessLog.sorted(), nil
 		for _, e := range w.sink.all() {
-			o.Audit = append(o.Audit, auditLine(t, e))
+			o.Audit = append(o.Audit, auditLine(t, e, c.long))
 		}
 	}
 	if like != nil {

@@ -43,6 +43,7 @@ var handlers = []call{
 	{name: "annotation", target: widget, as: "alice", header: does("annotate:one annotate:two"), core: true},
 	{name: "note in the log", target: widget, as: "alice", header: does("log:noted")},
 	{name: "note in the trace", target: widget, as: "alice", header: does("span:noted trackers"), core: true},
+	{name: "long", target: widget, as: "alice", header: does("trackers rest write"), long: true},
 	{name: "panic", target: widget, as: "alice", header: does("panic"), core: true},
 	{name: "panic after writing", target: widget, as: "alice", header: does("write flush panic")},
 	{name: "panic after writing unflushed", target: widget, as: "alice", header: does("write panic")},

@@ -18,7 +18,10 @@ var calls = [][]call{methods, credentials, impersonated, decisions, handlers, de
 
 // untraced requests carry the client's trace in their header, which the proxy
 // passes on, but without a tracer not in their context too.
-func untraced(_ *genericapiserver.Config, o *observation) {
+func untraced(c *genericapiserver.Config, o *observation) {
+	if Traced(c.TracerProvider) {
+		return
+	}
 	for i := range o.Seen {
 		o.Seen[i].Span = false
 	}

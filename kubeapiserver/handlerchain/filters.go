@@ -16,37 +16,29 @@ import (
 // innerFilters are those from CORS to authorization, in the order of
 // DefaultBuildHandlerChain. Each is k8s.io/apiserver's own.
 func innerFilters(handler http.Handler, c *genericapiserver.Config) http.Handler {
+	t := newTracer(c)
 	h := after(handler)
 	h = filters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
-	h = measured("authorization", h)
+	h = t.measured("authorization", h)
 	if c.FlowControl != nil {
 		estimate := flowcontrolrequest.NewWorkEstimator(c.StorageObjectCountTracker.Get,
 			c.FlowControl.GetInterestedWatchCount, flowcontrolrequest.DefaultWorkEstimatorConfig(), c.FlowControl.GetMaxSeats)
 		h = serverfilters.WithPriorityAndFairness(h, c.LongRunningFunc, c.FlowControl, estimate, c.RequestTimeout/4)
-		h = measured("priorityandfairness", h)
+		h = t.measured("priorityandfairness", h)
 	} else {
 		h = after(serverfilters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc))
 	}
 	if c.FeatureGate.Enabled(genericfeatures.ConstrainedImpersonation) {
-		h = measured("constrainedimpersonation", impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer))
+		h = t.measured("constrainedimpersonation", impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer))
 	} else {
-		h = measured("impersonation", impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer))
+		h = t.measured("impersonation", impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer))
 	}
-	h = measured("audit", filters.WithAudit(h, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc))
+	h = t.measured("audit", filters.WithAudit(h, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc))
 	failed := filters.WithFailedAuthenticationAudit(filters.Unauthorized(c.Serializer), c.AuditBackend, c.AuditPolicyRuleEvaluator)
+	h = t.requests(h)
 	h = filters.WithAuthentication(h, c.Authentication.Authenticator, after(failed), c.Authentication.APIAudiences, c.Authentication.RequestHeaderConfig)
-	h = measured("authentication", h)
+	h = t.measured("authentication", h)
 	return serverfilters.WithCORS(h, c.CorsAllowedOriginList, nil, nil, nil, "true")
-}
-
-// measured notes that the filter before it is over and that the named one begins.
-func measured(name string, filter http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := scopeOf(r)
-		now := s.record(r)
-		s.filter, s.started = name, now
-		filter.ServeHTTP(w, r)
-	})
 }
 
 // after notes that the filter before it is over.

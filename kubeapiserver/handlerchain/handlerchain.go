@@ -4,13 +4,11 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
@@ -20,7 +18,6 @@ import (
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
-	"k8s.io/component-base/tracing"
 )
 
 // steady is the handler chain in the steady state of a server: all is installed
@@ -51,7 +48,7 @@ type steady struct {
 // context in place of one for each, and makes what few requests need when they
 // need it. Some things are left to the chain itself: requests before
 // all paths are installed and from the beginning of a shutdown, upgrades, the
-// first watch, logging of requests (-v=3), tracing, and the gate APIServingWithRoutine.
+// first watch, logging of requests (-v=3), and the gate APIServingWithRoutine.
 // Without auditing there are no latency trackers: its annotations are their only
 // outcome for requests that are not answered here.
 func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
@@ -65,7 +62,7 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		}
 		handler.ServeHTTP(w, r)
 	}), c)
-	if c.LongRunningFunc == nil || c.FeatureGate.Enabled(genericfeatures.APIServingWithRoutine) || Traced(c.TracerProvider) {
+	if c.LongRunningFunc == nil || c.FeatureGate.Enabled(genericfeatures.APIServingWithRoutine) {
 		return usual
 	}
 	if c.SecureServing != nil && !c.SecureServing.DisableHTTP2 {
@@ -79,11 +76,6 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 	}
 	s.recovering = serverfilters.WithPanicRecovery(serve, c.RequestInfoResolver)
 	return s
-}
-
-// Traced says whether spans that a provider makes are seen by anyone.
-func Traced(provider trace.TracerProvider) bool {
-	return provider != nil && reflect.TypeOf(provider) != reflect.TypeOf(tracing.NewNoopTracerProvider())
 }
 
 func audited(c *genericapiserver.Config) bool {

@@ -209,6 +209,8 @@ func (h *inner) step(w http.ResponseWriter, r *http.Request, step string) bool {
 		}
 	case "span":
 		trace.SpanFromContext(ctx).AddEvent(argument)
+	case "rest":
+		time.Sleep(550 * time.Millisecond)
 	case "trackers":
 		request.TrackStorageLatency(ctx, 1)
 	case "hijack":

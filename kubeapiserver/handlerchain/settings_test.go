@@ -39,7 +39,7 @@ type setting struct {
 var settings = []setting{
 	{name: "as it comes", all: true, both: true},
 	{name: "everything on", all: true, narrow: true, change: everything},
-	{name: "everything on, traced", slow: true, change: func(t *testing.T, w *world) {
+	{name: "everything on, traced", change: func(t *testing.T, w *world) {
 		everything(t, w)
 		w.trace(sdktrace.AlwaysSample())
 	}},
@@ -62,8 +62,8 @@ var settings = []setting{
 	{name: "audit without the first stage", change: level(audit.LevelMetadata, audit.StageRequestReceived)},
 	{name: "audit without the last stages", change: level(audit.LevelMetadata, audit.StageResponseStarted, audit.StageResponseComplete, audit.StagePanic)},
 	{name: "audit backend refuses", change: func(_ *testing.T, w *world) { w.sink.full = &w.broken }},
-	{name: "traces of all", slow: true, change: func(t *testing.T, w *world) { w.trace(sdktrace.AlwaysSample()) }},
-	{name: "traces of what the client samples", slow: true, change: func(t *testing.T, w *world) { w.trace(sdktrace.ParentBased(sdktrace.NeverSample())) }},
+	{name: "traces of all", all: true, change: func(t *testing.T, w *world) { w.trace(sdktrace.AlwaysSample()) }},
+	{name: "traces of what the client samples", all: true, change: func(t *testing.T, w *world) { w.trace(sdktrace.ParentBased(sdktrace.NeverSample())) }},
 	{name: "constrained impersonation off", gates: map[string]bool{"ConstrainedImpersonation": false}},
 	{name: "routines on", slow: true, gates: map[string]bool{"APIServingWithRoutine": true}},
 	{name: "anonymous connections are kept", gates: map[string]bool{"UnauthenticatedHTTP2DOSMitigation": false}},

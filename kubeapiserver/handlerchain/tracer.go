@@ -1,0 +1,131 @@
+package handlerchain
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"slices"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericfeatures "k8s.io/apiserver/pkg/features"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/component-base/tracing"
+)
+
+// Traced says whether spans that a provider makes are seen by anyone.
+func Traced(provider trace.TracerProvider) bool {
+	return provider != nil && reflect.TypeOf(provider) != reflect.TypeOf(tracing.NewNoopTracerProvider())
+}
+
+// tracer makes the spans that k8s.io/apiserver's chain makes.
+type tracer struct {
+	provider trace.TracerProvider // nil: nobody sees spans
+	filters  trace.Tracer
+	incoming bool // requests have spans too, not only filters
+}
+
+func newTracer(c *genericapiserver.Config) *tracer {
+	if !Traced(c.TracerProvider) {
+		return &tracer{}
+	}
+	return &tracer{
+		provider: c.TracerProvider,
+		filters:  c.TracerProvider.Tracer("k8s.op/apiserver/pkg/endpoints/filterlatency"), // as filterlatency.TrackStarted spells it
+		incoming: c.FeatureGate.Enabled(genericfeatures.APIServerTracing),
+	}
+}
+
+// measured notes that the filter before it is over and that the named one begins.
+func (t *tracer) measured(name string, filter http.Handler) http.Handler {
+	measured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := scopeOf(r)
+		now := s.record(r)
+		s.filter, s.started = name, now
+		filter.ServeHTTP(w, r)
+	})
+	if t.provider == nil {
+		return measured
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if Ignored(trace.SpanFromContext(r.Context())) {
+			measured(w, r)
+			return
+		}
+		ctx, span := t.filters.Start(r.Context(), name)
+		defer span.End()
+		measured(w, r.WithContext(ctx))
+	})
+}
+
+// Ignored says that a span belongs to a trace that is not recorded: neither are
+// spans below it.
+func Ignored(span trace.Span) bool { return span.SpanContext().IsValid() && !span.IsRecording() }
+
+// requests notes that the filter before it is over and gives a request its span.
+//
+// Whether the span is recorded is asked before the filter that makes it runs, which costs
+// more than all others together, and is skipped where the answer is no. A sampler of an embedding program is
+// therefore told of the request's parent only, not of its name and attributes.
+func (t *tracer) requests(next http.Handler) http.Handler {
+	if !t.incoming {
+		return after(next)
+	}
+	begun := &beginner{TracerProvider: t.provider}
+	recorded := filters.WithTracing(next, begun)
+	return after(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := tracing.Propagators().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+		if parent := trace.SpanContextFromContext(ctx); !mayJoin(ctx) {
+			options = append(options, trace.WithNewRoot())
+			if parent.IsValid() && parent.IsRemote() {
+				options = append(options, trace.WithLinks(trace.Link{SpanContext: parent}))
+			}
+		}
+		ctx, span := begun.tracer.Start(ctx, r.Method, options...)
+		if !span.IsRecording() {
+			next.ServeHTTP(w, r.WithContext(ctx))
+			return
+		}
+		recorded.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), begunKey{}, span)))
+	}))
+}
+
+// mayJoin says whether the user of a request may say which trace it belongs to,
+// and with that whether it is recorded (k8s.io/apiserver/pkg/endpoints/filters/traces.go).
+func mayJoin(ctx context.Context) bool {
+	u, ok := request.UserFrom(ctx)
+	return ok && (slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup) || slices.Contains(u.GetGroups(), user.MonitoringGroup))
+}
+
+// beginner is a provider whose tracers hand out the span that the request's
+// context says was begun already.
+type beginner struct {
+	trace.TracerProvider
+	tracer trace.Tracer // the last that was asked for, without the span that was begun
+}
+
+type begunKey struct{}
+
+// Tracer implements trace.TracerProvider.
+func (b *beginner) Tracer(name string, options ...trace.TracerOption) trace.Tracer {
+	b.tracer = b.TracerProvider.Tracer(name, options...)
+	return begunTracer{b.tracer}
+}
+
+type begunTracer struct{ trace.Tracer }
+
+// Start implements trace.Tracer.
+func (t begunTracer) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	span, ok := ctx.Value(begunKey{}).(trace.Span)
+	if !ok {
+		return t.Tracer.Start(ctx, name, options...)
+	}
+	config := trace.NewSpanStartConfig(options...)
+	span.SetName(name)
+	span.SetAttributes(config.Attributes()...)
+	return trace.ContextWithSpan(ctx, span), span
+}
