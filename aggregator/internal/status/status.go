@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
@@ -27,9 +26,9 @@ import (
 const (
 	// Lease times: another server takes over within leaseDuration of the
 	// writer's last renewal, and a pause of at most 2.2 times retryPeriod between
-	// two looks at the Lease. A writer renews it every renewEvery, or half a
-	// retryPeriod later, and stops renewDeadline after that: before the Lease ends
-	// for others. Each renewal is a write to etcd, also while nothing happens.
+	// two looks at the Lease. A writer for whom another waits renews it every
+	// renewEvery, or half a retryPeriod later, and stops renewDeadline after that:
+	// before the Lease ends for others.
 	leaseDuration = 8 * time.Second
 	renewDeadline = 2500 * time.Millisecond
 	renewEvery    = 4 * time.Second
@@ -74,6 +73,7 @@ type Writer struct {
 	heard    hearing
 
 	leading atomic.Bool
+	lease   *lease // nil without an election; set by Run
 
 	mu      sync.Mutex
 	tried   map[types.UID]attempt
@@ -130,12 +130,12 @@ func (w *Writer) Run(ctx context.Context) error {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
 		}
 	}
+	w.lease = &lease{
+		client:    w.config.Leases.Leases(w.config.Namespace),
+		namespace: w.config.Namespace, name: w.config.Name, identity: w.config.Identity,
+	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &sparingLock{Interface: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: w.config.Namespace, Name: w.config.Name},
-			Client:     w.config.Leases,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: w.config.Identity},
-		}},
+		Lock:            w.lease,
 		LeaseDuration:   leaseDuration,
 		RenewDeadline:   renewDeadline,
 		RetryPeriod:     retryPeriod,
@@ -161,6 +161,23 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // Leading says whether this server is the one that writes.
 func (w *Writer) Leading() bool { return w.leading.Load() }
+
+// mayWrite is nil while no other server can be the one that writes.
+func (w *Writer) mayWrite(ctx context.Context) error {
+	if w.lease == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
+	defer cancel()
+	holds, err := w.lease.holds(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking at the Lease %s: %w", w.lease.Describe(), err)
+	case !holds:
+		return fmt.Errorf("another server holds the Lease %s", w.lease.Describe())
+	}
+	return nil
+}
 
 // write keeps conditions in line until ctx ends.
 func (w *Writer) write(ctx context.Context) {
@@ -247,6 +264,9 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 	if wait := h.hold(time.Now(), up, turns); wait > 0 {
 		time.AfterFunc(wait, w.signal)
 		return nil
+	}
+	if err := w.mayWrite(ctx); err != nil {
+		return err
 	}
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -240,11 +241,20 @@ type asking struct {
 }
 
 func (a asking) Leases(namespace string) coordinationclient.LeaseInterface {
+	return asked{a.LeasesGetter.Leases(namespace), a.asked}
+}
+
+type asked struct {
+	coordinationclient.LeaseInterface
+	asked chan struct{}
+}
+
+func (a asked) Get(ctx context.Context, name string, o metav1.GetOptions) (*coordinationv1.Lease, error) {
 	select {
 	case a.asked <- struct{}{}:
 	default:
 	}
-	return a.LeasesGetter.Leases(namespace)
+	return a.LeaseInterface.Get(ctx, name, o)
 }
 
 // Of two servers with one Lease, one writes; when it leaves, the other does.
