@@ -28,6 +28,10 @@ const (
 
 	maxAPIServices = 5000
 	maxWatches     = 20_000
+
+	// scaleIdle is how long idling is measured at each step of -scale, in seconds,
+	// unless the command line says.
+	scaleIdle = 20
 )
 
 type options struct {
@@ -68,7 +72,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&w.Requests, "requests", 8000, "requests of each of the small works; lists and discovery do a quarter")
 	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
 	f.IntVar(&w.Watches, "watches", 5000, "idle watches that are held")
-	f.IntVar(&w.IdleSeconds, "idle", 20, "seconds over which idle cost is measured")
+	f.IntVar(&w.IdleSeconds, "idle", 60, "seconds over which idle cost is measured; much is done once a minute")
 	f.IntVar(&w.EventWatches, "event-watches", 1000, "watches that get events")
 	f.IntVar(&w.EventRate, "event-rate", 10, "events a second that each of these gets")
 	f.IntVar(&w.EventSeconds, "event-seconds", 10, "seconds for which they get events")
@@ -100,6 +104,9 @@ func parse(args []string) (options, error) {
 	o.scale = scale.Config{
 		Steps: []int{0, 100, 250, 500, 1000}, CRDs: 500, IdleSeconds: w.IdleSeconds, Requests: 500, Concurrency: w.Concurrency,
 	}
+	if !given(f)["idle"] {
+		o.scale.IdleSeconds = min(o.scale.IdleSeconds, scaleIdle) // both servers rest side by side
+	}
 	if *short {
 		o.scale.Steps, o.scale.CRDs, o.scale.Requests = []int{0, 20, 50}, 10, 200
 	}
@@ -129,10 +136,16 @@ func suits(f *flag.FlagSet, growth bool) error {
 	return err
 }
 
+// given names the flags of the command line.
+func given(f *flag.FlagSet) map[string]bool {
+	names := map[string]bool{}
+	f.Visit(func(g *flag.Flag) { names[g.Name] = true })
+	return names
+}
+
 // shorten sets what the command line left at its default.
 func shorten(f *flag.FlagSet, o *options) {
-	given := map[string]bool{}
-	f.Visit(func(g *flag.Flag) { given[g.Name] = true })
+	given := given(f)
 	w := &o.workloads
 	for name, set := range map[string]func(){
 		"rounds":      func() { o.rounds = 1 },

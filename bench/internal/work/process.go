@@ -62,24 +62,18 @@ func (e emptyIdle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, e
 	return []Metric{{Name: "cpu", Unit: "ms/s", Value: cpu}}, err
 }
 
+// longestRest is what is waited at most before idling is measured, in seconds.
+const longestRest = 10
+
 // idling is the processor time in ms/s while nobody asks, after a rest: what is
 // left to do from before is not idling.
 func idling(ctx context.Context, h *host.Host, c Config, name string) (float64, error) {
-	if err := pause(ctx, c.IdleSeconds/2); err != nil {
+	if err := pause(ctx, min(c.IdleSeconds/2, longestRest)); err != nil {
 		return 0, err
 	}
 	finish := profile(ctx, h, c.Profiles, name, c.IdleSeconds)
-	before, err := h.Server.CPU()
-	if err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	if err := pause(ctx, c.IdleSeconds); err != nil {
-		return 0, err
-	}
-	took := time.Since(began)
-	after, err := h.Server.CPU()
-	return micros(after-before) / 1000 / took.Seconds(), errors.Join(err, finish())
+	used, err := h.Idle(ctx, time.Duration(c.IdleSeconds)*time.Second)
+	return used, errors.Join(err, finish())
 }
 
 func pause(ctx context.Context, seconds int) error {
