@@ -64,6 +64,9 @@ func (r *reach) Update(_ context.Context, l *coordinationv1.Lease, _ metav1.Upda
 	if r.cut {
 		return nil, errCut
 	}
+	if r.lease == nil {
+		return nil, apierrors.NewNotFound(coordinationv1.Resource("leases"), l.Name)
+	}
 	if l.ResourceVersion != r.lease.ResourceVersion {
 		return nil, apierrors.NewConflict(coordinationv1.Resource("leases"), l.Name, errors.New("another version"))
 	}
@@ -232,6 +235,39 @@ func TestLeaseOfTheDead(t *testing.T) {
 		second := stand(t, s, "second", true)
 		if took := succession(t, second, first); took > patient {
 			t.Errorf("it took %v, want %v at most", took, patient)
+		}
+		first.stop()
+		second.stop()
+	})
+}
+
+// Somebody deletes the Lease, of a holder that is alone and of one that is not.
+func TestLeaseDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		first := stand(t, s, "first", true)
+		remove := func() {
+			s.mu.Lock()
+			s.lease = nil
+			s.mu.Unlock()
+			time.Sleep(10 * time.Second) // until the holder has noticed: no election survives this
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.lease == nil {
+				t.Error("nobody made the Lease anew")
+			}
+		}
+		settle(t, 5*time.Minute, first)
+		remove()
+		if !first.mayWrite(t) {
+			t.Error("the only server may not write")
+		}
+		second := stand(t, s, "second", true)
+		settle(t, 20*time.Second, first, second)
+		remove()
+		settle(t, 90*time.Second, first, second)
+		if !first.mayWrite(t) && !second.mayWrite(t) {
+			t.Error("nobody may write")
 		}
 		first.stop()
 		second.stop()
