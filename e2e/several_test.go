@@ -20,7 +20,7 @@ import (
 const (
 	fleetGroup = "fleet.example.com"
 	fleetPath  = "/apis/fleet.example.com/v1/things"
-	// takeover is the Lease's time, and two looks at it, which are up to 4.4 s apart.
+	// takeover is the Lease's time, and two looks at it, which are up to 2.2 s apart.
 	takeover = 13 * time.Second
 )
 

@@ -24,15 +24,15 @@ import (
 )
 
 const (
-	// Lease times: another server takes over within leaseDuration of the
-	// writer's last renewal, and a pause of at most 2.2 times retryPeriod between
-	// two looks at the Lease. A writer for whom another waits renews it every
-	// renewEvery, or half a retryPeriod later, and stops renewDeadline after that:
-	// before the Lease ends for others.
+	// Lease times: another server takes over at its first look that is leaseDuration
+	// after it saw the writer's last renewal. It looks every retryPeriod, or up to 1.2 times
+	// that later: 12.4 s after the renewal at most. A writer for whom another waits
+	// renews it every renewEvery, or half a retryPeriod later, and stops
+	// renewDeadline after that: before the Lease ends for others.
 	leaseDuration = 8 * time.Second
 	renewDeadline = 2500 * time.Millisecond
 	renewEvery    = 4 * time.Second
-	retryPeriod   = 2 * time.Second
+	retryPeriod   = time.Second
 
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.

@@ -20,7 +20,7 @@ const (
 	lent  = 20 * time.Millisecond
 	// patience is how many times as long as asked for idling is measured while
 	// slices are lost.
-	patience = 3
+	patience = 2
 )
 
 // Calm waits until the server has done what goes on after it was asked for
