@@ -1,4 +1,5 @@
-// Package watchcache makes the watch caches of kube-apiserver wake together.
+// Package watchcache makes the watch caches of kube-apiserver rest while
+// nothing happens: they wake together, and a resource's keys are told again.
 package watchcache
 
 import (
@@ -6,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -17,7 +19,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Align returns options whose watch caches wake together. Storage that is not
+// Align returns options whose watch caches wake together, and ask etcd for
+// their keys only where something has happened. Storage that is not
 // decorated with the caches of k8s.io/apiserver stays as it is.
 func Align(options generic.RESTOptionsGetter) generic.RESTOptionsGetter {
 	if _, done := options.(aligned); done || options == nil {
@@ -49,7 +52,8 @@ func isCached(d generic.StorageDecorator) bool {
 }
 
 // decorate is a generic.StorageDecorator that differs from
-// genericregistry.StorageWithCacher in the clock only.
+// genericregistry.StorageWithCacher in the clock and in what is remembered of
+// keys only.
 func decorate(
 	config *storagebackend.ConfigForResource,
 	prefix string,
@@ -63,9 +67,7 @@ func decorate(
 	if err != nil {
 		return raw, destroyRaw, err
 	}
-	watched, err := cacher.NewCacherFromConfig(cacher.Config{
-		Storage:             raw,
-		Versioner:           storage.APIObjectVersioner{},
+	return cached(raw, destroyRaw, cacher.Config{
 		GroupResource:       config.GroupResource,
 		EventsHistoryWindow: config.EventsHistoryWindow,
 		ResourcePrefix:      prefix,
@@ -76,8 +78,17 @@ func decorate(
 		IndexerFuncs:        indexerFuncs,
 		Indexers:            indexers,
 		Codec:               config.Codec,
-		Clock:               alignedClock{},
 	})
+}
+
+// cached returns storage with a watch cache before it, and what ends both.
+func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, config cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
+	var happened atomic.Uint64
+	config.Storage = rememberKeys{raw, &happened}
+	config.KeyFunc = counting(config.KeyFunc, &happened)
+	config.Versioner = storage.APIObjectVersioner{}
+	config.Clock = alignedClock{}
+	watched, err := cacher.NewCacherFromConfig(config)
 	if err != nil {
 		destroyRaw()
 		return nil, func() {}, err

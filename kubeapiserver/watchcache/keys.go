@@ -1,0 +1,101 @@
+package watchcache
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/storage"
+)
+
+const (
+	// keysAge is how long the keys of a resource are remembered at most.
+	keysAge = 10 * time.Minute
+	// keysRemembered is for how many keys of a resource: those of a large one
+	// change all the time, and are read when they are asked for.
+	keysRemembered = 4096
+)
+
+// rememberKeys is storage that tells a resource's keys again for as long as
+// nothing has happened to the resource.
+//
+// Counts and sizes of each resource are taken about once a minute, by the keys
+// in its watch cache. To know that these are the latest a cache asks etcd for
+// its revision, and then for the progress of each of its watches: for each
+// resource, whether something was written or not.
+type rememberKeys struct {
+	storage.Interface
+	happened *atomic.Uint64
+}
+
+// EnableResourceSizeEstimation implements storage.Interface.
+func (s rememberKeys) EnableResourceSizeEstimation(keys storage.KeysFunc) error {
+	if keys != nil {
+		keys = (&keyMemory{read: keys, happened: s.happened}).keys
+	}
+	return s.Interface.EnableResourceSizeEstimation(keys)
+}
+
+// Watch implements storage.Interface.
+func (s rememberKeys) Watch(ctx context.Context, key string, opts storage.ListOptions) (watch.Interface, error) {
+	s.happened.Add(1)
+	return s.Interface.Watch(ctx, key, opts)
+}
+
+// GetList implements storage.Interface.
+func (s rememberKeys) GetList(ctx context.Context, key string, opts storage.ListOptions, list apiruntime.Object) error {
+	s.happened.Add(1)
+	return s.Interface.GetList(ctx, key, opts, list)
+}
+
+// keyMemory remembers the keys of a resource.
+type keyMemory struct {
+	read storage.KeysFunc
+	// happened counts what the watch cache was told: events, before it takes
+	// them in, and lists and watches, before it begins them.
+	happened *atomic.Uint64
+
+	mu    sync.Mutex
+	known []string // nil where nothing is known
+	at    uint64   // what had happened before they were read
+	since time.Time
+}
+
+// keys is a storage.KeysFunc. What it returns is not to be changed.
+func (m *keyMemory) keys(ctx context.Context) ([]string, error) {
+	at := m.happened.Load()
+	m.mu.Lock()
+	if m.known != nil && m.at == at && time.Since(m.since) < keysAge {
+		defer m.mu.Unlock()
+		return m.known, nil
+	}
+	m.mu.Unlock()
+
+	// Whatever is counted from here on may be missing from the answer.
+	since := time.Now()
+	keys, err := m.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at >= m.at {
+		m.at, m.since, m.known = at, since, nil
+		if len(keys) <= keysRemembered {
+			m.known = append(make([]string, 0, len(keys)), keys...)
+		}
+	}
+	return keys, nil
+}
+
+// counting returns a key function that counts its calls: a watch cache asks
+// for the key of each object that it is told of, before it takes it in.
+func counting(key func(apiruntime.Object) (string, error), calls *atomic.Uint64) func(apiruntime.Object) (string, error) {
+	return func(object apiruntime.Object) (string, error) {
+		calls.Add(1)
+		return key(object)
+	}
+}
