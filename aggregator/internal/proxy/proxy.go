@@ -298,6 +298,7 @@ func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 		w.Header().Add("Trailer", strings.Join(names, ", "))
 	}
 	w.WriteHeader(response.StatusCode)
+	response.Header = nil // copied: a watch would hold it as long as it lasts
 	return len(response.Trailer)
 }
 
