@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -20,17 +22,28 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+	"k8s.io/kubernetes/pkg/controlplane/apiserver"
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
 	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
-// Prepare sets the process's feature gates, metrics of work queues and logging as the flags ask. It is called once, before Run
+// identityRenewal is how often a server renews its identity Lease. That lasts
+// an hour and is deleted at the start and the end of its server; kube-apiserver
+// renews it every 10 s, which is the largest part of what it writes while idle.
+const identityRenewal = time.Minute
+
+var renewIdentitySeldom = sync.OnceFunc(func() {
+	apiserver.IdentityLeaseRenewIntervalPeriod = max(apiserver.IdentityLeaseRenewIntervalPeriod, identityRenewal)
+})
+
+// Prepare sets the process's feature gates, metrics of work queues, renewal of identity Leases and logging as the flags ask. It is called once, before Run
 // and before anything else logs: klog takes no new settings while it is in use. Flags, which may be
 // nil, are logged.
 func (o *Options) Prepare(flags *pflag.FlagSet) error {
 	queuemetrics.Install()
+	renewIdentitySeldom()
 	registry := o.Server.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
 		return err
