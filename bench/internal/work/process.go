@@ -41,7 +41,7 @@ func (i idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error)
 		{Name: "RSS", Unit: "MiB", Value: float64(m.RSS) / mebibyte},
 	}
 	if h.EmptyIdle > 0 {
-		metrics = append(metrics, Metric{Name: "cpu for APIServices", Unit: "ms/s", Value: max(cpu-h.EmptyIdle, 0), Goal: 0.3})
+		metrics = append(metrics, Metric{Name: "cpu for APIServices", Unit: "ms/s", Value: max(cpu-h.EmptyIdle, 0)})
 	}
 	return metrics, nil
 }
