@@ -69,7 +69,7 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.rounds, "rounds", 3, "how many times each server runs; medians are over these")
 	f.IntVar(&w.APIServices, "apiservices", 200, "APIServices that are registered, each with a Service of its own")
-	f.IntVar(&w.Requests, "requests", 8000, "requests of each of the small works; lists and discovery do a quarter")
+	f.IntVar(&w.Requests, "requests", 20000, "requests of each of the small works; lists and discovery do a quarter")
 	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
 	f.IntVar(&w.Watches, "watches", 5000, "idle watches that are held")
 	f.IntVar(&w.IdleSeconds, "idle", 60, "seconds over which idle cost is measured; much is done once a minute")

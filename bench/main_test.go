@@ -9,7 +9,7 @@ func TestShortSetsOnlyWhatWasNotGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.rounds != 1 || o.workloads.Watches != 77 || o.workloads.Requests >= 8000 {
+	if o.rounds != 1 || o.workloads.Watches != 77 || o.workloads.Requests >= 20000 {
 		t.Errorf("got %+v", o)
 	}
 }
