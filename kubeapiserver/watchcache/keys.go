@@ -51,11 +51,36 @@ func (s rememberKeys) GetList(ctx context.Context, key string, opts storage.List
 	return s.Interface.GetList(ctx, key, opts, list)
 }
 
+// Create implements storage.Interface.
+func (s rememberKeys) Create(ctx context.Context, key string, obj, out apiruntime.Object, ttl uint64) error {
+	defer s.happened.Add(1)
+	return s.Interface.Create(ctx, key, obj, out, ttl)
+}
+
+// Delete implements storage.Interface.
+func (s rememberKeys) Delete(
+	ctx context.Context, key string, out apiruntime.Object, preconditions *storage.Preconditions,
+	validate storage.ValidateObjectFunc, cached apiruntime.Object, opts storage.DeleteOptions,
+) error {
+	defer s.happened.Add(1)
+	return s.Interface.Delete(ctx, key, out, preconditions, validate, cached, opts)
+}
+
+// GuaranteedUpdate implements storage.Interface.
+func (s rememberKeys) GuaranteedUpdate(
+	ctx context.Context, key string, destination apiruntime.Object, ignoreNotFound bool,
+	preconditions *storage.Preconditions, tryUpdate storage.UpdateFunc, cached apiruntime.Object,
+) error {
+	defer s.happened.Add(1)
+	return s.Interface.GuaranteedUpdate(ctx, key, destination, ignoreNotFound, preconditions, tryUpdate, cached)
+}
+
 // keyMemory remembers the keys of a resource.
 type keyMemory struct {
 	read storage.KeysFunc
 	// happened counts what the watch cache was told: events, before it takes
-	// them in, and lists and watches, before it begins them.
+	// them in, and lists and watches, before it begins them; and this server's own
+	// writes, of which keys are then known before their event comes.
 	happened *atomic.Uint64
 
 	mu    sync.Mutex

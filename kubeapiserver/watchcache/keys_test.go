@@ -204,13 +204,23 @@ func TestCountsOfARealStorage(t *testing.T) {
 	atRest(0)
 	create("a")
 	create("b")
-	eventually(2)
+	if got := count(); got != 2 { // its own writes a server knows at once
+		t.Errorf("counted %d after two were created", got)
+	}
 	atRest(2)
 	if err := cached.Delete(t.Context(), "/configmaps/default/a", &corev1.ConfigMap{}, nil, storage.ValidateAllObjectFunc, nil, storage.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(1)
+	if got := count(); got != 1 {
+		t.Errorf("counted %d after one of two was deleted", got)
+	}
 	atRest(1)
+	another := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}}
+	if err := raw.Create(t.Context(), "/configmaps/default/c", another, nil, 0); err != nil { // by another server
+		t.Fatal(err)
+	}
+	eventually(2)
+	atRest(2)
 }
 
 func newConfigMap() apiruntime.Object  { return &corev1.ConfigMap{} }

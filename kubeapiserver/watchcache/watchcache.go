@@ -93,7 +93,7 @@ func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, config cacher
 		destroyRaw()
 		return nil, func() {}, err
 	}
-	delegator := cacher.NewCacheDelegator(watched, raw)
+	delegator := cacher.NewCacheDelegator(watched, config.Storage)
 	return delegator, sync.OnceFunc(func() {
 		delegator.Stop()
 		watched.Stop()
