@@ -37,6 +37,7 @@ type steady struct {
 	shutdown <-chan struct{}
 	hsts     string
 	goaway   float64
+	audited  bool
 }
 
 // Build returns a handler chain with the effects of k8s.io/apiserver's
@@ -49,10 +50,11 @@ type steady struct {
 // need it. Some things are left to the chain itself: requests before
 // all paths are installed and from the beginning of a shutdown, upgrades, the
 // first watch, logging of requests (-v=3), and the gate APIServingWithRoutine.
-// Without auditing there are no latency trackers: its annotations are their only
-// outcome for requests that are not answered here.
+// Without auditing there are no latency trackers, whose only outcome are its
+// annotations for requests that are not answered here, and no annotations, which
+// nobody would see.
 func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
-	s := &steady{config: c, shutdown: c.ShutdownInitiatedNotify(), hsts: strings.Join(c.HSTSDirectives, "; ")}
+	s := &steady{config: c, shutdown: c.ShutdownInitiatedNotify(), hsts: strings.Join(c.HSTSDirectives, "; "), audited: audited(c)}
 	usual := genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if filters.NoMuxAndDiscoveryIncompleteKey(r.Context()) {
 			s.complete.Store(true)
@@ -71,7 +73,7 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 	s.usual = usual
 	s.filters = innerFilters(handler, c)
 	var serve http.Handler = http.HandlerFunc(s.serve)
-	if audited(c) {
+	if s.audited {
 		serve = filters.WithLatencyTrackers(serve)
 	}
 	s.recovering = serverfilters.WithPanicRecovery(serve, c.RequestInfoResolver)
@@ -118,6 +120,9 @@ func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id = uuid.NewString()
 	}
 	audit.WithAuditID(sc, types.UID(id))
+	if !s.audited {
+		_ = sc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
+	}
 	s.recovering.ServeHTTP(w, r)
 }
 
