@@ -57,7 +57,7 @@ func TestWellFormedDocumentsOfManySmallItems(t *testing.T) {
 				if c.path == "/apis" {
 					f.discovery(t.Context(), members, &discoveryState{})
 				} else {
-					f.openAPI(t.Context(), members, &openAPIState{})
+					f.openAPI(t.Context(), members, &openAPIState{}, true)
 				}
 			})
 			if allocated > memoryLimit {

@@ -398,7 +398,7 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
 		}
 		began := time.Now()
 		before := f.marks(members, openAPIMark)
-		ok := f.openAPI(ctx, members, &state)
+		ok := f.openAPI(ctx, members, &state, woken)
 		switch {
 		case !ok:
 			failures, quiet = failures+1, 0

@@ -219,12 +219,12 @@ func TestHostileOpenAPI(t *testing.T) {
 				}))
 				f, l := newFetcher(t, impatient())
 				members, state := s.Snapshot(name).Remotes(), &openAPIState{}
-				if !f.openAPI(t.Context(), members, state) {
+				if !f.openAPI(t.Context(), members, state, true) {
 					t.Fatal("failed before the attack")
 				}
 				attack = true
 				var ok bool
-				took, allocated := spent(func() { ok = f.openAPI(t.Context(), members, state) })
+				took, allocated := spent(func() { ok = f.openAPI(t.Context(), members, state, true) })
 				if ok {
 					t.Error("taken for a success")
 				}

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
 	"k8s.io/kube-openapi/pkg/handler3"
@@ -42,18 +43,29 @@ type openAPIState struct {
 	v3ETag  string            // of a list whose documents are all known, each by a URL that names its content
 	v3URL   map[string]string // by APIService name: the URL last downloaded
 	noV3    bool              // the server has v2 only
+	noV2    bool              // it has no v2 either
+	v2Asked time.Time         // when v2 was last downloaded or found unchanged
 }
 
 // openAPI downloads both versions for all members and reports whether that
-// succeeded. What fails keeps its last good documents.
-func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState) bool {
+// succeeded. What fails keeps its last good documents. While nothing gives rise
+// to doubt and v3 has not changed, v2, which servers make of the same types, is
+// asked for only every OpenAPIMax.
+func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, doubted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
 	if state.v3URL == nil {
 		state.v3URL = map[string]string{}
 	}
-	v3 := f.openAPIV3(ctx, loop, members, state)
+	unchanged, v3 := f.openAPIV3(ctx, loop, members, state)
+	if unchanged && !doubted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
+		return true
+	}
 	v2 := f.openAPIV2(ctx, loop, members, state)
+	state.v2Asked = time.Time{}
+	if v2 == nil {
+		state.v2Asked = time.Now()
+	}
 	return v2 == nil && v3 == nil
 }
 
@@ -67,7 +79,10 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 		return err
 	case reply.StatusCode == http.StatusNotModified && state.v2ETag != "":
 		return nil
-	case reply.StatusCode == http.StatusNotFound:
+	}
+	state.noV2 = reply.StatusCode == http.StatusNotFound
+	switch {
+	case state.noV2:
 		state.v2ETag, state.v2Sum = "", ""
 		for _, a := range members {
 			f.learn(loop, a.Name, func(d *catalog.Document) {
@@ -127,33 +142,35 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	return nil
 }
 
-func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
+// openAPIV3 downloads what has changed of v3; unchanged says that nothing has.
+func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) (unchanged bool, err error) {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
 		Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, User: openAPIUser, Limit: maxOpenAPIRoot,
 	})
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case reply.StatusCode == http.StatusNotModified && state.v3ETag != "":
-		return nil
+		return true, nil
 	}
 	state.v3ETag = ""
 	switch {
 	case reply.StatusCode == http.StatusNotFound:
 		if !state.noV3 {
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
+			return false, nil
 		}
-		return nil
+		return state.noV2, nil // where there is v2 alone, it is what may change
 	case reply.StatusCode != http.StatusOK:
-		return fmt.Errorf("downloading /openapi/v3: status code %d", reply.StatusCode)
+		return false, fmt.Errorf("downloading /openapi/v3: status code %d", reply.StatusCode)
 	}
 	root := handler3.OpenAPIV3Discovery{}
 	if err := json.Unmarshal(reply.Body, &root); err != nil {
-		return fmt.Errorf("reading /openapi/v3: %w", err)
+		return false, fmt.Errorf("reading /openapi/v3: %w", err)
 	}
 	if root.Paths == nil {
-		return errors.New("reading /openapi/v3: the field paths is missing")
+		return false, errors.New("reading /openapi/v3: the field paths is missing")
 	}
 	state.noV3 = false
 	var failure error
@@ -173,7 +190,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 	if named && failure == nil {
 		state.v3ETag = reply.ETag
 	}
-	return failure
+	return false, failure
 }
 
 // namesContent says whether the URL of a document changes with its content.

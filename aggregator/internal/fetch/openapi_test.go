@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,6 +56,14 @@ func (f files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if r.URL.Path == "/openapi/v3" {
+		etag := strconv.Quote(digest([]byte(body)))
+		w.Header().Set("ETag", etag)
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(body))
 }
@@ -82,7 +91,7 @@ func TestOpenAPIV2IsConfined(t *testing.T) {
 	s := backendtest.Start(t, "api", files{"/openapi/v2": swagger(
 		own, ownItem, "/apis/apps/v1/deployments", "/apis/a.example/v2/things", "/apis/a.example/v11/x", "/apis/", "/healthz", "/api/v1/pods")})
 	f, l := newFetcher(t, patient())
-	if !f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}) {
+	if !f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}, true) {
 		t.Error("failed")
 	}
 	d := l.get(name)
@@ -122,7 +131,7 @@ func TestOpenAPIV2IsConfirmedByETag(t *testing.T) {
 	f, l := newFetcher(t, patient())
 	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
 	for range 2 {
-		if !f.openAPI(t.Context(), members, state) {
+		if !f.openAPI(t.Context(), members, state, true) {
 			t.Error("failed")
 		}
 		if got := pathsOf(t, l.get(name).OpenAPIV2); !slices.Equal(got, []string{own}) {
@@ -165,7 +174,7 @@ func TestOpenAPIV3IsConfirmedByETag(t *testing.T) {
 			f, l := newFetcher(t, patient())
 			members, state := s.Snapshot(name).Remotes(), &openAPIState{}
 			for range 3 {
-				if f.openAPI(t.Context(), members, state) == c.fails {
+				if f.openAPI(t.Context(), members, state, true) == c.fails {
 					t.Errorf("succeeded: %v", !c.fails)
 				}
 			}
@@ -203,7 +212,7 @@ func TestOpenAPIV3IsDownloadedOncePerHash(t *testing.T) {
 	f, l := newFetcher(t, patient())
 	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
 	for range 3 {
-		f.openAPI(t.Context(), members, state)
+		f.openAPI(t.Context(), members, state, true)
 	}
 	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own, ownItem}) {
 		t.Errorf("%q", got)
@@ -215,17 +224,17 @@ func TestOpenAPIV3IsDownloadedOncePerHash(t *testing.T) {
 		t.Error("another group version's document was downloaded")
 	}
 	server["/openapi/v3"] = v3Root(map[string]string{key: ownURL + "B"})
-	f.openAPI(t.Context(), members, state)
+	f.openAPI(t.Context(), members, state, true)
 	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own}) {
 		t.Errorf("after the hash changed: %q", got)
 	}
 	server["/openapi/v3"] = v3Root(nil)
-	f.openAPI(t.Context(), members, state)
+	f.openAPI(t.Context(), members, state, true)
 	if got := pathsOf(t, l.get(name).OpenAPIV3); got != nil {
 		t.Errorf("no longer listed, still published: %q", got)
 	}
 	server["/openapi/v3"] = v3Root(map[string]string{key: ownURL + "B"})
-	f.openAPI(t.Context(), members, state)
+	f.openAPI(t.Context(), members, state, true)
 	if got := pathsOf(t, l.get(name).OpenAPIV3); !slices.Equal(got, []string{own}) {
 		t.Errorf("listed again under the same hash: %q", got)
 	}
@@ -236,8 +245,8 @@ func TestOpenAPIV3WithoutHashIsAlwaysDownloaded(t *testing.T) {
 	s := backendtest.Start(t, "api", files{"/openapi/v3": v3Root(map[string]string{key: plain}), plain: openAPI3(own)})
 	f, _ := newFetcher(t, patient())
 	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
-	f.openAPI(t.Context(), members, state)
-	f.openAPI(t.Context(), members, state)
+	f.openAPI(t.Context(), members, state, true)
+	f.openAPI(t.Context(), members, state, true)
 	if n := s.Count(plain); n != 2 {
 		t.Errorf("downloaded %d times, want 2", n)
 	}
@@ -255,7 +264,7 @@ func TestOpenAPIV3ForeignURLs(t *testing.T) {
 	} {
 		s := backendtest.Start(t, "api", files{"/openapi/v3": v3Root(map[string]string{key: foreign})})
 		f, l := newFetcher(t, patient())
-		if f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}) {
+		if f.openAPI(t.Context(), s.Snapshot(name).Remotes(), &openAPIState{}, true) {
 			t.Errorf("%q was taken for a success", foreign)
 		}
 		if l.get(name).OpenAPIV3.ETag != "" {

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -36,6 +37,12 @@ func (r *remote) set(path, body string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.files[path] = body
+}
+
+func (r *remote) remove(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.files, path)
 }
 
 // times are those of the requests for a path, from the last of the previous call
@@ -129,6 +136,44 @@ func TestUnchangedOpenAPIIsAskedForLessAndLess(t *testing.T) {
 		last := r.times(v2)
 		pass(time.Until(last[0].Add(9*m + m/2)))
 		r.expect(t, "changed", v2, 5*m, m, 2*m)
+	})
+}
+
+func TestV2IsSeldomAskedForWhileV3IsUnchanged(t *testing.T) {
+	const m = time.Minute
+	v3 := func(hash string) string {
+		return fmt.Sprintf(`{"paths":{%q:{"serverRelativeURL":"/openapi/v3/%s?hash=%s"}}}`, key, key, hash)
+	}
+	paced(t, uncontacted(), func(f *Fetcher, r *remote, sync func(string)) {
+		for _, hash := range []string{"1", "2"} {
+			r.set("/openapi/v3/"+key+"?hash="+hash, `{"openapi":"3.0.0","paths":{}}`)
+		}
+		r.set("/openapi/v3", v3("1"))
+		sync("1")
+		pass(8 * m)
+		r.expect(t, "unchanged v3", "/openapi/v3", m, 2*m, 4*m)
+		r.expect(t, "v2 beside it", v2, 7*m)
+
+		r.set("/openapi/v3", v3("2"))
+		if late := r.next(t, v2).Sub(r.next(t, "/openapi/v3")); late != 0 {
+			t.Errorf("v3 has changed, and v2 was asked for %v after it", late)
+		}
+		f.Doubt(id())
+		if late := r.next(t, v2).Sub(r.next(t, "/openapi/v3")); late != 0 {
+			t.Errorf("a connection was lost, and v2 was asked for %v after v3", late)
+		}
+	})
+	paced(t, uncontacted(), func(_ *Fetcher, r *remote, sync func(string)) {
+		r.remove(v2)
+		sync("1")
+		pass(8 * m)
+		r.expect(t, "no v3", "/openapi/v3", m, 2*m, 4*m)
+		r.expect(t, "no v2 either", v2, 7*m)
+		r.set(v2, swagger(own))
+		pass(10 * m)
+		if n := len(r.times(v2)); n < 2 {
+			t.Error("v2 has come, and was not asked for")
+		}
 	})
 }
 
