@@ -68,19 +68,31 @@ func run(ctx context.Context, o options) (err error) {
 	return b.compare(ctx)
 }
 
-// compare does every work on each subject in turn, round after round.
+// compare does every work on each subject, round after round: at rest side by
+// side, the others in turn.
 func (b *bench) compare(ctx context.Context) error {
 	var samples []report.Sample
 	for round := 1; round <= b.rounds; round++ {
 		subjects := []string{reference, ours}
-		if slices.ContainsFunc(b.works, work.Work.Layer) {
-			subjects = append(subjects, bare)
-		}
 		if round%2 == 0 {
 			slices.Reverse(subjects) // Neither is always the first.
 		}
+		rest, turns := work.Split(b.works)
+		if len(rest) > 0 {
+			got, err := b.rest(ctx, subjects, round, rest)
+			if err != nil {
+				return fmt.Errorf("round %d: %w", round, err)
+			}
+			samples = append(samples, got...)
+		}
+		if slices.ContainsFunc(turns, work.Work.Layer) {
+			subjects = slices.Insert(subjects, len(subjects)*(round%2), bare) // the last, then the first
+		}
 		for _, subject := range subjects {
-			got, err := b.measure(ctx, subject, round)
+			if len(turns) == 0 {
+				break
+			}
+			got, err := b.measure(ctx, subject, round, turns)
 			if err != nil {
 				return fmt.Errorf("round %d, %s: %w", round, subject, err)
 			}
@@ -94,57 +106,6 @@ func (b *bench) compare(ctx context.Context) error {
 		return fmt.Errorf("printing the table: %w", err)
 	}
 	return save(b.json, r.JSON)
-}
-
-// measure does every work that the subject can do, on a server with fresh data.
-func (b *bench) measure(ctx context.Context, subject string, round int) (_ []report.Sample, err error) {
-	progress := func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "round %d of %d, %-9s %s\n", round, b.rounds, subject, fmt.Sprintf(format, args...))
-	}
-	dir := filepath.Join(b.dir, fmt.Sprintf("%d-%s", round, subject))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the server's folder: %w", err)
-	}
-	h, err := b.start(ctx, subject, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, h.Stop()) }()
-	var samples []report.Sample
-	do := func(before bool) error {
-		for _, w := range b.works {
-			if work.IsBefore(w) != before || subject == bare && !w.Layer() {
-				continue
-			}
-			if err := h.Calm(ctx); err != nil { // what the work before left to do is not this one's
-				return err
-			}
-			began := time.Now()
-			metrics, err := w.Run(ctx, h, b.workloads)
-			if err != nil {
-				return fmt.Errorf("%s: %w", w.Name(), err)
-			}
-			for _, m := range metrics {
-				samples = append(samples, report.Sample{Subject: subject, Round: round, Work: w.Name(), Metric: m})
-			}
-			progress("%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
-		}
-		return nil
-	}
-	if err := do(true); err != nil {
-		return nil, err
-	}
-	if subject != bare {
-		took, err := h.Register(ctx, 0, b.workloads.APIServices, b.port, b.caBundle)
-		if err != nil {
-			return nil, err
-		}
-		progress("ready after %v, %d APIServices available after %v", h.Startup.Round(time.Millisecond), b.workloads.APIServices, took.Round(time.Millisecond))
-	}
-	if err := do(false); err != nil {
-		return nil, err
-	}
-	return samples, nil
 }
 
 // start starts a subject; dir is for it alone.

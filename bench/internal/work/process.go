@@ -26,6 +26,9 @@ func (idle) Name() string { return "idle" }
 
 func (idle) Layer() bool { return false }
 
+// Rest says that servers do this side by side.
+func (idle) Rest() bool { return true }
+
 func (i idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
 	cpu, err := idling(ctx, h, c, i.Name())
 	if err != nil {
@@ -52,6 +55,9 @@ type emptyIdle struct{}
 func (emptyIdle) Name() string { return "idle-empty" }
 
 func (emptyIdle) Layer() bool { return false }
+
+// Rest says that servers do this side by side.
+func (emptyIdle) Rest() bool { return true }
 
 // Before says that this work is done before APIServices are registered.
 func (emptyIdle) Before() bool { return true }

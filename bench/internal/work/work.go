@@ -49,13 +49,27 @@ func IsBefore(w Work) bool {
 	return ok && b.Before()
 }
 
-// All is every work, in the order in which they run on one server. What is
-// measured in memory comes before what fills the heap.
+// Split parts works that leave the server alone, which servers do side by side,
+// from the others.
+func Split(works []Work) (rest, others []Work) {
+	for _, w := range works {
+		if r, ok := w.(interface{ Rest() bool }); ok && r.Rest() {
+			rest = append(rest, w)
+		} else {
+			others = append(others, w)
+		}
+	}
+	return rest, others
+}
+
+// All is every work, in the order in which they run on one server: those of
+// rest on one of their own. What is measured in memory comes before what fills
+// the heap.
 func All() []Work {
 	return []Work{
-		start{},
 		emptyIdle{},
 		idle{},
+		start{},
 		watches{},
 		builtinGet(),
 		proxiedGet(),
