@@ -26,6 +26,7 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/kubeapiserver/idlegc"
 	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
@@ -68,6 +69,11 @@ func (o *Options) Run(ctx context.Context) error {
 	if limit := memoryLimit(os.DirFS("/")); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
+	resting, stop := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { idlegc.Run(resting) })
+	defer keeper.Wait()
+	defer stop()
 	transport := &o.Server.Etcd.StorageConfig.Transport
 	external := o.Etcd == nil && len(transport.ServerList) > 0
 	switch {
