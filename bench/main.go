@@ -72,7 +72,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&w.Requests, "requests", 20000, "requests of each of the small works; lists and discovery do a quarter")
 	f.IntVar(&w.Concurrency, "concurrency", 8, "requests under way at a time")
 	f.IntVar(&w.Watches, "watches", 5000, "idle watches that are held")
-	f.IntVar(&w.IdleSeconds, "idle", 60, "seconds over which idle cost is measured; much is done once a minute")
+	f.IntVar(&w.IdleSeconds, "idle", 120, "seconds over which idle cost is measured; garbage is collected every two minutes or more often")
 	f.IntVar(&w.EventWatches, "event-watches", 1000, "watches that get events")
 	f.IntVar(&w.EventRate, "event-rate", 10, "events a second that each of these gets")
 	f.IntVar(&w.EventSeconds, "event-seconds", 10, "seconds for which they get events")

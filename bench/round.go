@@ -19,12 +19,10 @@ import (
 func (b *bench) rest(ctx context.Context, subjects []string, round int, works []work.Work) (samples []report.Sample, err error) {
 	hosts := make([]*host.Host, len(subjects))
 	for i, subject := range subjects {
-		h, err := b.fresh(ctx, subject, fmt.Sprintf("%d-%s-rest", round, subject))
-		if err != nil {
+		if hosts[i], err = b.fresh(ctx, subject, fmt.Sprintf("%d-%s-rest", round, subject)); err != nil {
 			return nil, fmt.Errorf("%s: %w", subject, err)
 		}
-		defer func() { err = errors.Join(err, h.Stop()) }()
-		hosts[i] = h
+		defer func() { err = errors.Join(err, hosts[i].Stop()) }()
 	}
 	do := func(w work.Work) error {
 		began := time.Now()

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/annex-api/annex/bench/internal/host"
 	"github.com/annex-api/annex/bench/internal/report"
 	"github.com/annex-api/annex/bench/internal/scale"
 )
@@ -20,12 +20,8 @@ func (b *bench) growth(ctx context.Context) (err error) {
 	c.Port, c.CABundle = b.port, b.caBundle
 	var subjects []scale.Subject
 	for _, name := range []string{reference, ours} {
-		dir := filepath.Join(b.dir, name)
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return fmt.Errorf("making the server's folder: %w", err)
-		}
-		h, err := b.start(ctx, name, dir)
-		if err != nil {
+		var h *host.Host
+		if h, err = b.fresh(ctx, name, name); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, h.Stop()) }()

@@ -71,9 +71,12 @@ func (e emptyIdle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, e
 // longestRest is what is waited at most before idling is measured, in seconds.
 const longestRest = 10
 
-// idling is the processor time in ms/s while nobody asks, after a rest: what is
-// left to do from before is not idling.
+// idling is the processor time in ms/s while nobody asks, after a collection of
+// garbage and a rest: what is left to do from before is not idling.
 func idling(ctx context.Context, h *host.Host, c Config, name string) (float64, error) {
+	if _, err := h.Settle(ctx); err != nil {
+		return 0, err
+	}
 	if err := pause(ctx, min(c.IdleSeconds/2, longestRest)); err != nil {
 		return 0, err
 	}
