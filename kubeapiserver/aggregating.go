@@ -12,7 +12,6 @@ import (
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
-	"k8s.io/apiserver/pkg/server/routes"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -21,6 +20,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/kubeapiserver/handlerchain"
+	"github.com/annex-api/annex/kubeapiserver/openapidocs"
 )
 
 const (
@@ -103,12 +103,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	if err := installAPIServices(server, generic, owners, events); err != nil {
 		return nil, err
 	}
-	if generic.OpenAPIConfig != nil {
-		routes.OpenAPI{Config: generic.OpenAPIConfig}.InstallV2(server.Handler.GoRestfulContainer, ownTypes)
-	}
-	if generic.OpenAPIV3Config != nil {
-		routes.OpenAPI{V3Config: generic.OpenAPIV3Config}.InstallV3(server.Handler.GoRestfulContainer, ownTypes)
-	}
+	openapidocs.Install(server.Handler.GoRestfulContainer, ownTypes, generic.OpenAPIConfig, generic.OpenAPIV3Config)
 	setPriorities(generic.AggregatedDiscoveryGroupManager)
 
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {

@@ -222,9 +222,9 @@ func TestAttackRapidResetByAnonymousClient(t *testing.T) {
 			case <-time.After(test.Deadline):
 				t.Errorf("after %d streams the connection is still open", opened)
 			}
-			// Streams after the first few are dropped unread; a few of those that
-			// were not are the server's own.
-			const bound = 2000
+			// Streams are dropped unread once the server has come to send the
+			// connection away, which the flood delays; some requests are its own.
+			bound := max(2000, int(opened)/20)
 			if handled := authentications(t) - before; handled < 1 || handled > bound {
 				t.Errorf("of %d streams the server handled %d, want some, and at most %d", opened, handled, bound)
 			}

@@ -9,8 +9,10 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
+	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
+	"github.com/annex-api/annex/kubeapiserver/openapidocs"
 	"github.com/annex-api/annex/kubeapiserver/watchcache"
 )
 
@@ -19,7 +21,8 @@ type Server struct {
 	// GenericAPIServer is the first in the chain: the one that listens.
 	GenericAPIServer *genericapiserver.GenericAPIServer
 
-	layer *layer
+	layer          *layer
+	openAPIConfigs []*common.OpenAPIV3Config
 }
 
 // PreparedServer is a Server that is ready to Run.
@@ -49,9 +52,16 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	if err != nil {
 		return nil, fmt.Errorf("creating the CustomResourceDefinition server: %w", err)
 	}
+	builtIn := config.KubeAPIs.ControlPlane.Generic
+	ownDocuments := !builtIn.SkipOpenAPIInstallation
+	builtIn.SkipOpenAPIInstallation = true
 	kubeServer, err := config.KubeAPIs.New(crdServer.GenericAPIServer)
 	if err != nil {
 		return nil, fmt.Errorf("creating the built-in API server: %w", err)
+	}
+	if ownDocuments {
+		h := kubeServer.ControlPlane.GenericAPIServer.Handler
+		openapidocs.Install(h.GoRestfulContainer, h.NonGoRestfulMux, builtIn.OpenAPIConfig, builtIn.OpenAPIV3Config)
 	}
 	crds := crdSource{
 		informer: crdServer.Informers.Apiextensions().V1().CustomResourceDefinitions(),
@@ -62,6 +72,9 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	if err != nil {
 		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
 	}
+	server.openAPIConfigs = []*common.OpenAPIV3Config{
+		config.ApiExtensions.GenericConfig.OpenAPIV3Config, builtIn.OpenAPIV3Config, config.Aggregator.GenericConfig.OpenAPIV3Config,
+	}
 	return server, nil
 }
 
@@ -69,6 +82,12 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 // and post-start hooks.
 func (s *Server) PrepareRun() (PreparedServer, error) {
 	prepared := s.GenericAPIServer.PrepareRun()
+	for _, c := range s.openAPIConfigs {
+		// All types of kube-apiserver, 8 MiB; who builds documents later makes them again.
+		if c != nil && c.GetDefinitions != nil {
+			c.Definitions = nil
+		}
+	}
 	return PreparedServer{run: prepared.RunWithContext, layer: s.layer}, nil
 }
 
