@@ -199,12 +199,12 @@ func TestStructuresGo(t *testing.T) {
 func TestWhatCannotBeBuilt(t *testing.T) {
 	config, config3 := configs()
 	failing := errors.New("no name for this one")
-	config.GetOperationIDAndTags = func(*restful.Route) (string, []string, error) { return "", nil, failing }
-	config3.GetOperationIDAndTags = func(r *restful.Route) (string, []string, error) {
-		if r.Path == "/version/things/{name}" {
+	config.GetOperationIDAndTagsFromRoute = func(common.Route) (string, []string, error) { return "", nil, failing }
+	config3.GetOperationIDAndTagsFromRoute = func(r common.Route) (string, []string, error) {
+		if r.Path() == "/version/things/{name}" {
 			return "", nil, failing
 		}
-		return openapinamer.GetOperationIDAndTags(r)
+		return r.OperationName(), nil, nil
 	}
 	m := mux.NewPathRecorderMux("failing")
 	Install(container(), m, config, config3)
