@@ -49,6 +49,24 @@ func memoryLimit(root fs.FS) int64 {
 	return int64(float64(limit) * memoryShare)
 }
 
+const (
+	// roomSize is in bytes. With GOGC at 100 a collection begins twice as much later.
+	roomSize = 40 << 20
+	// roomyLimit is the least memory limit that leaves space for it, in bytes.
+	roomyLimit = 1 << 30
+)
+
+// heapRoom is memory that nobody touches, which costs addresses alone: the garbage
+// collector counts it as alive, and begins its work later by as much. With little
+// alive, GOGC has it run more often than what it frees is worth. There is none
+// where the operator set gogc, or a memory limit that is narrow.
+func heapRoom(limit int64, gogc string) []byte {
+	if gogc != "" || limit < roomyLimit {
+		return nil
+	}
+	return make([]byte, roomSize)
+}
+
 func readLimit(root fs.FS, name string) int64 {
 	data, err := fs.ReadFile(root, name)
 	if err != nil {

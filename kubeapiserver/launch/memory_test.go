@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"math"
 	"testing"
 	"testing/fstest"
 )
@@ -49,5 +50,23 @@ func TestMemoryLimitIsTheNarrowestGroups(t *testing.T) {
 				t.Errorf("limit %d, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+func TestHeapRoom(t *testing.T) {
+	for _, c := range []struct {
+		limit int64
+		gogc  string
+		want  int
+	}{
+		{math.MaxInt64, "", roomSize},
+		{roomyLimit, "", roomSize},
+		{roomyLimit - 1, "", 0},
+		{math.MaxInt64, "100", 0},
+		{math.MaxInt64, "off", 0},
+	} {
+		if got := len(heapRoom(c.limit, c.gogc)); got != c.want {
+			t.Errorf("limit %d, GOGC=%q: %d bytes, want %d", c.limit, c.gogc, got, c.want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -69,6 +70,8 @@ func (o *Options) Run(ctx context.Context) error {
 	if limit := memoryLimit(os.DirFS("/")); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
+	room := heapRoom(debug.SetMemoryLimit(-1), os.Getenv("GOGC"))
+	defer runtime.KeepAlive(room)
 	resting, stop := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { idlegc.Run(resting) })
