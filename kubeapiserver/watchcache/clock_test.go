@@ -30,7 +30,7 @@ func TestTimersEndTogether(t *testing.T) {
 		fired := make(chan time.Time, 1000)
 		for range 50 {
 			time.Sleep(17 * time.Millisecond)
-			timer := alignedClock{}.NewTimer(time.Second + rand.N(250*time.Millisecond))
+			timer := newAlignedTimer(time.Second + rand.N(250*time.Millisecond))
 			go func() {
 				for range 5 {
 					<-timer.C()

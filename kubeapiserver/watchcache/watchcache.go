@@ -1,5 +1,6 @@
 // Package watchcache makes the watch caches of kube-apiserver rest while
-// nothing happens: they wake together, and a resource's keys are told again.
+// nothing happens: they wake together, and only where a watch may be due a
+// bookmark, and a resource's keys are told again.
 package watchcache
 
 import (
@@ -19,8 +20,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Align returns options whose watch caches wake together, and ask etcd for
-// their keys only where something has happened. Storage that is not
+// Align returns options whose watch caches wake together, when a bookmark may be
+// due, and ask etcd for their keys only where something has happened. Storage that is not
 // decorated with the caches of k8s.io/apiserver stays as it is.
 func Align(options generic.RESTOptionsGetter) generic.RESTOptionsGetter {
 	if _, done := options.(aligned); done || options == nil {
@@ -87,14 +88,15 @@ func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, config cacher
 	config.Storage = rememberKeys{raw, &happened}
 	config.KeyFunc = counting(config.KeyFunc, &happened)
 	config.Versioner = storage.APIObjectVersioner{}
-	config.Clock = alignedClock{}
+	bookmarks := newBookmarkClock()
+	config.Clock = bookmarks
 	watched, err := cacher.NewCacherFromConfig(config)
 	if err != nil {
 		destroyRaw()
 		return nil, func() {}, err
 	}
 	delegator := cacher.NewCacheDelegator(watched, config.Storage)
-	return delegator, sync.OnceFunc(func() {
+	return expecting{delegator, bookmarks}, sync.OnceFunc(func() {
 		delegator.Stop()
 		watched.Stop()
 		destroyRaw()
