@@ -135,8 +135,38 @@ func (r Report) Table(w io.Writer) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(w, "\nMedians over the rounds, and the range of the ratio in single rounds. Only the ratio counts:\nabsolute values belong to this machine and hour.")
-	return err
+	if _, err := fmt.Fprintln(w, "\nMedians over the rounds, and the range of the ratio in single rounds. Only the ratio counts:\nabsolute values belong to this machine and hour."); err != nil {
+		return err
+	}
+	missed, goals := r.Missed()
+	if goals > 0 && len(missed) == 0 {
+		missed = []string{fmt.Sprintf("All %d goals are reached.", goals)}
+	}
+	for _, m := range missed {
+		if _, err := fmt.Fprintln(w, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Missed is a sentence for each goal that is not reached, and how many goals there
+// are. Without a ratio a goal is not reached.
+func (r Report) Missed() (missed []string, goals int) {
+	hold := func(row Row, to string, ratio, goal float64) {
+		if goal == 0 {
+			return
+		}
+		goals++
+		if ratio <= 0 || ratio > goal {
+			missed = append(missed, fmt.Sprintf("Missed: %s, %s: %.3fx of %s, goal %.2fx.", row.Work, row.Metric, ratio, to, goal))
+		}
+	}
+	for _, row := range r.Rows {
+		hold(row, "the reference", row.Ratio, row.Goal)
+		hold(row, "the bare proxy", row.ToBare, row.BareGoal)
+	}
+	return missed, goals
 }
 
 const line = "%-18s %-16s %-5s %10s %10s %7s %13s %6s %9s %8s %6s\n"

@@ -43,6 +43,31 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestMissedGoals(t *testing.T) {
+	for name, c := range map[string]struct {
+		rows []Row
+		want string
+	}{
+		"none": {[]Row{{Work: "w", Ratio: 9}}, ""},
+		"all":  {[]Row{{Work: "w", Ratio: 0.5, Goal: 0.5, ToBare: 1.5, BareGoal: 1.5}}, "All 2 goals are reached."},
+		"one by little": {
+			[]Row{{Work: "w", Metric: "m", Ratio: 0.501, Goal: 0.5, ToBare: 1, BareGoal: 1.5}},
+			"Missed: w, m: 0.501x of the reference, goal 0.50x.",
+		},
+		"to bare":         {[]Row{{Work: "w", Metric: "m", ToBare: 1.6, BareGoal: 1.5}}, "Missed: w, m: 1.600x of the bare proxy, goal 1.50x."},
+		"nothing to hold": {[]Row{{Work: "w", Metric: "m", Goal: 0.5}}, "Missed: w, m: 0.000x of the reference, goal 0.50x."},
+	} {
+		var table bytes.Buffer
+		if err := (Report{Rows: c.rows}).Table(&table); err != nil {
+			t.Fatal(err)
+		}
+		_, verdict, _ := strings.Cut(table.String(), "machine and hour.\n")
+		if strings.TrimSpace(verdict) != c.want {
+			t.Errorf("%s: %q, want %q", name, verdict, c.want)
+		}
+	}
+}
+
 func TestTableAndJSONHoldTheRatio(t *testing.T) {
 	samples := []Sample{sample("ref", 1, "a", 100), sample("ours", 1, "a", 50), sample("bare", 1, "a", 40)}
 	r := Report{Header: []Fact{{"cpu", "fast"}}, Rows: Compare(samples, subjects), Samples: samples}
