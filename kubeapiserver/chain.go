@@ -22,7 +22,7 @@ type Server struct {
 	GenericAPIServer *genericapiserver.GenericAPIServer
 
 	layer          *layer
-	openAPIConfigs []*common.OpenAPIV3Config
+	releaseOpenAPI func()
 }
 
 // PreparedServer is a Server that is ready to Run.
@@ -47,21 +47,25 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	} {
 		*options = watchcache.Align(*options)
 	}
+	apis, crdAPIs, layerAPIs := config.KubeAPIs.ControlPlane.Generic, config.ApiExtensions.GenericConfig, config.Aggregator.GenericConfig
+	release := openapidocs.Releasing(
+		[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
+		[]*common.OpenAPIV3Config{apis.OpenAPIV3Config, crdAPIs.OpenAPIV3Config, layerAPIs.OpenAPIV3Config},
+	)
 	notFound := notfoundhandler.New(config.KubeAPIs.ControlPlane.Generic.Serializer, genericapifilters.NoMuxAndDiscoveryIncompleteKey)
 	crdServer, err := config.ApiExtensions.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
 	if err != nil {
 		return nil, fmt.Errorf("creating the CustomResourceDefinition server: %w", err)
 	}
-	builtIn := config.KubeAPIs.ControlPlane.Generic
-	ownDocuments := !builtIn.SkipOpenAPIInstallation
-	builtIn.SkipOpenAPIInstallation = true
+	ownDocuments := !apis.SkipOpenAPIInstallation
+	apis.SkipOpenAPIInstallation = true
 	kubeServer, err := config.KubeAPIs.New(crdServer.GenericAPIServer)
 	if err != nil {
 		return nil, fmt.Errorf("creating the built-in API server: %w", err)
 	}
 	if ownDocuments {
 		h := kubeServer.ControlPlane.GenericAPIServer.Handler
-		openapidocs.Install(h.GoRestfulContainer, h.NonGoRestfulMux, builtIn.OpenAPIConfig, builtIn.OpenAPIV3Config)
+		openapidocs.Install(h.GoRestfulContainer, h.NonGoRestfulMux, apis.OpenAPIConfig, apis.OpenAPIV3Config)
 	}
 	crds := crdSource{
 		informer: crdServer.Informers.Apiextensions().V1().CustomResourceDefinitions(),
@@ -72,9 +76,7 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	if err != nil {
 		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
 	}
-	server.openAPIConfigs = []*common.OpenAPIV3Config{
-		config.ApiExtensions.GenericConfig.OpenAPIV3Config, builtIn.OpenAPIV3Config, config.Aggregator.GenericConfig.OpenAPIV3Config,
-	}
+	server.releaseOpenAPI = release
 	return server, nil
 }
 
@@ -82,12 +84,7 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 // and post-start hooks.
 func (s *Server) PrepareRun() (PreparedServer, error) {
 	prepared := s.GenericAPIServer.PrepareRun()
-	for _, c := range s.openAPIConfigs {
-		// All types of kube-apiserver, 8 MiB; who builds documents later makes them again.
-		if c != nil && c.GetDefinitions != nil {
-			c.Definitions = nil
-		}
-	}
+	s.releaseOpenAPI()
 	return PreparedServer{run: prepared.RunWithContext, layer: s.layer}, nil
 }
 

@@ -67,10 +67,15 @@ func (o *Options) Prepare(flags *pflag.FlagSet) error {
 // remedy, and nothing was written when the input was wrong.
 func (o *Options) Run(ctx context.Context) error {
 	defer logs.FlushLogs()
-	if limit := memoryLimit(os.DirFS("/")); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+	limit := memoryLimit(os.DirFS("/"))
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
-	room := heapRoom(debug.SetMemoryLimit(-1), os.Getenv("GOGC"))
+	narrowest := debug.SetMemoryLimit(-1)
+	if limit > 0 {
+		narrowest = min(narrowest, limit)
+	}
+	room := heapRoom(narrowest, gcPercent(), os.Getenv("GOGC"))
 	defer runtime.KeepAlive(room)
 	resting, stop := context.WithCancel(ctx)
 	var keeper sync.WaitGroup

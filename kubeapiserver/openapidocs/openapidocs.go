@@ -58,7 +58,8 @@ func later(build func() (http.Handler, error)) http.Handler {
 }
 
 func buildV2(container *restful.Container, config *common.Config) (http.Handler, error) {
-	document, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(container.RegisteredWebServices()), config)
+	own := *config // the builder writes to it
+	document, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(container.RegisteredWebServices()), &own)
 	if err != nil {
 		return nil, fmt.Errorf("building the OpenAPI v2 document: %w", err)
 	}

@@ -155,6 +155,41 @@ func TestBuiltOnce(t *testing.T) {
 	}
 }
 
+// TestRelease sees that servers' configs do not keep what was built by them.
+func TestRelease(t *testing.T) {
+	config, config3 := configs()
+	gone := make(chan string, 2)
+	marked := func(what string) common.GetOpenAPIDefinitions {
+		return func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+			all := generatedopenapi.GetOpenAPIDefinitions(ref)
+			pod := all["io.k8s.api.core.v1.Pod"]
+			one := 1.0
+			pod.Schema.Maximum = &one
+			runtime.AddCleanup(&one, func(what string) { gone <- what }, what)
+			all["io.k8s.api.core.v1.Pod"] = pod
+			return all
+		}
+	}
+	config.GetDefinitions, config3.GetDefinitions, config3.Definitions = marked("v2"), marked("v3"), nil
+	release := Releasing([]*common.Config{config, nil}, []*common.OpenAPIV3Config{config3, nil})
+	routes.OpenAPI{Config: config}.InstallV2(container(), mux.NewPathRecorderMux("v2"))
+	routes.OpenAPI{V3Config: config3}.InstallV3(container(), mux.NewPathRecorderMux("v3"))
+	release()
+	left := map[string]bool{"v2": true, "v3": true}
+	for range 20 {
+		runtime.GC()
+		runtime.Gosched()
+		for len(gone) > 0 {
+			delete(left, <-gone)
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("still held: %v", left)
+	}
+	runtime.KeepAlive(config)
+	runtime.KeepAlive(config3)
+}
+
 // TestStructuresGo sees that what was built is let go, once it is bytes.
 func TestStructuresGo(t *testing.T) {
 	config, config3 := configs()

@@ -36,6 +36,7 @@ type bookmarkClock struct {
 	clock.RealClock
 	epoch time.Time // seconds are counted from here
 
+	begun atomic.Bool  // the cache has asked for the timer
 	noted atomic.Int64 // the last second that Now added to due
 
 	mu    sync.Mutex
@@ -56,18 +57,25 @@ func newBookmarkClock() *bookmarkClock {
 // second is the full second that follows t.
 func (c *bookmarkClock) second(t time.Time) int64 { return int64(t.Sub(c.epoch)/grid) + 1 }
 
-// Now implements clock.Clock.
+// Now implements clock.Clock. Before the cache begins to look it is the full second:
+// a cache counts seconds from when it was made, and sorts watches by them. Were
+// its seconds other ones, a look a little late would have it put a watch off past the
+// next look.
 func (c *bookmarkClock) Now() time.Time {
 	now := c.RealClock.Now()
 	next := c.second(now)
+	told := now
+	if !c.begun.Load() {
+		told = c.epoch.Add(time.Duration(next-1) * grid)
+	}
 	if c.noted.Swap(next) == next {
-		return now
+		return told
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.due[next], c.due[next+int64(bookmarkEvery/grid)] = struct{}{}, struct{}{}
 	c.hasten(now, next)
-	return now
+	return told
 }
 
 // expect has the cache look before the context's deadline, should it not end sooner.
@@ -134,6 +142,7 @@ func (c *bookmarkClock) NewTimer(d time.Duration) clock.Timer {
 	now := c.RealClock.Now()
 	c.rest(now)
 	c.timer = time.NewTimer(c.wait(now))
+	c.begun.Store(true)
 	return bookmarkTimer{c}
 }
 

@@ -111,6 +111,13 @@ func open(t *testing.T, reference bool) (storage.Interface, *atomic.Int64) {
 		GetAttrsFunc: storage.DefaultNamespaceScopedAttr,
 		Codec:        scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion),
 	}
+	// A cache begins at any time, and looks up to some milliseconds late.
+	time.Sleep(4 * time.Millisecond)
+	var asked atomic.Int64
+	config.NewFunc = func() apiruntime.Object {
+		time.Sleep(time.Duration(asked.Add(1)%3) * 3 * time.Millisecond)
+		return newConfigMap()
+	}
 	bookmarks := newBookmarkClock()
 	ticks := new(atomic.Int64)
 	config.Clock = countingTicks{bookmarks, ticks}
@@ -125,6 +132,7 @@ func open(t *testing.T, reference bool) (storage.Interface, *atomic.Int64) {
 	t.Cleanup(func() {
 		delegator.Stop()
 		watched.Stop()
+		time.Sleep(time.Second) // looks that are under way
 	})
 	for delegator.ReadinessCheck() != nil {
 		time.Sleep(10 * time.Millisecond)
@@ -330,6 +338,24 @@ func TestTheTimerEndsWhereAWatchMayBeDue(t *testing.T) {
 		}
 		if other := c.NewTimer(15 * time.Second); reflect.TypeOf(other) == reflect.TypeOf(timer) {
 			t.Error("any timer is one of bookmarks")
+		}
+	})
+}
+
+// A cache counts seconds from when it was made: they are to be those of the clock.
+func TestTheCachesSecondsAreTheClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(4 * time.Millisecond)
+		c := newBookmarkClock()
+		time.Sleep(1100 * time.Millisecond)
+		for range 2 {
+			if made := c.Now().Sub(c.epoch); made != time.Second {
+				t.Errorf("made after %v", made)
+			}
+		}
+		c.NewTimer(tickMin)
+		if late := time.Since(c.Now()); late != 0 {
+			t.Errorf("the clock is %v late", late)
 		}
 	})
 }
