@@ -56,9 +56,9 @@ func run(ctx context.Context, t timing, report func(resting bool)) {
 		if !ok {
 			continue
 		}
+		collected := nextCollection() // before begin: no collection of the rest is missed
 		end := begin(limit)
 		report(true)
-		collected := nextCollection()
 		longest := time.NewTimer(t.longest)
 		select {
 		case <-ctx.Done():
@@ -84,7 +84,7 @@ func begin(limit int64) (end func()) {
 	}
 }
 
-// nextCollection is closed soon after the next collection.
+// nextCollection is closed soon after the next collection that begins from now on.
 func nextCollection() <-chan struct{} {
 	collected := make(chan struct{})
 	type sentinel struct{ self *sentinel } // with a pointer: it shares its memory with no other object

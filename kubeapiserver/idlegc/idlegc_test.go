@@ -2,6 +2,7 @@ package idlegc
 
 import (
 	"context"
+	"errors"
 	"math"
 	"runtime"
 	"runtime/debug"
@@ -36,25 +37,36 @@ func TestRestingLimit(t *testing.T) {
 	}
 }
 
+// short times of a keeper.
+func short(longest time.Duration) timing {
+	return timing{look: 10 * time.Millisecond, lasting: 50 * time.Millisecond, longest: longest}
+}
+
 // rests runs with short times, and returns what waits for the next beginning or
-// end of a rest.
-func rests(t *testing.T, longest time.Duration) (await func(resting bool), stop func()) {
+// end of a rest, and gives the runtime's state at that moment.
+func rests(t *testing.T, longest time.Duration) (await func(resting bool) state, stop func()) {
 	t.Helper()
+	type change struct {
+		resting bool
+		state   state
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	reports, done := make(chan bool, 1000), make(chan struct{})
+	changes, done := make(chan change, 1000), make(chan struct{})
 	go func() {
 		defer close(done)
-		run(ctx, timing{look: 10 * time.Millisecond, lasting: 50 * time.Millisecond, longest: longest}, func(resting bool) { reports <- resting })
+		run(ctx, short(longest), func(resting bool) { changes <- change{resting, read()} })
 	}()
-	await = func(resting bool) {
+	await = func(resting bool) state {
 		t.Helper()
 		select {
-		case got := <-reports:
-			if got != resting {
-				t.Fatalf("rest: %t, want %t", got, resting)
+		case got := <-changes:
+			if got.resting != resting {
+				t.Fatalf("rest: %t, want %t", got.resting, resting)
 			}
+			return got.state
 		case <-time.After(30 * time.Second):
 			t.Fatalf("no report of rest: %t", resting)
+			return state{}
 		}
 	}
 	stop = func() {
@@ -65,33 +77,45 @@ func rests(t *testing.T, longest time.Duration) (await func(resting bool), stop 
 	return await, stop
 }
 
-func usual(t *testing.T) {
+func checkUsual(t *testing.T, s state) {
 	t.Helper()
-	if s := read(); s.percent != 100 || s.limit != math.MaxInt64 {
+	if s.percent != 100 || s.limit != math.MaxInt64 {
 		t.Errorf("GOGC is %d and the memory limit %d, as if at rest", s.percent, s.limit)
 	}
 }
 
 func TestRestEndsWithACollection(t *testing.T) {
 	await, stop := rests(t, time.Minute)
-	await(true)
-	if s := read(); s.percent <= math.MaxInt32 || s.limit == math.MaxInt64 {
+	if s := await(true); s.percent <= math.MaxInt32 || s.limit == math.MaxInt64 {
 		t.Errorf("at rest GOGC is %d and the memory limit %d", s.percent, s.limit)
 	}
 	runtime.GC()
-	await(false)
-	usual(t)
+	checkUsual(t, await(false))
 	await(true)
 	stop()
-	await(false)
-	usual(t)
+	checkUsual(t, await(false))
+}
+
+// TestACollectionAtOnceEndsTheRest has the collection begin before run waits for it.
+func TestACollectionAtOnceEndsTheRest(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	run(ctx, short(time.Minute), func(resting bool) {
+		if resting {
+			runtime.GC()
+		} else {
+			cancel()
+		}
+	})
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error("the collection did not end the rest")
+	}
 }
 
 func TestRestIsNotForEver(t *testing.T) {
 	await, _ := rests(t, 50*time.Millisecond)
 	await(true)
-	await(false)
-	usual(t)
+	checkUsual(t, await(false))
 	await(true)
 }
 
@@ -115,8 +139,7 @@ func TestALoadEndsTheRest(t *testing.T) {
 	}
 	runtime.GC()
 	await, _ := rests(t, time.Minute)
-	await(true)
-	before := read()
+	before := await(true)
 	for i := 0; read().percent > math.MaxInt32; i++ {
 		if i > most {
 			t.Fatalf("still at rest after %d MiB were allocated; %d collections", most, read().cycles-before.cycles)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -155,35 +156,45 @@ func TestBuiltOnce(t *testing.T) {
 	}
 }
 
-// TestRelease sees that servers' configs do not keep what was built by them.
-func TestRelease(t *testing.T) {
-	config, config3 := configs()
+// mark has the configs make definitions of which one piece, that each copy of the
+// schema shares, is watched; what is still held of v2 and v3 held tells.
+func mark(config *common.Config, config3 *common.OpenAPIV3Config) (held func() []string) {
 	gone := make(chan string, 2)
 	marked := func(what string) common.GetOpenAPIDefinitions {
 		return func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 			all := generatedopenapi.GetOpenAPIDefinitions(ref)
 			pod := all["io.k8s.api.core.v1.Pod"]
+			field := pod.Schema.Properties["spec"]
 			one := 1.0
-			pod.Schema.Maximum = &one
+			field.Maximum = &one
 			runtime.AddCleanup(&one, func(what string) { gone <- what }, what)
-			all["io.k8s.api.core.v1.Pod"] = pod
+			pod.Schema.Properties["spec"] = field
 			return all
 		}
 	}
 	config.GetDefinitions, config3.GetDefinitions, config3.Definitions = marked("v2"), marked("v3"), nil
+	return func() []string {
+		left := map[string]bool{"v2": true, "v3": true}
+		for range 20 {
+			runtime.GC()
+			runtime.Gosched()
+			for len(gone) > 0 {
+				delete(left, <-gone)
+			}
+		}
+		return slices.Sorted(maps.Keys(left))
+	}
+}
+
+// TestRelease sees that servers' configs do not keep what was built by them.
+func TestRelease(t *testing.T) {
+	config, config3 := configs()
+	held := mark(config, config3)
 	release := Releasing([]*common.Config{config, nil}, []*common.OpenAPIV3Config{config3, nil})
 	routes.OpenAPI{Config: config}.InstallV2(container(), mux.NewPathRecorderMux("v2"))
 	routes.OpenAPI{V3Config: config3}.InstallV3(container(), mux.NewPathRecorderMux("v3"))
 	release()
-	left := map[string]bool{"v2": true, "v3": true}
-	for range 20 {
-		runtime.GC()
-		runtime.Gosched()
-		for len(gone) > 0 {
-			delete(left, <-gone)
-		}
-	}
-	if len(left) > 0 {
+	if left := held(); len(left) > 0 {
 		t.Errorf("still held: %v", left)
 	}
 	runtime.KeepAlive(config)
@@ -193,35 +204,14 @@ func TestRelease(t *testing.T) {
 // TestStructuresGo sees that what was built is let go, once it is bytes.
 func TestStructuresGo(t *testing.T) {
 	config, config3 := configs()
-	gone := make(chan string, 2)
-	marked := func(what string) common.GetOpenAPIDefinitions {
-		return func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-			all := generatedopenapi.GetOpenAPIDefinitions(ref)
-			pod := all["io.k8s.api.core.v1.Pod"]
-			metadata := pod.Schema.Properties["spec"]
-			one := 1.0
-			metadata.Maximum = &one // shared with each copy of the schema
-			runtime.AddCleanup(&one, func(what string) { gone <- what }, what)
-			pod.Schema.Properties["spec"] = metadata
-			return all
-		}
-	}
-	config.GetDefinitions, config3.GetDefinitions, config3.Definitions = marked("v2"), marked("v3"), nil
+	held := mark(config, config3)
 	m := mux.NewPathRecorderMux("gone")
 	Install(container(), m, config, config3)
 	var body [2]string
 	for i, path := range []string{pathV2, pathV3 + "/api/v1"} {
 		body[i] = ask(m, http.MethodGet, path, nil).Body.String()
 	}
-	left := map[string]bool{"v2": true, "v3": true}
-	for range 20 {
-		runtime.GC()
-		runtime.Gosched()
-		for len(gone) > 0 {
-			delete(left, <-gone)
-		}
-	}
-	if len(left) > 0 {
+	if left := held(); len(left) > 0 {
 		t.Errorf("still held: %v", left)
 	}
 	for i, path := range []string{pathV2, pathV3 + "/api/v1"} {
