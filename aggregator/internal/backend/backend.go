@@ -127,7 +127,7 @@ func (p *Pool) Sync(s *catalog.Snapshot) {
 	p.backends.Range(func(id, b any) bool {
 		if !used[id.(catalog.BackendID)] {
 			p.backends.Delete(id)
-			b.(*Backend).CloseIdle()
+			b.(*Backend).current.Load().retire()
 		}
 		return true
 	})
@@ -153,7 +153,7 @@ func (p *Pool) ReloadClientCertificate() {
 // Close closes all idle connections.
 func (p *Pool) Close() {
 	p.backends.Range(func(_, b any) bool {
-		b.(*Backend).CloseIdle()
+		b.(*Backend).current.Load().retire()
 		return true
 	})
 }
@@ -207,11 +207,12 @@ type wire struct {
 	err     error
 }
 
-// closeIdle closes connections that carry no request.
-func (w *wire) closeIdle() {
+// retire closes connections that carry no request; the others end with their
+// last one.
+func (w *wire) retire() {
 	if w.http != nil {
 		w.http.CloseIdleConnections()
-		w.streams.closeIdle()
+		w.streams.retire()
 	}
 }
 
@@ -320,14 +321,20 @@ func (b *Backend) reload() {
 	if b.broken {
 		return
 	}
-	b.current.Swap(b.newWire()).closeIdle()
+	b.current.Swap(b.newWire()).retire()
 }
 
 // Err is why no connection can be made at all; nil when one can.
 func (b *Backend) Err() error { return b.current.Load().err }
 
-// CloseIdle closes connections that carry no request.
-func (b *Backend) CloseIdle() { b.current.Load().closeIdle() }
+// CloseIdle closes the connections to an endpoint that carry no request, and those
+// over HTTP/1.1 to all endpoints.
+func (b *Backend) CloseIdle(address string) {
+	if w := b.current.Load(); w.http != nil {
+		w.http.CloseIdleConnections()
+		w.streams.closeIdle(address)
+	}
+}
 
 // update takes over the endpoints of an APIService, and the largest limit that
 // the APIServices behind the same Service ask for; zero for the default.

@@ -12,6 +12,9 @@ import (
 	"k8s.io/client-go/transport"
 )
 
+// maxUnread bounds what is read, in bytes, of a body that nobody asked for.
+const maxUnread = 64 << 10
+
 // Call is a GET that this server sends on its own account.
 type Call struct {
 	Path string
@@ -70,6 +73,10 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 		ETag:        response.Header.Get("Etag"),
 	}
 	if c.Limit == 0 {
+		if response.ProtoMajor == 1 && response.ContentLength >= 0 && response.ContentLength <= maxUnread {
+			// Read to its end it leaves the connection to the next request.
+			_, _ = io.Copy(io.Discard, response.Body)
+		}
 		return reply, nil
 	}
 	body := io.Reader(response.Body)

@@ -153,21 +153,41 @@ func (s *streams) MarkDead(cc *http2.ClientConn) {
 	}
 }
 
-// closeIdle closes the connections that carry no request, and lets the others
-// take no more: they end with their last one. They leave the pool before: one
-// that is closed before its first request would take that one, and fail it.
-func (s *streams) closeIdle() {
+// retire closes the connections that carry no request, and lets the others
+// take no more: they end with their last one.
+func (s *streams) retire() {
 	s.mu.Lock()
 	all := s.conns
 	s.conns = map[string][]*sharedConn{}
 	s.mu.Unlock()
 	for _, list := range all {
 		for _, n := range list {
-			n.h2.SetDoNotReuse()
-			if !n.busy() {
-				_ = n.h2.Close()
-			}
+			n.retire()
 		}
+	}
+}
+
+// retire closes a connection that is in the pool no more: one that is closed before
+// its first request would take that one, and fail it.
+func (n *sharedConn) retire() {
+	n.h2.SetDoNotReuse()
+	if !n.busy() {
+		_ = n.h2.Close()
+	}
+}
+
+// closeIdle closes the connections to one address that carry no request. The
+// others stay: pings find out about them.
+func (s *streams) closeIdle(address string) {
+	s.mu.Lock()
+	list := slices.Clone(s.conns[address])
+	s.mu.Unlock()
+	for _, n := range list {
+		if n.busy() {
+			continue
+		}
+		s.MarkDead(n.h2)
+		n.retire() // ends with a request that came meanwhile
 	}
 }
 

@@ -113,7 +113,7 @@ func TestRequestAfterUnusedConnectionWasClosed(t *testing.T) {
 		t.Fatalf("the connection was not taken: %v", rt)
 	}
 	unused := only(t, b)
-	b.CloseIdle()
+	b.CloseIdle(address)
 	if !unused.h2.State().Closed {
 		t.Error("a connection without a request was not closed")
 	}
@@ -131,12 +131,12 @@ func TestPoolForgetsConnections(t *testing.T) {
 	t.Parallel()
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	p, a := newPool(t, Config{}), s.Claim(name)
-	b := p.Get(a)
+	b, address := p.Get(a), a.Target.Endpoints[0].Address
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range 50 {
-			b.CloseIdle()
+			b.CloseIdle(address)
 		}
 	}()
 	for range 50 {
@@ -145,7 +145,7 @@ func TestPoolForgetsConnections(t *testing.T) {
 		}
 	}
 	<-done
-	b.CloseIdle()
+	b.CloseIdle(address)
 	streams := b.current.Load().streams
 	waitFor(t, func() bool {
 		streams.mu.Lock()

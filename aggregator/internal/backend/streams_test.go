@@ -251,8 +251,8 @@ func TestConnectionsAreShared(t *testing.T) {
 	wg.Wait()
 }
 
-// Idle connections are closed; one with a request ends after it, and takes no
-// other.
+// A connection with a request stays, and takes others, when idle ones are closed; one
+// that is retired ends after it, and takes no other.
 func TestClosingIdleConnections(t *testing.T) {
 	t.Parallel()
 	proceed := make(chan struct{})
@@ -270,14 +270,29 @@ func TestClosingIdleConnections(t *testing.T) {
 	}()
 	waitFor(t, func() bool { return s.Count("/slow") == 1 })
 	old := only(t, b)
-	b.CloseIdle()
+	b.CloseIdle(address)
+	if _, err := get(t, p, a); err != nil {
+		t.Fatal(err)
+	}
+	if only(t, b) != old {
+		t.Error("a connection with a request was left for another one")
+	}
+	b.current.Load().retire()
 	if old.h2.CanTakeNewRequest() || old.h2.State().Closed {
-		t.Error("a connection with a request takes more, or was closed")
+		t.Error("a retired connection with a request takes more, or was closed")
 	}
 	if _, err := get(t, p, a); err != nil {
 		t.Fatal(err)
 	}
-	b.CloseIdle()
+	idle := only(t, b)
+	b.CloseIdle("192.0.2.1:443")
+	if idle.h2.State().Closed {
+		t.Error("a connection to another address was closed")
+	}
+	b.CloseIdle(address)
+	if !idle.h2.State().Closed {
+		t.Error("a connection without a request was not closed")
+	}
 	close(proceed)
 	if err := <-slow; err != nil {
 		t.Errorf("the request under way failed: %v", err)

@@ -38,15 +38,17 @@ type Timing struct {
 	Timeout time.Duration
 	// Interval between probes that pass; jittered by a tenth.
 	Interval time.Duration
-	// RetryMin and RetryMax bound the pause after a probe that failed; it
-	// doubles in between.
+	// RetryMin and RetryMax bound the pause after a probe that failed: a tenth of
+	// the time for which probes have failed. While only some endpoints are down it
+	// grows to Interval.
 	RetryMin, RetryMax time.Duration
 }
 
 // DefaultTiming finds a dead extension server within Interval at the latest,
-// and at once when a request to it fails.
+// and at once when a request to it fails. What has been down for a while is asked
+// less often: it costs a connection each time.
 func DefaultTiming() Timing {
-	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 400 * time.Millisecond}
+	return Timing{Timeout: 5 * time.Second, Interval: 30 * time.Second, RetryMin: 250 * time.Millisecond, RetryMax: 5 * time.Second}
 }
 
 // Check asks one APIService once; it returns within the context's deadline, and
@@ -59,7 +61,7 @@ type Prober struct {
 	check  Check
 	report func(name string, v catalog.Verdict)
 	// degraded says whether an endpoint is down while the APIService is not:
-	// then probes go on at the pace of failures.
+	// then probes are more frequent.
 	degraded func(a *catalog.APIService) bool
 
 	mu    sync.Mutex
@@ -148,7 +150,7 @@ func (p *Prober) Suspect(name string) {
 func (p *Prober) Wait() { p.wait.Wait() }
 
 func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
-	retry := p.timing.RetryMin
+	var failing trouble
 	before := func() {}
 	defer func() { before() }()
 	for {
@@ -160,25 +162,38 @@ func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
 			return
 		}
 		p.report(a.Name, verdict)
-		pause := p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval))
-		if verdict.Status == apiregistrationv1.ConditionTrue {
-			retry = p.timing.RetryMin
-			if pause >= 10*tick {
-				pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
-			}
-		} else {
-			pause, retry = retry, min(2*retry, p.timing.RetryMax)
-		}
-		if !p.rest(ctx, l, a, pause) {
+		passed := verdict.Status == apiregistrationv1.ConditionTrue
+		if !p.rest(ctx, l, a, passed, &failing) {
 			return
 		}
 	}
 }
 
+// trouble is the time since which an APIService, or an endpoint of it, fails; zero
+// while all is well.
+type trouble struct{ since time.Time }
+
+// pause is a tenth of that time, within bounds.
+func (t *trouble) pause(least, most time.Duration) time.Duration {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
+	return min(max(time.Since(t.since)/10, least), most)
+}
+
+// interval is the pause after a probe that passed.
+func (p *Prober) interval() time.Duration {
+	pause := p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval))
+	if pause >= 10*tick {
+		pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
+	}
+	return pause
+}
+
 // rest waits for the pause to end, or for a kick. That shortens the pause, but not
 // below RetryMin: a flood of failing requests is not turned into a flood of
 // probes. It returns false when the loop is to end.
-func (p *Prober) rest(ctx context.Context, l *loop, a *catalog.APIService, pause time.Duration) bool {
+func (p *Prober) rest(ctx context.Context, l *loop, a *catalog.APIService, passed bool, failing *trouble) bool {
 	sleep := func(d time.Duration, kick <-chan struct{}) bool {
 		if d <= 0 {
 			return ctx.Err() == nil
@@ -194,13 +209,18 @@ func (p *Prober) rest(ctx context.Context, l *loop, a *catalog.APIService, pause
 		return true
 	}
 	began := time.Now()
-	if len(a.Target.Endpoints) > 1 { // the other ones' answers may be under way
-		if !sleep(p.timing.RetryMin, nil) {
-			return false
-		}
-		if p.degraded(a) {
-			pause = min(pause, p.timing.RetryMax)
-		}
+	several := len(a.Target.Endpoints) > 1
+	if several && !sleep(p.timing.RetryMin, nil) { // the other ones' answers may be under way
+		return false
+	}
+	pause := p.interval()
+	switch {
+	case !passed:
+		pause = failing.pause(p.timing.RetryMin, p.timing.RetryMax)
+	case several && p.degraded(a):
+		pause = failing.pause(p.timing.RetryMin, pause)
+	default:
+		*failing = trouble{}
 	}
 	return sleep(pause-time.Since(began), l.kick) && sleep(p.timing.RetryMin-time.Since(began), nil)
 }
@@ -235,7 +255,11 @@ func HTTP(backends *backend.Pool) Check {
 				return catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
 			}
 		}
-		b.CloseIdle()
+		for i, e := range endpoints {
+			if !errors.As(errs[i], new(badStatus)) { // an answer came over a connection that works
+				b.CloseIdle(e.Address)
+			}
+		}
 		// The first endpoint speaks for all, whichever failed last: a verdict that
 		// has not changed must read the same.
 		return failed(errs[0])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,25 +115,68 @@ func TestIntervalIsJittered(t *testing.T) {
 	})
 }
 
-func TestRetriesDouble(t *testing.T) {
+// What fails is asked again soon at first, and less often the longer it fails.
+func TestPausesGrowWithTheTimeOfFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{answer: broken}
 		start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
 			sync(at("192.0.2.1:443"))
-			pass(3500 * time.Millisecond)
-			ms := time.Millisecond
-			want := []time.Duration{250 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms, 400 * ms}
-			if got := s.take(); !slices.Equal(got, want) {
-				t.Errorf("pauses %v, want %v", got, want)
+			pass(time.Hour)
+			timing, failed := DefaultTiming(), time.Duration(0)
+			for _, d := range s.take() {
+				if want := min(max(failed/10, timing.RetryMin), timing.RetryMax); d != want {
+					t.Fatalf("a pause of %v after %v, want %v", d, failed, want)
+				}
+				failed += d
+			}
+			if failed < 59*time.Minute {
+				t.Errorf("probes end after %v", failed)
 			}
 			// A success resets the pause.
 			s.set(passed)
-			pass(5 * time.Second)
+			pass(10 * time.Second)
 			s.set(broken)
-			pass(33*time.Second + 400*ms)
+			pass(33*time.Second + timing.RetryMin)
 			pauses := s.take()
-			if len(pauses) < 3 || pauses[2] != 250*ms {
+			if len(pauses) < 3 || pauses[2] != timing.RetryMin {
 				t.Errorf("after a success: %v", pauses)
+			}
+		})
+	})
+}
+
+// While only some endpoints are down probes come soon at first, and in the end no
+// more often than without: endpoints that cannot be reached from here stay so.
+func TestPausesGrowWhileAnEndpointIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		var down atomic.Bool
+		down.Store(true)
+		servers := []*backendtest.Server{
+			{Service: "api", Address: "192.0.2.1:443", CA: []byte("ca")}, {Service: "api", Address: "192.0.2.2:443", CA: []byte("ca")},
+		}
+		snapshot := catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{servers[0].APIService(name)}, servers...))
+		start(t, s, func(p *Prober, sync func(*catalog.Snapshot)) {
+			p.degraded = func(*catalog.APIService) bool { return down.Load() }
+			sync(snapshot)
+			pass(10 * time.Second)
+			early := s.take()
+			if len(early) < 20 || early[0] != DefaultTiming().RetryMin {
+				t.Errorf("probes of the first ten seconds: %v", early)
+			}
+			pass(time.Hour)
+			s.take()
+			pass(time.Hour)
+			if n := len(s.take()); n > 135 {
+				t.Errorf("%d probes in an hour", n)
+			}
+			down.Store(false)
+			pass(time.Minute)
+			down.Store(true)
+			s.take()
+			pass(40 * time.Second)
+			if again := s.take(); len(again) < 5 || !slices.Contains(again, DefaultTiming().RetryMin) {
+				t.Errorf("after all endpoints were well: %v", again)
 			}
 		})
 	})
