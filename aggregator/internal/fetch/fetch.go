@@ -7,7 +7,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -100,7 +99,9 @@ type server struct {
 
 	mu      sync.Mutex
 	members []*catalog.APIService
-	changed bool // since the discovery loop last looked
+	// changes counts how often the members were others or led elsewhere, joined how
+	// often one came or went.
+	changes, joined int
 
 	// The first two start a download now. Doubt has the next one of OpenAPI come
 	// no later than one Interval after the last.
@@ -148,6 +149,11 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 		}
 		for _, a := range list {
 			f.byName[a.Name] = n
+			// What is known was dropped with an APIService that came back before its
+			// absence was seen here.
+			if d, ok := f.documents[a.Name]; ok && !same(a.Document, d) {
+				f.report(a.Name, d)
+			}
 		}
 	}
 	for id, n := range f.servers {
@@ -193,6 +199,7 @@ func (n *server) update(members []*catalog.APIService) {
 	others := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool {
 		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
+	joined := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
 	turned, edited := false, false
 	for i := range members {
 		if others {
@@ -204,7 +211,12 @@ func (n *server) update(members []*catalog.APIService) {
 		edited = edited || revision(members[i]) != revision(n.members[i])
 	}
 	n.members = members
-	n.changed = n.changed || others
+	if others {
+		n.changes++
+	}
+	if joined {
+		n.joined++
+	}
 	n.mu.Unlock()
 	if others || turned {
 		kick(n.kickDiscovery)
@@ -233,13 +245,11 @@ func kick(c chan struct{}) {
 	}
 }
 
-// current returns the members, and whether they are others than last time.
-func (n *server) current() ([]*catalog.APIService, bool) {
+// current returns the members, and how often they have changed.
+func (n *server) current() (members []*catalog.APIService, changes, joined int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	changed := n.changed
-	n.changed = false
-	return n.members, changed
+	return n.members, n.changes, n.joined
 }
 
 // Attempted blocks until discovery was attempted once at each extension server
@@ -360,10 +370,10 @@ func (f *Fetcher) runDiscovery(ctx context.Context, n *server, contact time.Dura
 		return
 	}
 	var state discoveryState
-	for failures, first := 0, true; ; {
-		members, changed := n.current()
-		if changed {
-			state = discoveryState{}
+	for failures, seen, first := 0, 0, true; ; {
+		members, changes, _ := n.current()
+		if changes != seen {
+			state, seen = discoveryState{}, changes
 		}
 		before := f.marks(members, discoveryMark)
 		if f.discovery(ctx, members, &state) {
@@ -389,12 +399,10 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
 	}
 	state := openAPIState{}
 	woken := true
-	for failures, quiet := 0, 0; ; {
-		n.mu.Lock()
-		members := n.members
-		n.mu.Unlock()
-		if key := memberKey(members); key != state.members {
-			state = openAPIState{members: key}
+	for failures, quiet, seen := 0, 0, 0; ; {
+		members, _, joined := n.current()
+		if joined != seen {
+			state, seen = openAPIState{}, joined
 		}
 		began := time.Now()
 		before := f.marks(members, openAPIMark)
@@ -430,11 +438,3 @@ func (f *Fetcher) marks(members []*catalog.APIService, of func(catalog.Document)
 func discoveryMark(d catalog.Document) any { return d.Discovery }
 
 func openAPIMark(d catalog.Document) any { return [2]string{d.OpenAPIV2.ETag, d.OpenAPIV3.ETag} }
-
-func memberKey(members []*catalog.APIService) string {
-	names := make([]string, len(members))
-	for i, a := range members {
-		names[i] = a.Name
-	}
-	return strings.Join(names, " ")
-}

@@ -200,6 +200,38 @@ func TestReturnOfAServerIsSeenAtOnce(t *testing.T) {
 	await(t, "another fetch after the server is available again", func() bool { return s.Count("/apis") > before })
 }
 
+// An APIService that is deleted and made anew between two snapshots has lost its
+// document in the facts, and its server will say that nothing has changed.
+func TestWhatIsKnownIsToldAgainWhereItWasDropped(t *testing.T) {
+	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
+	f, l := newFetcher(t, patient())
+	sync := run(t, f)
+	sync(s.Snapshot(name))
+	known := l.await(t, name, "that is current", current)
+	l.report(name, catalog.Document{})
+	sync(s.Snapshot(name)) // without a document
+	if again := l.get(name); again.Discovery != known.Discovery {
+		t.Errorf("after the document was dropped: %+v", again)
+	}
+}
+
+// A member that leaves and returns during a download makes the next one start from
+// nothing: what the server says of an ETag holds for documents that are gone.
+func TestMembersThatComeAndGoAreCounted(t *testing.T) {
+	a := (&backendtest.Server{Service: "api", Address: "192.0.2.1:443"}).Snapshot(name).Remotes()
+	b := (&backendtest.Server{Service: "api", Address: "192.0.2.2:443"}).Snapshot(name).Remotes()
+	n := newServer(nil, a)
+	n.update(nil)
+	n.update(a)
+	if _, changes, joined := n.current(); changes != 2 || joined != 2 {
+		t.Errorf("after a member left and returned: %d changes, %d of them of members", changes, joined)
+	}
+	n.update(b)
+	if _, changes, joined := n.current(); changes != 3 || joined != 2 {
+		t.Errorf("after a member led elsewhere: %d changes, %d of them of members", changes, joined)
+	}
+}
+
 func TestSyncStopsWhatIsGone(t *testing.T) {
 	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
 	f, l := newFetcher(t, patient())

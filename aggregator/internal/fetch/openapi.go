@@ -37,7 +37,6 @@ const (
 
 // openAPIState belongs to one server's OpenAPI loop.
 type openAPIState struct {
-	members string
 	v2ETag  string            // the server's own
 	v2Sum   string            // of the bytes, for servers without ETags
 	v3ETag  string            // of a list whose documents are all known, each by a URL that names its content
