@@ -45,8 +45,10 @@ type exchange struct {
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	body       *replayBody // nil where there is none
+	watch      bool
 	winner     atomic.Int32
-	began      atomic.Bool // the first attempt, which has the request's own header
+	stopHedge  atomic.Pointer[context.CancelFunc] // of the attempt under way
+	began      atomic.Bool                        // the first attempt, which has the request's own header
 }
 
 // answer is a response whose header has arrived.
@@ -127,6 +129,7 @@ const (
 // reached no handler.
 func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, sent bool, err error) {
 	x.winner.Store(nobody)
+	x.stopHedge.Store(nil)
 	ctx, cancel := context.WithCancel(x.ctx)
 	hedged := make(chan *answer, 1) // nil if the second attempt failed or was not made
 	late := time.AfterFunc(hedgeAfter, func() {
@@ -145,6 +148,9 @@ func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, s
 		return result, sent, err
 	}
 	if err == nil && x.winner.CompareAndSwap(nobody, first) {
+		if stop := x.stopHedge.Load(); stop != nil {
+			(*stop)()
+		}
 		return result, sent, nil
 	}
 	if result != nil {
@@ -170,6 +176,10 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 		return nil
 	}
 	ctx, cancel := context.WithCancel(x.ctx)
+	x.stopHedge.Store(&cancel)
+	if x.winner.Load() != nobody {
+		cancel() // the first one won before it could know of this one
+	}
 	result, _, err := x.send(ctx, cancel, choice)
 	if err != nil {
 		cancel()
@@ -179,8 +189,11 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 		result.end()
 		return nil
 	}
-	// The other endpoint answered while the first one was silent.
-	slow.Note(time.Now(), balance.Failed)
+	if !x.watch {
+		// The other endpoint answered while this one was silent. With a watch that may
+		// mean that there is no event yet.
+		slow.Note(time.Now(), balance.Failed)
+	}
 	cancelFirst()
 	return result
 }
@@ -237,7 +250,11 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 		if out.Body == nil {
 			out.Body = io.NopCloser(strings.NewReader(""))
 		}
-		out.GetBody = func() (io.ReadCloser, error) { return nil, errNotBegun }
+		again := errNotBegun
+		if out.Header["Idempotency-Key"] != nil || out.Header["X-Idempotency-Key"] != nil {
+			again = errPerhapsBegun // the transport would send such a request in any case
+		}
+		out.GetBody = func() (io.ReadCloser, error) { return nil, again }
 	}
 	if d := x.apiService.Settings.HeaderTimeout; d > 0 {
 		timer := time.AfterFunc(d, cancel)
@@ -254,8 +271,8 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 		outcome := balance.Failed
 		if ctx.Err() != nil && x.ctx.Err() != nil {
 			outcome = balance.Neutral // the client left
-		} else if ctx.Err() != nil && x.winner.Load() == second {
-			outcome = balance.Neutral // noted by the attempt that won
+		} else if ctx.Err() != nil && x.winner.Load() != nobody {
+			outcome = balance.Neutral // the other attempt won, and has noted what there is
 		}
 		choice.Done(time.Now(), outcome)
 		// A write that was cut short by a deadline may have been half done.
@@ -271,6 +288,9 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 // a request again by itself: after REFUSED_STREAM, a GOAWAY that leaves the
 // request out, or a connection that nothing was written to.
 var errNotBegun = errors.New("the extension server did not begin to handle the request")
+
+// errPerhapsBegun is the same where the transport does not ask that much.
+var errPerhapsBegun = errors.New("the extension server ended the connection")
 
 // refused says whether the extension server has told that it did not begin to
 // handle the request (RFC 9113, sections 6.8 and 8.7).

@@ -235,8 +235,13 @@ type watcher struct {
 
 func (l *lab) watch(id string) *watcher {
 	l.t.Helper()
+	return l.open(things + "?watch=true&id=" + id)
+}
+
+func (l *lab) open(path string) *watcher {
+	l.t.Helper()
 	client := &http.Client{Transport: l.client.Transport} // without a time-out
-	response, err := client.Get(l.url + things + "?watch=true&id=" + id)
+	response, err := client.Get(l.url + path)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -295,6 +300,38 @@ func TestAWatchWhoseEndpointLeavesEndsCleanly(t *testing.T) {
 	}
 	if n := leaves.Count(things + "?watch=true&id=moved"); n != 1 {
 		t.Errorf("the first watch was sent %d times", n)
+	}
+}
+
+// A log goes on to its end at an endpoint that leaves, whatever is the longest that a
+// watch may last.
+func TestALogWhoseEndpointLeavesGoesOn(t *testing.T) {
+	l := newLab(t)
+	end := make(chan struct{})
+	l.handler("leaves", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "event\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-end:
+			_, _ = io.WriteString(w, "last\n")
+		case <-r.Context().Done():
+		}
+	})
+	watched := make(chan string, 4)
+	stays := l.handler("stays", events(watched))
+	l.start()
+	l.service.Settings.MaxWatch = 100 * time.Millisecond
+	l.sync(l.snapshot(l.servers[0]))
+	log := l.open(things + "/x/log?follow=true")
+	log.expectEvent(t)
+	l.sync(l.snapshot(stays))
+	// Those of watches are ended after backend's drainAfter, 2 s.
+	timer := time.NewTimer(3 * time.Second)
+	defer timer.Stop()
+	<-timer.C
+	close(end)
+	if line, err := log.next(); line != "last\n" || err != nil {
+		t.Fatalf("%q and %v, want the end of the log", line, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -348,10 +349,16 @@ type reply struct {
 
 func (l *lab) send(method, id string, body io.Reader) reply {
 	l.t.Helper()
+	return l.sendWith(nil, method, id, body)
+}
+
+func (l *lab) sendWith(header http.Header, method, id string, body io.Reader) reply {
+	l.t.Helper()
 	r, err := http.NewRequest(method, l.url+things+"?id="+id, body)
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	maps.Copy(r.Header, header)
 	start := time.Now()
 	response, err := l.client.Do(r)
 	if err != nil {

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
@@ -86,6 +87,39 @@ func TestRequestsThatChangeSomethingAreNeverSentTwice(t *testing.T) {
 						t.Errorf("%s, with a body: %t: the client was told %d", method, withBody, got.code)
 					}
 				}
+			}
+		})
+	}
+}
+
+// The transport takes a request with such a key for one that it may send again when a
+// connection that it has used before ends.
+func TestAnIdempotencyKeyIsNoReasonToSendARequestTwice(t *testing.T) {
+	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		t.Run(key, func(t *testing.T) {
+			l := newLab(t)
+			l.raw(&tls.Config{Certificates: []tls.Certificate{l.pair}, NextProtos: []string{"http/1.1"}}, func(c *tls.Conn) {
+				requests := bufio.NewReader(c)
+				for {
+					r, err := http.ReadRequest(requests)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					l.saw(r.URL.Query().Get("id"), "breaks")
+					if r.Method == http.MethodPost {
+						return
+					}
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole")
+				}
+			})
+			l.start()
+			if got := l.send(http.MethodGet, "opens", nil); got.body != "whole" {
+				t.Fatalf("%d %q %v", got.code, got.body, got.err)
+			}
+			got := l.sendWith(http.Header{key: {"1"}}, http.MethodPost, "one", small())
+			if at := l.sightings("one"); len(at) != 1 {
+				t.Errorf("seen by %v; the client was told %d", at, got.code)
 			}
 		})
 	}
@@ -282,15 +316,21 @@ func TestASilentEndpointIsHedgedAgainst(t *testing.T) {
 
 func TestTheFirstAnswerWinsWhicheverItIs(t *testing.T) {
 	l := newLab(t)
-	other := make(chan struct{})
+	other, gone := make(chan struct{}), make(chan struct{})
 	l.handler("late", func(w http.ResponseWriter, r *http.Request) {
 		select { // answers once the other has the request too
 		case <-other:
-			_, _ = io.WriteString(w, "late")
+			_, _ = io.WriteString(w, "la")
+			_ = http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+		select { // and ends once it has it no more
+		case <-gone:
+			_, _ = io.WriteString(w, "te")
 		case <-r.Context().Done():
 		}
 	})
-	gone := make(chan struct{})
 	l.handler("never", func(_ http.ResponseWriter, r *http.Request) {
 		close(other)
 		<-r.Context().Done()

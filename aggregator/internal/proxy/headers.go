@@ -46,20 +46,25 @@ type stripper struct {
 func newStripper(names, prefixes []string) stripper {
 	s := stripper{names: map[string]bool{}, prefixes: []string{"x-remote-extra-", "impersonate-"}}
 	for _, name := range slices.Concat(hopByHop, credentials, []string{"X-Remote-User", "X-Remote-Uid", "X-Remote-Group"}, names) {
-		s.names[textproto.CanonicalMIMEHeaderKey(name)] = true
+		s.names[hyphened(name)] = true
 	}
 	for _, prefix := range prefixes {
 		if prefix != "" {
-			s.prefixes = append(s.prefixes, strings.ToLower(prefix))
+			s.prefixes = append(s.prefixes, strings.ToLower(hyphened(prefix)))
 		}
 	}
 	return s
 }
 
+// hyphened is how servers of the CGI family read a name: they take an underscore for
+// a hyphen.
+func hyphened(name string) string {
+	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
+
 func (s stripper) drops(name string) bool {
 	if strings.Contains(name, "_") {
-		// Servers of the CGI family take an underscore for a hyphen.
-		name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		name = hyphened(name)
 	}
 	if s.names[name] {
 		return true

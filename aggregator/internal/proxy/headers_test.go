@@ -65,12 +65,12 @@ func TestWithoutBearer(t *testing.T) {
 }
 
 func TestStripper(t *testing.T) {
-	s := newStripper([]string{"x-my-user", "X-MY-Group"}, []string{"X-My-Extra-", ""})
+	s := newStripper([]string{"x-my-user", "X-MY-Group", "X_my_uid"}, []string{"X-My-Extra-", ""})
 	for name, want := range map[string]bool{
 		"X-Remote-User": true, "X-Remote-Uid": true, "X-Remote-Group": true,
 		"X-Remote-Extra-Scopes": true, "X-Remote-Extra-": true, "x-remote-extra-a%2Fb": true,
 		"X_Remote_User": true, "x_remote-user": true, "X-Remote_group": true, "X_remote_extra_scopes": true,
-		"X-My-User": true, "X-My-Group": true, "X_my_group": true, "X-My-Extra-Role": true, "x_my_extra_role": true,
+		"X-My-User": true, "X-My-Group": true, "X_my_group": true, "X-My-Uid": true, "X_my_uid": true, "X-My-Extra-Role": true, "x_my_extra_role": true,
 		"Impersonate-User": true, "Impersonate-Group": true, "Impersonate-Extra-Scopes": true, "Impersonate_User": true,
 		"Authorization": true, "Cookie": true, "Proxy-Authorization": true,
 		"Connection": true, "Upgrade": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Keep-Alive": true,

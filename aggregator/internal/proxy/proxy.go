@@ -120,6 +120,15 @@ func admit(r *http.Request, b *backend.Backend, user string, upgrade bool) (rele
 	return b.Limiter.Acquire(r.Context(), user)
 }
 
+// isWatch says whether a long-running request is a watch: a list of events each of
+// which is whole, that its client continues elsewhere.
+func isWatch(r *http.Request) bool {
+	if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest {
+		return info.Verb == "watch"
+	}
+	return true // see isLongRunning
+}
+
 // isLongRunning says whether a request lasts as long as its client wants.
 func isLongRunning(r *http.Request) bool {
 	if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest {
@@ -180,8 +189,9 @@ func isHex(c byte) bool {
 }
 
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r)}
 	longRunning := isLongRunning(r)
+	watch := longRunning && isWatch(r)
+	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r), watch: watch}
 	run := x.run
 	if longRunning {
 		run = x.runApart
@@ -201,12 +211,16 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 		return
 	}
 	response.Request = nil // sent: no reason to hold it
+	stream := &balance.Stream{End: response.cancel}
+	defer p.drainer.hold(r.Context(), stream)()
+	if !watch { // a log, for example, which its client would take for whole
+		copyResponse(w, r, response.Response, nil)
+		return
+	}
 	// A watch may be ended from here: when its endpoint leaves, when this server
 	// shuts down, or at the longest that the APIService allows. Its client then
 	// begins a new one.
-	stream := &balance.Stream{End: response.cancel}
 	defer response.choice.Hold(stream)()
-	defer p.drainer.hold(r.Context(), stream)()
 	if d := a.Settings.MaxWatch; d > 0 {
 		timer := time.AfterFunc(d, response.cancel)
 		defer timer.Stop()
@@ -324,7 +338,8 @@ func copyTrailers(w http.ResponseWriter, response *http.Response, announced int)
 }
 
 // copyBody streams the body. Bodies of unknown length, watches among them, are
-// flushed after each read; the others as the server's own buffers fill.
+// flushed after each read, which costs nothing where it filled the server's own
+// buffer of 4 KiB; the others as that fills.
 func copyBody(w http.ResponseWriter, response *http.Response) error {
 	if response.ContentLength >= 0 {
 		return copyThrough(w, response.Body)

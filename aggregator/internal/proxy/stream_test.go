@@ -84,7 +84,7 @@ func TestTrailers(t *testing.T) {
 // A body that breaks off must not look whole to the client. One that is small
 // was read before its header left, and becomes an error.
 func TestTruncatedBodyAbortsTheAnswer(t *testing.T) {
-	for what, length := range map[string]string{"known length": "1000000", "small": "1000", "unknown length": ""} {
+	for what, length := range map[string]string{"known length": "1000000", "small": "1000", "unknown length": "", "a log": ""} {
 		t.Run(what, func(t *testing.T) {
 			s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if length != "" {
@@ -95,7 +95,11 @@ func TestTruncatedBodyAbortsTheAnswer(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}))
 			f := startFront(t, s.Claim(name))
-			response, err := f.client.Get(f.URL + base + "/things")
+			path := base + "/things"
+			if what == "a log" {
+				path = base + "/namespaces/x/things/y/log?follow=true"
+			}
+			response, err := f.client.Get(f.URL + path)
 			if err != nil {
 				return // aborted before the header left: not whole either
 			}

@@ -54,7 +54,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 	fail := func(reason respond.Reason, format string, args ...any) {
 		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
 	}
-	conn, choice, err := p.dialUpgrade(out, a, b)
+	conn, choice, err := p.dialUpgrade(r, out, a, b)
 	if none := (errUnresolved{}); errors.As(err, &none) {
 		fail(respond.Unresolved, "service unavailable")
 		return
@@ -109,7 +109,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 
 // dialUpgrade connects to an endpoint, another one where the first cannot be
 // reached: nothing was sent then.
-func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
+func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
 	b.Retries.Request()
 	var tried []string
 	for attempt := 1; ; attempt++ {
@@ -124,7 +124,11 @@ func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend
 			return conn, choice, nil
 		}
 		others := choice.Alternatives(time.Now())
-		choice.Done(time.Now(), balance.Failed)
+		outcome := balance.Failed
+		if r.Context().Err() != nil {
+			outcome = balance.Neutral // the client left
+		}
+		choice.Done(time.Now(), outcome)
 		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.Retries.Take(time.Now()) {
 			return nil, choice, err
 		}
