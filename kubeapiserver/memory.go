@@ -68,6 +68,9 @@ func (m configMapMemory) Save(ctx context.Context, apiService string, document [
 	_, _ = w.Write(document) // a buffer takes all
 	_ = w.Close()
 	zippers.Put(w)
+	if zipped.Len() > corev1.MaxSecretSize { // the bound of a ConfigMap: to remember nothing is better than an old one
+		return m.Forget(ctx, apiService)
+	}
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        memoryName(apiService),

@@ -101,6 +101,7 @@ type state struct {
 	objects   uint64 // live ones and garbage
 	goal      uint64 // of the heap, at which a collection ends
 	mapped    uint64 // what counts against the memory limit
+	empty     uint64 // of that, spans of the heap without objects
 	percent   uint64 // GOGC; the largest number if it is off
 	limit     uint64
 }
@@ -112,6 +113,7 @@ var names = []string{
 	"/gc/heap/goal:bytes",
 	"/memory/classes/total:bytes",
 	"/memory/classes/heap/released:bytes",
+	"/memory/classes/heap/free:bytes",
 	"/gc/gogc:percent",
 	"/gc/gomemlimit:bytes",
 }
@@ -125,15 +127,19 @@ func read() state {
 	value := func(i int) uint64 { return samples[i].Value.Uint64() }
 	return state{
 		cycles: value(0), allocated: value(1), objects: value(2), goal: value(3),
-		mapped: value(4) - value(5), percent: value(6), limit: value(7),
+		mapped: value(4) - value(5), empty: value(6), percent: value(7), limit: value(8),
 	}
 }
 
 // restingLimit is the memory limit at which the heap has about reached its goal;
 // false where there is no rest: there was a collection just now, one is due soon,
-// or the limit that is set would be exceeded.
+// memory that a larger heap has left is still to be returned, which the runtime does
+// by its goal, or the limit that is set would be exceeded.
 func (s state) restingLimit(before state, t timing) (int64, bool) {
 	if s.percent > math.MaxInt32 || s.cycles != before.cycles || s.goal <= s.objects {
+		return 0, false
+	}
+	if s.objects+s.empty > s.goal+s.goal/4 {
 		return 0, false
 	}
 	free := s.goal - s.objects

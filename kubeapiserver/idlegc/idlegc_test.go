@@ -25,6 +25,8 @@ func TestRestingLimit(t *testing.T) {
 		"a collection just now":          {func(_, now *state) { now.cycles++ }, 0, false},
 		"a collection is due":            {func(_, now *state) { now.goal = now.objects }, 0, false},
 		"little is free":                 {func(_, now *state) { now.objects = 195 * mib }, 250 * mib / 100 * 107, true},
+		"a larger heap's memory is free": {func(_, now *state) { now.empty = 151 * mib }, 0, false},
+		"some of it is free":             {func(_, now *state) { now.empty = 150 * mib }, 350 * mib, true},
 		"GOGC is off":                    {func(_, now *state) { now.percent = math.MaxUint64 }, 0, false},
 		"the memory limit is far":        {func(_, now *state) { now.limit = 350 * mib }, 350 * mib, true},
 		"the memory limit would be less": {func(_, now *state) { now.limit = 349 * mib }, 0, false},

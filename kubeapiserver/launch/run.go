@@ -68,7 +68,7 @@ func (o *Options) Prepare(flags *pflag.FlagSet) error {
 func (o *Options) Run(ctx context.Context) error {
 	defer logs.FlushLogs()
 	limit := memoryLimit(os.DirFS("/"))
-	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" && limit < debug.SetMemoryLimit(-1) { // a program's own stays
 		debug.SetMemoryLimit(limit)
 	}
 	narrowest := debug.SetMemoryLimit(-1)

@@ -6,9 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/storage"
+	etcdfeature "k8s.io/apiserver/pkg/storage/feature"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -17,6 +22,8 @@ const (
 	// keysRemembered is for how many keys of a resource: those of a large one
 	// change all the time, and are read when they are asked for.
 	keysRemembered = 4096
+	// progressLimit bounds the handing over of a question for progress.
+	progressLimit = time.Second
 )
 
 // rememberKeys is storage that tells a resource's keys again for as long as
@@ -25,7 +32,9 @@ const (
 // Counts and sizes of each resource are taken about once a minute, by the keys
 // in its watch cache. To know that these are the latest a cache asks etcd for
 // its revision, and then for the progress of each of its watches: for each
-// resource, whether something was written or not.
+// resource, whether something was written or not. For progress etcd is asked here
+// too, though nobody waits for the answer: by it a cache, the bookmarks of its
+// clients and the watch of etcd stay at a revision that is not compacted soon.
 type rememberKeys struct {
 	storage.Interface
 	happened *atomic.Uint64
@@ -34,9 +43,24 @@ type rememberKeys struct {
 // EnableResourceSizeEstimation implements storage.Interface.
 func (s rememberKeys) EnableResourceSizeEstimation(keys storage.KeysFunc) error {
 	if keys != nil {
-		keys = (&keyMemory{read: keys, happened: s.happened}).keys
+		keys = (&keyMemory{read: keys, progress: s.progress, happened: s.happened}).keys
 	}
 	return s.Interface.EnableResourceSizeEstimation(keys)
+}
+
+// progress asks etcd for the progress of the cache's watch, as the cache does.
+func (s rememberKeys) progress(ctx context.Context) {
+	if !etcdfeature.DefaultFeatureSupportChecker.Supports(storage.RequestWatchProgress) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, progressLimit)
+	defer cancel()
+	if utilfeature.DefaultFeatureGate.Enabled(features.SeparateCacheWatchRPC) {
+		ctx = metadata.AppendToOutgoingContext(ctx, "source", "cache")
+	}
+	if err := s.RequestWatchProgress(ctx); err != nil {
+		klog.FromContext(ctx).V(4).Info("Asking etcd for progress failed", "err", err) // the next time is another chance
+	}
 }
 
 // Watch implements storage.Interface.
@@ -77,7 +101,8 @@ func (s rememberKeys) GuaranteedUpdate(
 
 // keyMemory remembers the keys of a resource.
 type keyMemory struct {
-	read storage.KeysFunc
+	read     storage.KeysFunc
+	progress func(context.Context)
 	// happened counts what the watch cache was told: events, before it takes
 	// them in, and lists and watches, before it begins them; and this server's own
 	// writes, of which keys are then known before their event comes.
@@ -93,11 +118,15 @@ type keyMemory struct {
 func (m *keyMemory) keys(ctx context.Context) ([]string, error) {
 	at := m.happened.Load()
 	m.mu.Lock()
-	if m.known != nil && m.at == at && time.Since(m.since) < keysAge {
-		defer m.mu.Unlock()
-		return m.known, nil
+	known := m.known
+	if m.at != at || time.Since(m.since) >= keysAge {
+		known = nil
 	}
 	m.mu.Unlock()
+	if known != nil {
+		m.progress(ctx)
+		return known, nil
+	}
 
 	// Whatever is counted from here on may be missing from the answer.
 	since := time.Now()

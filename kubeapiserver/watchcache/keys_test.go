@@ -47,7 +47,8 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		var happened atomic.Uint64
 		key := counting(func(apiruntime.Object) (string, error) { return "k", nil }, &happened)
 		r := &reader{keys: []string{}}
-		m := &keyMemory{read: r.read, happened: &happened}
+		asked := 0
+		m := &keyMemory{read: r.read, progress: func(context.Context) { asked++ }, happened: &happened}
 		want := func(when string, calls, keys int) {
 			t.Helper()
 			got, err := m.keys(t.Context())
@@ -57,6 +58,9 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		}
 		want("at first", 1, 0)
 		want("of nothing, again", 1, 0)
+		if asked != 1 {
+			t.Errorf("asked for progress %d times, want once: reading does so itself", asked)
+		}
 
 		r.keys = []string{"a"}
 		if _, err := key(&corev1.Pod{}); err != nil {
@@ -98,7 +102,7 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 func TestKeysOfAnOverlappingRead(t *testing.T) {
 	var happened atomic.Uint64
 	r := &reader{}
-	m := &keyMemory{read: r.read, happened: &happened}
+	m := &keyMemory{read: r.read, progress: func(context.Context) {}, happened: &happened}
 	r.while = func() {
 		happened.Add(1)
 		r.keys = []string{"new"}
@@ -221,6 +225,34 @@ func TestCountsOfARealStorage(t *testing.T) {
 	}
 	eventually(2)
 	atRest(2)
+
+	// What is written elsewhere moves the cache on, though its keys stay.
+	elsewhere, destroyElsewhere, err := generic.NewRawStorage(resource, newConfigMap, newConfigMaps, "/elsewhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(destroyElsewhere)
+	different := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "d"}}
+	if err := elsewhere.Create(t.Context(), "/elsewhere/d", different, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	now, err := raw.GetCurrentResourceVersion(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := reads.keys.Load()
+	err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		count()
+		list := &corev1.ConfigMapList{}
+		if err := cached.GetList(ctx, "/configmaps", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true}, list); err != nil {
+			return false, err
+		}
+		at, err := storage.APIObjectVersioner{}.ParseResourceVersion(list.ResourceVersion)
+		return at >= now, err
+	})
+	if after := reads.keys.Load(); err != nil || after != before {
+		t.Errorf("error %v, keys read %d times; want the cache at revision %d and none read", err, after-before, now)
+	}
 }
 
 func newConfigMap() apiruntime.Object  { return &corev1.ConfigMap{} }
