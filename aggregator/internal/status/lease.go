@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ const (
 	// aloneEvery is how often a holder for whom nobody waits renews the Lease all
 	// the same, for those who read it.
 	aloneEvery = time.Minute
-	// sureFor is how long after it was seen to hold the Lease a server writes
-	// conditions without looking: others may begin leaseDuration after that.
+	// sureFor is how long after it renewed the Lease, or was seen to hold it while
+	// nobody waits, a server writes conditions without looking: others may begin
+	// leaseDuration after that.
 	sureFor = leaseDuration - renewDeadline
 )
 
@@ -103,6 +105,9 @@ func (l *lease) Update(ctx context.Context, record resourcelock.LeaderElectionRe
 	if l.stored == nil {
 		return errors.New("the Lease has to be read before it is written")
 	}
+	if h := holder(l.stored); record.HolderIdentity == "" && h != l.identity {
+		return fmt.Errorf("the Lease is not given up: %q holds it", h)
+	}
 	renewal := holder(l.stored) == l.identity && record.HolderIdentity == l.identity &&
 		record.LeaderTransitions == resourcelock.LeaseSpecToLeaderElectionRecord(&l.stored.Spec).LeaderTransitions
 	if renewal && !l.due(ctx) {
@@ -168,6 +173,9 @@ func (l *lease) write(ctx context.Context, record resourcelock.LeaderElectionRec
 // written takes over what was stored after a moment.
 func (l *lease) written(began time.Time, stored *coordinationv1.Lease) {
 	l.stored, l.renewed, l.looked, l.sure = stored, began, began, began
+	if holder(stored) != l.identity { // given up
+		l.sure = time.Time{}
+	}
 }
 
 func (l *lease) read(ctx context.Context) error {
@@ -194,6 +202,12 @@ func (l *lease) holds(ctx context.Context) (bool, error) {
 	}
 	if holder(current) != l.identity {
 		return false, nil
+	}
+	if waitedFor(current) {
+		// Who waits has counted from a time that is not known here: this one write, and
+		// a renewal.
+		l.stored, l.called = current, began
+		return true, nil
 	}
 	l.sure = began
 	return true, nil
