@@ -47,7 +47,8 @@ func (f delegatingFairness) Handle(
 
 // claimedPaths sends requests for extension servers through a cheaper handler
 // chain, one for each request timeout that APIServices set, and all others
-// through the usual one.
+// through the usual one. Without priority and fairness all go through the usual
+// one, and those timeouts have no effect.
 func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder {
 	claimed := usual
 	if isDefaultChain(usual) {
@@ -56,10 +57,10 @@ func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder
 	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
 		inner := layer.Handler(next)
 		local := usual(inner, c)
-		build, own := usual, local
-		if c.FlowControl != nil { // otherwise each chain counts requests in flight by itself
-			build, own = claimed, claimed(inner, c)
+		if c.FlowControl == nil {
+			return local // each chain would count requests in flight by itself
 		}
+		own := claimed(inner, c)
 		var chains sync.Map // time.Duration in whole seconds -> http.Handler
 		chain := func(timeout time.Duration) http.Handler {
 			timeout = (timeout + time.Second - 1).Truncate(time.Second) // so that there are few
@@ -68,7 +69,7 @@ func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder
 			}
 			other := *c
 			other.RequestTimeout = timeout
-			h, _ := chains.LoadOrStore(timeout, build(inner, &other))
+			h, _ := chains.LoadOrStore(timeout, claimed(inner, &other))
 			return h.(http.Handler)
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -3,15 +3,21 @@ package handlerchain
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"runtime"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
 )
 
+// maxStack bounds the stack that is logged of a panic, in bytes.
+const maxStack = 64 << 10
+
 // deadlineWriter answers a request whose context has ended as k8s.io/apiserver's
-// timeout filter does, without a goroutine of its own: the handlers behind it
-// notice the end themselves.
+// timeout filter does, without a goroutine of its own: the proxy notices the end, as
+// do the filters that wait. What does not, such as an audit sink that blocks, is waited for.
 type deadlineWriter struct {
 	http.ResponseWriter
 	ctx context.Context
@@ -53,9 +59,12 @@ func (w *deadlineWriter) ended() bool {
 }
 
 // finish is called when the handler has returned or panicked, and returns the
-// panic that is to go on, or nil.
+// panic that is to go on, or nil. One that nobody will see any more is logged.
 func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	if !w.ended() {
+		if panicked != nil && !w.begun {
+			w.reset(w.Header()) // whoever answers for it answers without the handler's headers
+		}
 		return panicked
 	}
 	if !w.over && !w.begun {
@@ -65,6 +74,10 @@ func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	status := metrics.PostTimeoutHandlerOK
 	if panicked != nil {
 		status = metrics.PostTimeoutHandlerPanic
+		stack := make([]byte, maxStack)
+		stack = stack[:runtime.Stack(stack, false)]
+		utilruntime.HandleErrorWithContext(r.Context(), nil, "Post-timeout activity",
+			"method", r.Method, "path", r.URL.Path, "result", fmt.Sprintf("%v\n%s", panicked, stack))
 	}
 	metrics.RecordRequestPostTimeout(metrics.PostTimeoutSourceTimeoutHandler, status)
 	if w.over {

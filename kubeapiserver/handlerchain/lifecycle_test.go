@@ -54,7 +54,7 @@ func TestSameEffectsDuringShutdown(t *testing.T) {
 						t.Parallel()
 						ends[i] = shutDown(t, newWorld(t, ids, build, func(_ *testing.T, w *world) {
 							w.config.ShutdownSendRetryAfter = retryAfter
-							w.config.ShutdownDelayDuration = 400 * time.Millisecond
+							w.config.ShutdownDelayDuration = 3 * time.Second
 							w.config.ShutdownWatchTerminationGracePeriod = 5 * time.Second
 						}))
 					})

@@ -26,6 +26,8 @@ type observation struct {
 	Metrics map[string]float64
 	Spans   []string
 	Log     []string
+	// Uncounted is true where the end of a late handler was not counted.
+	Uncounted bool
 }
 
 // timed are families whose samples come with time, not with requests.
@@ -215,9 +217,24 @@ var accessLog logged
 
 func (l *logged) Init(logr.RuntimeInfo)          {}
 func (l *logged) Enabled(int) bool               { return true }
-func (l *logged) Error(error, string, ...any)    {}
 func (l *logged) WithValues(...any) logr.LogSink { return l }
 func (l *logged) WithName(string) logr.LogSink   { return l }
+
+// Error implements logr.LogSink: of a panic that nobody sees.
+func (l *logged) Error(_ error, message string, keysAndValues ...any) {
+	i := slices.Index(keysAndValues, any("result"))
+	if message != "Post-timeout activity" || i < 0 || keysAndValues[i+1] == nil {
+		return
+	}
+	what, stack, _ := strings.Cut(fmt.Sprint(keysAndValues[i+1]), "\n")
+	line := "panic: " + what
+	if what != http.ErrAbortHandler.Error() && !strings.Contains(stack, "handlerchain.(*inner).step") {
+		line += " without its stack"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+}
 
 // Info implements logr.LogSink.
 func (l *logged) Info(_ int, message string, keysAndValues ...any) {

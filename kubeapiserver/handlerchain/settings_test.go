@@ -84,7 +84,7 @@ var settings = []setting{
 		w.config.HSTSDirectives = []string{"max-age=31536000", "includeSubDomains"}
 		w.config.CorsAllowedOriginList = []string{`^https://ui\.example\.com$`}
 	}},
-	{name: "little time", change: func(_ *testing.T, w *world) { w.config.RequestTimeout = 300 * time.Millisecond }},
+	{name: "little time", change: func(_ *testing.T, w *world) { w.config.RequestTimeout = 5 * time.Second }},
 	{name: "watches end with the server", change: func(_ *testing.T, w *world) {
 		w.config.ShutdownWatchTerminationGracePeriod, w.config.ShutdownSendRetryAfter = time.Second, true
 	}},

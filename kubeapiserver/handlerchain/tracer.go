@@ -41,10 +41,13 @@ func newTracer(c *genericapiserver.Config) *tracer {
 
 // measured notes that the filter before it is over and that the named one begins.
 func (t *tracer) measured(name string, filter http.Handler) http.Handler {
-	measured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	begin := func(r *http.Request) {
 		s := scopeOf(r)
 		now := s.record(r)
 		s.filter, s.started = name, now
+	}
+	measured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin(r)
 		filter.ServeHTTP(w, r)
 	})
 	if t.provider == nil {
@@ -55,9 +58,10 @@ func (t *tracer) measured(name string, filter http.Handler) http.Handler {
 			measured(w, r)
 			return
 		}
+		begin(r) // what is recorded of the filter before belongs to its span
 		ctx, span := t.filters.Start(r.Context(), name)
 		defer span.End()
-		measured(w, r.WithContext(ctx))
+		filter.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
