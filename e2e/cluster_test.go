@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"k8s.io/client-go/dynamic"
@@ -182,13 +184,25 @@ func get(t *testing.T, config *rest.Config, path string, header ...string) answe
 	return a
 }
 
-// freePort returns a port of loopback that was free a moment ago.
+// handedOut are the ports that freePort has returned.
+var handedOut sync.Map
+
+// freePort returns a port of loopback that was free a moment ago, each once. It is below those that
+// the kernel gives to whoever asks for any.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for tries := 0; ; tries++ {
+		port := 10_000 + rand.IntN(22_000)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+		if tries > 100 {
+			return 0, err
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 func port(t *testing.T) string {

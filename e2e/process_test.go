@@ -17,7 +17,11 @@ import (
 )
 
 // patience bounds every wait for something that is expected to happen.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
+
+// soon is far above the time of what is told at once, on a busy machine too, and
+// below the 30 s between probes.
+const soon = 15 * time.Second
 
 // maxOutput bounds what is kept of a process's output, in bytes; the oldest goes first.
 const maxOutput = 2 << 20

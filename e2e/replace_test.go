@@ -94,18 +94,19 @@ func TestServe(t *testing.T) {
 	expect(t, "what was kept", c.kubectl(t, "get", "configmap", "kept", "--output=jsonpath={.data.a}"), "b")
 }
 
-// slowDiscovery answers a client's discovery request after more than the limit, and the server's
-// own at once.
-func slowDiscovery(group string, asked *atomic.Int32) http.Handler {
+// slowDiscovery answers a client's discovery request after a time, and the server's own at once. It
+// counts the client's requests, and those that were given up.
+func slowDiscovery(group string, after time.Duration, asked, givenUp *atomic.Int32) http.Handler {
 	discovery := discoveryHandler(group, "v1")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Remote-User") != "system:kube-aggregator" && r.URL.Path == "/apis/"+group+"/v1" {
 			asked.Add(1)
-			timer := time.NewTimer(6 * time.Second)
+			timer := time.NewTimer(after)
 			defer timer.Stop()
 			select {
 			case <-timer.C:
 			case <-r.Context().Done():
+				givenUp.Add(1)
 				return
 			}
 		}
@@ -132,11 +133,12 @@ func TestInPlaceOfKubeAPIServer(t *testing.T) {
 	expect(t, "the published configuration", c.kubectl(t, "get", "configmap", "extension-apiserver-authentication", "--namespace=kube-system", "--output=yaml"),
 		"requestheader-client-ca-file", "front-proxy-client", "X-Remote-User")
 
-	var asked atomic.Int32
-	registerServer(t, c, "slow.example.com", slowDiscovery("slow.example.com", &asked))
+	const after = 6 * time.Second // more than the limit
+	var asked, givenUp atomic.Int32
+	registerServer(t, c, "slow.example.com", slowDiscovery("slow.example.com", after, &asked, &givenUp))
 	begin := time.Now()
 	a := get(t, c.admin, "/apis/slow.example.com/v1")
-	if took := time.Since(begin); a.code != http.StatusOK || took < 6*time.Second || asked.Load() == 0 {
+	if took := time.Since(begin); a.code != http.StatusOK || took < after || asked.Load() == 0 {
 		t.Errorf("without the limit: %d after %v: %s", a.code, took, a.body)
 	}
 	if _, err := os.Stat(filepath.Join(c.dir, "annex")); err == nil {
@@ -152,11 +154,21 @@ func TestInPlaceOfKubeAPIServer(t *testing.T) {
 func TestDiscoveryTimeout(t *testing.T) {
 	t.Parallel()
 	e := shared(t)
-	var asked atomic.Int32
-	registerServer(t, e.cluster, "late.example.com", slowDiscovery("late.example.com", &asked))
+	// Far above the limit, so that it is the limit that ends the request.
+	var asked, givenUp atomic.Int32
+	registerServer(t, e.cluster, "late.example.com", slowDiscovery("late.example.com", time.Minute, &asked, &givenUp))
 	begin := time.Now()
 	a := get(t, e.admin, "/apis/late.example.com/v1")
-	if took := time.Since(begin); a.code < 500 || took < 5*time.Second || took > 6*time.Second || asked.Load() == 0 {
+	if took := time.Since(begin); a.code < 500 || took < 5*time.Second || took >= 30*time.Second || asked.Load() == 0 {
 		t.Errorf("with the limit: %d after %v, want a failure after 5s: %s", a.code, took, a.body)
+	}
+	eventually(t, "the end of the request at the extension server", func(context.Context) error {
+		if n, of := givenUp.Load(), asked.Load(); n != of {
+			return fmt.Errorf("%d of %d were given up", n, of)
+		}
+		return nil
+	})
+	if took := time.Since(begin); took >= 30*time.Second {
+		t.Errorf("the extension server was rid of the request after %v", took)
 	}
 }

@@ -53,7 +53,7 @@ func newWaiting(group string) *waiting {
 func TestGracefulShutdown(t *testing.T) {
 	t.Parallel()
 	const group = "waiting.example.com"
-	c := startUp(t, filepath.Join(shortTemp(t), "data"), "--", "--shutdown-delay-duration=2s", "--shutdown-watch-termination-grace-period=10s")
+	c := startUp(t, filepath.Join(shortTemp(t), "data"), "--", "--shutdown-delay-duration=10s", "--shutdown-watch-termination-grace-period=10s")
 	server := newWaiting(group)
 	registerServer(t, c, group, server)
 

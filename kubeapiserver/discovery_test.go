@@ -141,7 +141,7 @@ func TestDeadExtensionServerKeepsItsLastDiscoveryMarkedStale(t *testing.T) {
 		}
 		return ""
 	})
-	if took := time.Since(start); took > 2*time.Second && !raceEnabled {
+	if took := time.Since(start); took > 15*time.Second { // probes are 30 s apart
 		t.Errorf("the condition took %v", took)
 	}
 	awaitDiscovered(t, v1, apidiscoveryv2.DiscoveryFreshnessStale, "things")

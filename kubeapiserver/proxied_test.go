@@ -125,12 +125,16 @@ func TestDiscoveryRequestsHaveFiveSeconds(t *testing.T) {
 		resource <- err
 	}()
 	<-held
+	start := time.Now()
 	a := server.Get(t, test.Admin, "/apis/"+v1.String())
+	took := time.Since(start)
 	if a.Code != http.StatusServiceUnavailable || !strings.Contains(a.Body, "error trying to reach service") {
 		t.Errorf("the client got %d %s, want 503", a.Code, a.Body)
 	}
-	if got := <-ended; got < 4*time.Second || got > 8*time.Second {
-		t.Errorf("the discovery request ended after %v, want 5 s", got)
+	// The handler saw it some time after the client sent it. Other requests have a
+	// minute.
+	if got := <-ended; took < 5*time.Second || got > 20*time.Second {
+		t.Errorf("the discovery request ended after %v, at the client after %v; want 5 s", got, took)
 	}
 	close(release)
 	if err := <-resource; err != nil {
@@ -187,33 +191,51 @@ func TestFrozenExtensionServersDisturbNothingElse(t *testing.T) {
 		}
 		return ""
 	})
-	bound := 4 * time.Second // below the shortest wait for a frozen server
-	if raceEnabled {
-		bound *= 2
+	// Below the shortest wait for a frozen server, 5 s. An answer that waits for one
+	// takes as long each time, one that a busy machine delays does not.
+	const bound, tries = 4 * time.Second, 3
+	quick := func(path, accept string) {
+		t.Helper()
+		best := time.Hour
+		for range tries {
+			start := time.Now()
+			a := server.Get(t, test.Admin, path, "Accept", accept)
+			if best = min(best, time.Since(start)); a.Code != http.StatusOK {
+				t.Errorf("%s: %d %s", path, a.Code, a.Body)
+				return
+			}
+			if best <= bound {
+				return
+			}
+		}
+		t.Errorf("%s as %s: %v at best", path, accept, best)
 	}
 	for _, path := range []string{
 		"/readyz", "/livez", "/apis", "/openapi/v2", "/openapi/v3", "/apis/" + good.String() + "/things", "/apis/" + good.String(), "/apis/late.frozen.test",
 		"/api/v1/namespaces/default", "/apis/apps/v1",
 	} {
+		quick(path, "application/json")
+	}
+	quick("/apis", test.DiscoveryV2)
+	// A server that starts now is ready as soon as without them, if need be the
+	// third that is started.
+	var other *test.Server
+	for try := 1; ; try++ {
 		start := time.Now()
-		a := server.Get(t, test.Admin, path, "Accept", "application/json")
-		if took := time.Since(start); a.Code != http.StatusOK || took > bound {
-			t.Errorf("%s: %d after %v", path, a.Code, took)
+		if other, err = server.Beside(); err != nil {
+			t.Fatal(err)
 		}
-	}
-	start := time.Now()
-	if server.Get(t, test.Admin, "/apis", "Accept", test.DiscoveryV2); time.Since(start) > bound {
-		t.Errorf("aggregated discovery took %v", time.Since(start))
-	}
-	// A server that starts now is ready as soon as without them.
-	start = time.Now()
-	other, err := server.Beside()
-	if err != nil {
-		t.Fatal(err)
-	}
-	took := time.Since(start)
-	if limit := 15 * time.Second; took > limit {
-		t.Errorf("a server beside frozen extension servers took %v to be ready", took)
+		took := time.Since(start)
+		if took <= 15*time.Second {
+			break
+		}
+		if try == tries {
+			t.Errorf("a server beside frozen extension servers took %v to be ready", took)
+			break
+		}
+		if err := other.Stop(); err != nil {
+			t.Errorf("stopping a server that was late: %v", err)
+		}
 	}
 	if a, err := other.TryGet(t.Context(), test.Admin, "/apis/"+good.String()+"/things"); err != nil || a.Code != http.StatusOK {
 		t.Errorf("the other server: %d %s %v", a.Code, a.Body, err)

@@ -164,7 +164,7 @@ func (s *stage) round(ctx context.Context, f fault, w *seen) error {
 		return err
 	}
 	// The document may follow the condition by a little.
-	fresh, err := s.settles(ctx, clientLimit, stale)
+	fresh, err := s.settles(ctx, readyLimit, stale)
 	if err != nil {
 		return err
 	}

@@ -83,13 +83,13 @@ func TestReachEtcd(t *testing.T) {
 
 func TestUnreachableEtcdIsNamedWithItsReason(t *testing.T) {
 	closed := closedAddress(t)
-	err := reachEtcd(t.Context(), []string{"http://" + closed}, "", "", "", 300*time.Millisecond)
+	err := reachEtcd(t.Context(), []string{"http://" + closed}, "", "", "", 3*time.Second)
 	wantSentence(t, err, "http://"+closed, "connection refused", "--etcd-servers")
 
 	// Something else listens there, whose certificate nobody vouches for.
 	other := httptest.NewTLSServer(http.NotFoundHandler())
 	defer other.Close()
-	err = reachEtcd(t.Context(), []string{other.URL}, "", "", caFile(t), 300*time.Millisecond)
+	err = reachEtcd(t.Context(), []string{other.URL}, "", "", caFile(t), 3*time.Second)
 	wantSentence(t, err, other.URL, "certificate")
 
 	// It accepts and says nothing.
@@ -98,8 +98,8 @@ func TestUnreachableEtcdIsNamedWithItsReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	err = reachEtcd(t.Context(), []string{"http://" + silent.Addr().String()}, "", "", "", 300*time.Millisecond)
-	wantSentence(t, err, silent.Addr().String(), "did not answer within 300ms")
+	err = reachEtcd(t.Context(), []string{"http://" + silent.Addr().String()}, "", "", "", 3*time.Second)
+	wantSentence(t, err, silent.Addr().String(), "did not answer within 3s")
 }
 
 func TestReachEtcdEndsWithItsContext(t *testing.T) {
@@ -126,13 +126,20 @@ func TestDialTarget(t *testing.T) {
 	}
 }
 
+// closedAddress is that of a client: nobody listens there, nor can.
 func closedAddress(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { l.Close() })
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client.LocalAddr().String()
 }
 
 func caFile(t *testing.T) string {

@@ -96,18 +96,21 @@ func (s *Server) Count(path string) int {
 	return n
 }
 
-// Dead is a Server's stand-in at an address where nobody listens.
+// Dead is a Server's stand-in at an address where nobody listens. It is that of
+// a client, so that nobody else gets it during the test.
 func Dead(t testing.TB, service string) *Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
+	t.Cleanup(func() { l.Close() })
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{Service: service, Address: address, CA: NewAuthority(t, service).PEM}
+	t.Cleanup(func() { client.Close() })
+	return &Server{Service: service, Address: client.LocalAddr().String(), CA: NewAuthority(t, service).PEM}
 }
 
 func splitAddress(address string) (host string, port int32) {

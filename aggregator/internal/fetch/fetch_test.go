@@ -17,7 +17,7 @@ import (
 
 const (
 	name     = "v1.a.example"
-	patience = 10 * time.Second // how long a test waits for what must come
+	patience = time.Minute // how long a test waits for what must come
 )
 
 // patient never repeats on its own within a test.

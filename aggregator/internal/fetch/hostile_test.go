@@ -171,12 +171,12 @@ func TestHostileDiscovery(t *testing.T) {
 						body(w, r)
 					}
 				}))
-				f, l := newFetcher(t, impatient())
+				f, l := newFetcher(t, patient())
 				members, state := s.Snapshot(name).Remotes(), &discoveryState{}
 				if !f.discovery(t.Context(), members, state) {
 					t.Fatal(l.get(name).Problem)
 				}
-				attack = true
+				attack, f.timing = true, impatient()
 				written.Store(0)
 				var ok bool
 				took, allocated := spent(func() { ok = f.discovery(t.Context(), members, state) })
@@ -217,12 +217,12 @@ func TestHostileOpenAPI(t *testing.T) {
 						files{"/openapi/v3": v3Root(map[string]string{key: ownURL + "A"}), ownURL + "A": openAPI3(own), "/openapi/v2": swagger(own)}.ServeHTTP(w, r)
 					}
 				}))
-				f, l := newFetcher(t, impatient())
+				f, l := newFetcher(t, patient())
 				members, state := s.Snapshot(name).Remotes(), &openAPIState{}
 				if !f.openAPI(t.Context(), members, state, true) {
 					t.Fatal("failed before the attack")
 				}
-				attack = true
+				attack, f.timing = true, impatient()
 				var ok bool
 				took, allocated := spent(func() { ok = f.openAPI(t.Context(), members, state, true) })
 				if ok {

@@ -19,7 +19,7 @@ import (
 	aggregatorinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // published collects states; each arrives on next as well.
 type published struct {

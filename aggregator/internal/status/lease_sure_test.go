@@ -12,7 +12,9 @@ import (
 func pair(t *testing.T) (a, b *lease) {
 	t.Helper()
 	s := &shelf{}
-	named := func(identity string) *lease { return &lease{client: &reach{shelf: s}, name: "status", identity: identity} }
+	named := func(identity string) *lease {
+		return &lease{client: &reach{shelf: s}, name: "status", identity: identity}
+	}
 	a, b = named("a"), named("b")
 	if err := a.Create(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "a"}); err != nil {
 		t.Fatal(err)

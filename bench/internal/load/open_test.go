@@ -79,7 +79,7 @@ func TestClosedWaitsAsLongAsItIsAskedTo(t *testing.T) {
 		w.Header().Set("Retry-After", "3600")
 		http.Error(w, "later", http.StatusTooManyRequests)
 	})
-	tally, err := Closed(t.Context(), r, 4, 1500*time.Millisecond)
+	tally, err := Closed(t.Context(), r, 4, 4*time.Second)
 	if err != nil || tally.Sent != 4 || tally.Failed != 4 || seen.Load() != 4 {
 		t.Errorf("%d arrived; %+v, %v", seen.Load(), tally, err)
 	}
@@ -93,7 +93,7 @@ func TestClosedSendsOneAfterTheOther(t *testing.T) {
 		}
 		underWay.Add(-1)
 	})
-	tally, err := Closed(t.Context(), r, 1, 200*time.Millisecond)
+	tally, err := Closed(t.Context(), r, 1, 2*time.Second)
 	if err != nil || tally.Sent < 2 || tally.Failed != 0 || most.Load() != 1 {
 		t.Errorf("%d at a time; %+v, %v", most.Load(), tally, err)
 	}
