@@ -13,9 +13,6 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-// postTimeout counts the handlers that went on after their time was over.
-const postTimeout = "apiserver_request_post_timeout_total"
-
 // call is one request of a client, or the same several times.
 type call struct {
 	name           string
@@ -26,8 +23,10 @@ type call struct {
 	as string
 	// times is how often the request is sent over one connection, 0 is once.
 	times int
-	// late calls end with their time-out, and the handler after it.
+	// late calls end with their time-out or their client, and the handler after it.
 	late bool
+	// leaves says that the client goes when the handler has begun.
+	leaves bool
 	// long calls take so long that audit events say where the time went.
 	long bool
 	// behind calls are sent while another request is being served.
@@ -98,13 +97,19 @@ func (w *world) observe(t *testing.T, proto string, c call, like func(*observati
 	conn := dial(t, w.address, proto, w.ids.shown[c.as])
 	defer conn.close()
 	for range max(1, c.times) {
-		a := conn.exchange(c.request(ctx, t))
+		a := answer{}
+		if c.leaves {
+			a = w.leave(ctx, t, conn, c)
+		} else {
+			a = conn.exchange(c.request(ctx, t))
+		}
 		o.Answers = append(o.Answers, a.same())
 		if a.Goodbye {
 			conn.close()
 			conn = dial(t, w.address, proto, w.ids.shown[c.as])
 		}
 	}
+	close(w.inner.answer())
 	holder()
 	w.idle(t)
 	collect := func() {
@@ -121,11 +126,35 @@ func (w *world) observe(t *testing.T, proto string, c call, like func(*observati
 		})
 		return o
 	}
-	o.Uncounted = !until(ctx, func() bool {
+	o.Uncounted = !poll(ctx, 5*time.Second, func() bool {
+		late := accessLog.late.Load() // the reference logs it last
 		collect()
-		return !c.late || len(o.Seen) == 0 || hasSeries(o.Metrics, postTimeout)
+		return !c.late || len(o.Seen) == 0 || late > 0
 	})
 	return o
+}
+
+// leave closes the connection while the handler serves the call. It returns when
+// the server is done with it, but for a handler that a filter has left, with
+// the answer if one comes before the handler is reached.
+func (w *world) leave(ctx context.Context, t *testing.T, conn wire, c call) answer {
+	t.Helper()
+	done := make(chan answer, 1)
+	r := c.request(ctx, t)
+	go func() { done <- conn.exchange(r) }()
+	select {
+	case <-w.inner.entered:
+	case a := <-done:
+		return a
+	case <-ctx.Done():
+		t.Fatal("the handler is not reached")
+	}
+	conn.close()
+	<-done // what a client finds that closed its connection is its own affair
+	if !until(ctx, func() bool { return w.active.Load() == 0 }) {
+		t.Fatal("the server does not notice that the client has left")
+	}
+	return answer{}
 }
 
 // hold occupies the server with a request until the result is called.
@@ -151,15 +180,6 @@ func (w *world) hold(ctx context.Context, t *testing.T, proto string) func() {
 		}
 		conn.close()
 	}
-}
-
-func hasSeries(metrics map[string]float64, name string) bool {
-	for k := range metrics {
-		if strings.HasPrefix(k, name+"{") {
-			return true
-		}
-	}
-	return false
 }
 
 // diff tells how two observations differ, in no words if they do not.

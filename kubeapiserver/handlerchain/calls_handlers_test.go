@@ -93,6 +93,21 @@ var deadlines = []call{
 	{name: "late and impersonated", target: widget + "?timeout=30ms", late: true, header: bearer("token-of-bob", "Impersonate-User", "carol", "X-Do", "wait end")},
 }
 
+// departures: clients that leave while their request is being served.
+var departures = []call{
+	{name: "client leaves", target: widget, as: "alice", late: true, leaves: true, header: does("left end"), core: true},
+	{name: "client leaves before the answer", target: widget, as: "alice", late: true, leaves: true, header: does("left status:502 write")},
+	{name: "client leaves half an answer", target: widget, as: "alice", late: true, leaves: true, header: does("write flush left write flush")},
+	{name: "client leaves an answer unflushed", target: widget, as: "alice", late: true, leaves: true, header: does("write left end")},
+	{name: "client leaves, panic", target: widget, as: "alice", late: true, leaves: true, header: does("left panic")},
+	{name: "client leaves, abort", target: widget, as: "alice", late: true, leaves: true, header: does("left abort")},
+	{name: "client leaves half an answer, abort", target: widget, as: "alice", late: true, leaves: true, header: does("write flush left abort")},
+	{name: "client leaves a write", method: "POST", target: widgets, body: "{}", as: "alice", late: true, leaves: true, header: does("read left end")},
+	{name: "client leaves, audited with everything", target: api + "/namespaces/ns/configs/c", as: "alice", late: true, leaves: true, header: does("left status:502 write")},
+	{name: "client leaves a watch", target: widgets + "?watch=1", as: "alice", leaves: true, header: does("write flush left end"), core: true},
+	{name: "client leaves a watch, abort", target: widgets + "?watch=1", as: "alice", leaves: true, header: does("write flush left abort")},
+}
+
 // longRunning: requests without a deadline.
 var longRunning = []call{
 	{name: "watch", target: widgets + "?watch=true&timeoutSeconds=5", as: "alice", header: does("write flush write flush end"), core: true},

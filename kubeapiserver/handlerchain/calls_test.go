@@ -14,7 +14,7 @@ const (
 )
 
 // calls are sent to both chains in both protocols.
-var calls = [][]call{methods, credentials, impersonated, decisions, handlers, deadlines, longRunning, oversized}
+var calls = [][]call{methods, credentials, impersonated, decisions, handlers, deadlines, departures, longRunning, oversized}
 
 // untraced requests carry the client's trace in their header, which the proxy
 // passes on, but without a tracer not in their context too.

@@ -74,10 +74,12 @@ func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	status := metrics.PostTimeoutHandlerOK
 	if panicked != nil {
 		status = metrics.PostTimeoutHandlerPanic
-		stack := make([]byte, maxStack)
-		stack = stack[:runtime.Stack(stack, false)]
+		if panicked != http.ErrAbortHandler { // an abort is meant: its stack tells nothing
+			stack := make([]byte, maxStack)
+			panicked = fmt.Sprintf("%v\n%s", panicked, stack[:runtime.Stack(stack, false)])
+		}
 		utilruntime.HandleErrorWithContext(r.Context(), nil, "Post-timeout activity",
-			"method", r.Method, "path", r.URL.Path, "result", fmt.Sprintf("%v\n%s", panicked, stack))
+			"method", r.Method, "path", r.URL.Path, "result", panicked)
 	}
 	metrics.RecordRequestPostTimeout(metrics.PostTimeoutSourceTimeoutHandler, status)
 	if w.over {

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -211,6 +212,7 @@ func (w *world) spanLines() []string {
 type logged struct {
 	mu    sync.Mutex
 	lines []string
+	late  atomic.Int64 // handlers that ended after their request
 }
 
 var accessLog logged
@@ -223,13 +225,17 @@ func (l *logged) WithName(string) logr.LogSink   { return l }
 // Error implements logr.LogSink: of a panic that nobody sees.
 func (l *logged) Error(_ error, message string, keysAndValues ...any) {
 	i := slices.Index(keysAndValues, any("result"))
-	if message != "Post-timeout activity" || i < 0 || keysAndValues[i+1] == nil {
+	if message != "Post-timeout activity" || i < 0 {
+		return
+	}
+	defer l.late.Add(1)
+	if keysAndValues[i+1] == nil {
 		return
 	}
 	what, stack, _ := strings.Cut(fmt.Sprint(keysAndValues[i+1]), "\n")
 	line := "panic: " + what
-	if what != http.ErrAbortHandler.Error() && !strings.Contains(stack, "handlerchain.(*inner).step") {
-		line += " without its stack"
+	if strings.Contains(stack, "handlerchain.(*inner).step") {
+		line += " with its stack"
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -263,6 +269,7 @@ func (l *logged) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = nil
+	l.late.Store(0)
 }
 
 func (l *logged) sorted() []string {
