@@ -10,9 +10,8 @@ import (
 const grid = time.Second
 
 // alignedTimer is a timer that ends on the full second before its time, so that
-// all such timers of a process end at once. What wakes a server once instead of
-// once for each of its caches is spread over servers by their own start of the
-// second.
+// all such timers of a process end at once: they wake a server once instead of
+// once for each of its caches.
 type alignedTimer struct{ *time.Timer }
 
 func newAlignedTimer(d time.Duration) clock.Timer {
