@@ -212,6 +212,7 @@ func (s *stream) respond(status, body string, end bool) {
 // moments of a stream at which an http2 endpoint does what the test says.
 // Nil is nothing.
 type moments struct {
+	settings            func(*http2.SettingsFrame) // of a connection
 	header, body, reset func(*stream)
 }
 
@@ -247,6 +248,9 @@ func (l *lab) http2(do moments) {
 			switch frame := frame.(type) {
 			case *http2.SettingsFrame:
 				if !frame.IsAck() {
+					if do.settings != nil {
+						do.settings(frame)
+					}
 					_ = framer.WriteSettingsAck()
 				}
 			case *http2.PingFrame:

@@ -8,16 +8,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
-
-const bufferSize = 32 << 10
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
 // hopByHop headers concern one connection only (RFC 9110, section 7.6.1).
 var hopByHop = []string{

@@ -75,7 +75,7 @@ func join(client, backend *side) error {
 		err error
 	}
 	ended := make(chan end, 2)
-	pump := func(to, from *side) { ended <- end{to, copyThrough(to, from)} }
+	pump := func(to, from *side) { ended <- end{to, copyAll(to, from)} }
 	go pump(backend, client)
 	go pump(client, backend)
 	first := <-ended
@@ -89,7 +89,7 @@ func join(client, backend *side) error {
 	// to the client would be lost.
 	client.lingering.Store(false)
 	_ = client.SetReadDeadline(time.Now().Add(lingerTimeout))
-	_ = copyThrough(io.Discard, client)
+	_ = copyAll(io.Discard, client)
 	_ = client.Close()
 	return first.err
 }

@@ -5,7 +5,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -207,14 +206,14 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 	}
 	cleanResponse(response.Header)
 	if !longRunning {
-		copyResponse(w, r, response.Response, nil)
+		copyResponse(w, r, response.Response, false, nil)
 		return
 	}
 	response.Request = nil // sent: no reason to hold it
 	stream := &balance.Stream{End: response.cancel}
 	defer p.drainer.hold(r.Context(), stream)()
 	if !watch { // a log, for example, which its client would take for whole
-		copyResponse(w, r, response.Response, nil)
+		copyResponse(w, r, response.Response, true, nil)
 		return
 	}
 	// A watch may be ended from here: when its endpoint leaves, when this server
@@ -225,7 +224,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 		timer := time.AfterFunc(d, response.cancel)
 		defer timer.Stop()
 	}
-	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
+	copyResponse(w, r, response.Response, true, func() bool { return r.Context().Err() == nil })
 }
 
 // rejected answers in the place of an extension server that answers what it
@@ -283,115 +282,4 @@ func ownLocation(location, backendHost string) string {
 	}
 	u.Scheme, u.Host, u.User = "", "", nil
 	return u.String()
-}
-
-// copyResponse streams an answer to the client. Where it breaks off the client's
-// connection is aborted, so that nobody takes a part for the whole; but for a
-// watch, of which every part is whole, if cleanEnd says so.
-func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
-	announced := copyHead(w, response)
-	err := copyBody(w, response)
-	switch {
-	case err == nil:
-		copyTrailers(w, response, announced)
-	case cleanEnd != nil && cleanEnd():
-	default:
-		breakOff(r, err)
-	}
-}
-
-// copyHead writes the status and all headers, and returns how many trailers
-// they announce.
-func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
-	copyHeader(w.Header(), response.Header)
-	if len(response.Trailer) > 0 {
-		names := make([]string, 0, len(response.Trailer))
-		for name := range response.Trailer {
-			names = append(names, name)
-		}
-		w.Header().Add("Trailer", strings.Join(names, ", "))
-	}
-	w.WriteHeader(response.StatusCode)
-	response.Header = nil // copied: a watch would hold it as long as it lasts
-	return len(response.Trailer)
-}
-
-// breakOff shows the client that the answer is not whole.
-func breakOff(r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
-	}
-	panic(http.ErrAbortHandler)
-}
-
-// copyTrailers reads the rest, so that trailers are complete.
-func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
-	_ = response.Body.Close()
-	for name, values := range response.Trailer {
-		if len(response.Trailer) != announced {
-			name = http.TrailerPrefix + name
-		}
-		for _, v := range values {
-			w.Header().Add(name, v)
-		}
-	}
-}
-
-// copyBody streams the body. Bodies of unknown length, watches among them, are
-// flushed after each read, which costs nothing where it filled the server's own
-// buffer of 4 KiB; the others as that fills.
-func copyBody(w http.ResponseWriter, response *http.Response) error {
-	if response.ContentLength >= 0 {
-		return copyThrough(w, response.Body)
-	}
-	controller := http.NewResponseController(w)
-	flush := func() error {
-		if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		return nil
-	}
-	if err := flush(); err != nil { // the header, before a first event
-		return err
-	}
-	for {
-		// Reading nothing waits for data: a silent watch holds no buffer.
-		if _, err := response.Body.Read(nil); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		err := copyOnce(w, response.Body)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if ferr := flush(); ferr != nil {
-			return ferr
-		}
-		if err == io.EOF {
-			return nil
-		}
-	}
-}
-
-// copyOnce copies what one read gives.
-func copyOnce(w io.Writer, body io.Reader) error {
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	n, err := body.Read(*buffer)
-	if n > 0 {
-		if _, werr := w.Write((*buffer)[:n]); werr != nil {
-			return werr
-		}
-	}
-	return err
-}
-
-// copyThrough copies all that there is.
-func copyThrough(w io.Writer, body io.Reader) error {
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	// Hide ReadFrom and WriteTo: they would copy through buffers of their own.
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{body}, *buffer)
-	return err
 }

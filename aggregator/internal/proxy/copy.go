@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+)
+
+const (
+	bufferSize = 32 << 10
+	// bulkSize holds the largest frame of an extension server.
+	bulkSize = 4 * backend.RecordData
+)
+
+var (
+	buffers     = newBuffers(bufferSize)
+	bulkBuffers = newBuffers(bulkSize)
+)
+
+func newBuffers(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
+
+// copyResponse streams an answer to the client. Where it breaks off the client's
+// connection is aborted, so that nobody takes a part for the whole; but for a
+// watch, of which every part is whole, if cleanEnd says so. Silent ones say nothing
+// for long.
+func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, silent bool, cleanEnd func() bool) {
+	announced := copyHead(w, response)
+	err := copyBody(w, response, silent)
+	switch {
+	case err == nil:
+		copyTrailers(w, response, announced)
+	case cleanEnd != nil && cleanEnd():
+	default:
+		breakOff(r, err)
+	}
+}
+
+// copyHead writes the status and all headers, and returns how many trailers
+// they announce.
+func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
+	copyHeader(w.Header(), response.Header)
+	if len(response.Trailer) > 0 {
+		names := make([]string, 0, len(response.Trailer))
+		for name := range response.Trailer {
+			names = append(names, name)
+		}
+		w.Header().Add("Trailer", strings.Join(names, ", "))
+	}
+	w.WriteHeader(response.StatusCode)
+	response.Header = nil // copied: a watch would hold it as long as it lasts
+	return len(response.Trailer)
+}
+
+// breakOff shows the client that the answer is not whole.
+func breakOff(r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// copyTrailers reads the rest, so that trailers are complete.
+func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
+	_ = response.Body.Close()
+	for name, values := range response.Trailer {
+		if len(response.Trailer) != announced {
+			name = http.TrailerPrefix + name
+		}
+		for _, v := range values {
+			w.Header().Add(name, v)
+		}
+	}
+}
+
+// copyBody streams the body. Bodies of unknown length are flushed after each read,
+// which costs nothing where it filled the server's own buffer of 4 KiB; the others
+// as that fills. Silent ones hold no buffer while they wait.
+func copyBody(w http.ResponseWriter, response *http.Response, silent bool) error {
+	if response.ContentLength >= 0 {
+		pool := buffers
+		if response.ContentLength > bufferSize {
+			pool = bulkBuffers
+		}
+		return copyThrough(w, response.Body, pool, func() error { return nil })
+	}
+	controller := http.NewResponseController(w)
+	flush := func() error {
+		if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		return nil
+	}
+	if err := flush(); err != nil { // the header, before a first event
+		return err
+	}
+	if !silent {
+		return copyThrough(w, response.Body, bulkBuffers, flush)
+	}
+	for {
+		// Reading nothing waits for data.
+		if _, err := response.Body.Read(nil); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		err := copyOnce(w, response.Body)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if ferr := flush(); ferr != nil {
+			return ferr
+		}
+		if err == io.EOF {
+			return nil
+		}
+	}
+}
+
+// copyOnce copies what one read gives.
+func copyOnce(w io.Writer, body io.Reader) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	n, err := body.Read(*buffer)
+	if n > 0 {
+		if _, werr := w.Write((*buffer)[:n]); werr != nil {
+			return werr
+		}
+	}
+	return err
+}
+
+// copyThrough copies all that there is, and calls read after what each read gave.
+func copyThrough(w io.Writer, body io.Reader, pool *sync.Pool, read func() error) error {
+	buffer := pool.Get().(*[]byte)
+	defer pool.Put(buffer)
+	for {
+		n, err := body.Read(*buffer)
+		if n > 0 {
+			if werr := writePieces(w, (*buffer)[:n]); werr != nil {
+				return werr
+			}
+			if rerr := read(); rerr != nil {
+				return rerr
+			}
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// writePieces writes data in as few pieces of like size as there are TLS records to
+// write: what is larger than a usual frame would be cut into frames of 16 KiB.
+func writePieces(w io.Writer, data []byte) error {
+	pieces := 1
+	if len(data) > 16<<10 {
+		pieces = (len(data) + backend.RecordData - 1) / backend.RecordData
+	}
+	for ; pieces > 0; pieces-- {
+		n := (len(data) + pieces - 1) / pieces
+		if _, err := w.Write(data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// copyAll copies all that there is.
+func copyAll(to io.Writer, from io.Reader) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	// Hide ReadFrom and WriteTo: they would copy through buffers of their own.
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buffer)
+	return err
+}
