@@ -29,11 +29,10 @@ func newBuffers(size int) *sync.Pool {
 
 // copyResponse streams an answer to the client. Where it breaks off the client's
 // connection is aborted, so that nobody takes a part for the whole; but for a
-// watch, of which every part is whole, if cleanEnd says so. Silent ones say nothing
-// for long.
-func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, silent bool, cleanEnd func() bool) {
+// watch, of which every part is whole, if cleanEnd says so.
+func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
 	announced := copyHead(w, response)
-	err := copyBody(w, response, silent)
+	err := copyBody(w, response)
 	switch {
 	case err == nil:
 		copyTrailers(w, response, announced)
@@ -80,75 +79,31 @@ func copyTrailers(w http.ResponseWriter, response *http.Response, announced int)
 	}
 }
 
-// copyBody streams the body. Bodies of unknown length are flushed after each read,
-// which costs nothing where it filled the server's own buffer of 4 KiB; the others
-// as that fills. Silent ones hold no buffer while they wait.
-func copyBody(w http.ResponseWriter, response *http.Response, silent bool) error {
-	if response.ContentLength >= 0 {
-		pool := buffers
-		if response.ContentLength > bufferSize {
-			pool = bulkBuffers
-		}
-		return copyThrough(w, response.Body, pool, func() error { return nil })
-	}
-	controller := http.NewResponseController(w)
-	flush := func() error {
-		if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		return nil
-	}
-	if err := flush(); err != nil { // the header, before a first event
-		return err
-	}
-	if !silent {
-		return copyThrough(w, response.Body, bulkBuffers, flush)
-	}
-	for {
-		// Reading nothing waits for data.
-		if _, err := response.Body.Read(nil); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		err := copyOnce(w, response.Body)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if ferr := flush(); ferr != nil {
-			return ferr
-		}
-		if err == io.EOF {
-			return nil
-		}
-	}
-}
-
-// copyOnce copies what one read gives.
-func copyOnce(w io.Writer, body io.Reader) error {
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	n, err := body.Read(*buffer)
-	if n > 0 {
-		if _, werr := w.Write((*buffer)[:n]); werr != nil {
-			return werr
-		}
-	}
-	return err
-}
-
-// copyThrough copies all that there is, and calls read after what each read gave.
-func copyThrough(w io.Writer, body io.Reader, pool *sync.Pool, read func() error) error {
-	buffer := pool.Get().(*[]byte)
-	defer pool.Put(buffer)
-	for {
-		n, err := body.Read(*buffer)
-		if n > 0 {
-			if werr := writePieces(w, (*buffer)[:n]); werr != nil {
-				return werr
+// copyBody streams the body. Bodies of unknown length, watches among them, are
+// flushed after each read, which costs nothing where it filled the server's own
+// buffer of 4 KiB; the others as that fills.
+func copyBody(w http.ResponseWriter, response *http.Response) error {
+	flush := func() error { return nil }
+	if response.ContentLength < 0 {
+		controller := http.NewResponseController(w)
+		flush = func() error {
+			if err := controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
 			}
-			if rerr := read(); rerr != nil {
-				return rerr
+			return nil
+		}
+		if err := flush(); err != nil { // the header, before a first event
+			return err
+		}
+	}
+	for {
+		// Reading nothing waits for data: a silent watch holds no buffer.
+		_, err := response.Body.Read(nil)
+		if err == nil {
+			if err = copyOnce(w, response.Body); err == nil || err == io.EOF {
+				if ferr := flush(); ferr != nil {
+					return ferr
+				}
 			}
 		}
 		switch err {
@@ -159,6 +114,19 @@ func copyThrough(w io.Writer, body io.Reader, pool *sync.Pool, read func() error
 			return err
 		}
 	}
+}
+
+// copyOnce copies what one read gives.
+func copyOnce(w io.Writer, body io.Reader) error {
+	buffer := bulkBuffers.Get().(*[]byte)
+	defer bulkBuffers.Put(buffer)
+	n, err := body.Read(*buffer)
+	if n > 0 {
+		if werr := writePieces(w, (*buffer)[:n]); werr != nil {
+			return werr
+		}
+	}
+	return err
 }
 
 // writePieces writes data in as few pieces of like size as there are TLS records to

@@ -206,14 +206,14 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 	}
 	cleanResponse(response.Header)
 	if !longRunning {
-		copyResponse(w, r, response.Response, false, nil)
+		copyResponse(w, r, response.Response, nil)
 		return
 	}
 	response.Request = nil // sent: no reason to hold it
 	stream := &balance.Stream{End: response.cancel}
 	defer p.drainer.hold(r.Context(), stream)()
 	if !watch { // a log, for example, which its client would take for whole
-		copyResponse(w, r, response.Response, true, nil)
+		copyResponse(w, r, response.Response, nil)
 		return
 	}
 	// A watch may be ended from here: when its endpoint leaves, when this server
@@ -224,7 +224,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http
 		timer := time.AfterFunc(d, response.cancel)
 		defer timer.Stop()
 	}
-	copyResponse(w, r, response.Response, true, func() bool { return r.Context().Err() == nil })
+	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
 }
 
 // rejected answers in the place of an extension server that answers what it

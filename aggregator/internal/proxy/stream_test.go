@@ -28,16 +28,18 @@ func TestEventsArriveBeforeTheBodyEnds(t *testing.T) {
 		}
 	}))
 	f := startFront(t, s.Claim(name))
-	response := f.do(t, "GET", base+"/things?watch=1", nil, nil)
-	for _, want := range []string{"one\n", "two\n"} {
-		got := make([]byte, len(want))
-		if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != want {
-			t.Fatalf("%q, %v", got, err)
+	for _, path := range []string{"/things?watch=1", "/things/x/log?follow=1", "/things"} {
+		response := f.do(t, "GET", base+path, nil, nil)
+		for _, want := range []string{"one\n", "two\n"} {
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != want {
+				t.Fatalf("%s: %q, %v", path, got, err)
+			}
+			next <- struct{}{} // only now the server goes on
 		}
-		next <- struct{}{} // only now the server goes on
-	}
-	if rest := read(t, response); rest != "" {
-		t.Errorf("more: %q", rest)
+		if rest := read(t, response); rest != "" {
+			t.Errorf("%s: more: %q", path, rest)
+		}
 	}
 }
 

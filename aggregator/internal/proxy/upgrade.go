@@ -103,7 +103,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		cleanResponse(response.Header)
 		// Nothing of the client's connection may be read as a second request.
 		response.Header.Set("Connection", "close")
-		copyResponse(w, r, response, false, nil)
+		copyResponse(w, r, response, nil)
 	}
 }
 
