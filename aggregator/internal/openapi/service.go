@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/NYTimes/gziphandler"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/kube-openapi/pkg/aggregator"
@@ -58,9 +59,10 @@ type Service struct {
 }
 
 type local struct {
-	handler http.Handler
-	v2      *poll[*spec.Swagger]
-	v3      *poll[handler3.OpenAPIV3Discovery]
+	// compressing is the handler, with what it does not compress itself compressed.
+	compressing http.Handler
+	v2          *poll[*spec.Swagger]
+	v3          *poll[handler3.OpenAPIV3Discovery]
 }
 
 // New makes a Service that knows no extension servers until Sync is called.
@@ -73,9 +75,9 @@ func newService(c Config, now func() time.Time, logf func(string, ...any)) *Serv
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
 		s.locals = append(s.locals, &local{
-			handler: h,
-			v2:      newPoll(h, i, "/openapi/v2", 0, now, logf, parseV2),
-			v3:      newPoll(h, i, "/openapi/v3", rootInterval, now, logf, parseV3Root),
+			compressing: gziphandler.GzipHandler(h),
+			v2:          newPoll(h, i, "/openapi/v2", 0, now, logf, parseV2),
+			v3:          newPoll(h, i, "/openapi/v3", rootInterval, now, logf, parseV3Root),
 		})
 	}
 	s.v2 = merger{

@@ -163,7 +163,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, l := range s.locals {
 		if _, listed := l.v3.last().value.Paths[key]; listed {
-			l.handler.ServeHTTP(w, r)
+			s.zipped.serve(w, r, l.compressing)
 			return
 		}
 	}

@@ -15,6 +15,9 @@ import (
 
 	"github.com/NYTimes/gziphandler"
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/kube-openapi/pkg/handler3"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
 // recorded is what a client sees.
@@ -169,6 +172,52 @@ func TestADocumentIsCompressedOnce(t *testing.T) {
 		}
 		wait.Wait()
 		expect(t, "compressions", c.times.Load(), int64(i+1))
+	}
+}
+
+// Documents of the host, which its own handler leaves as they are, are compressed too.
+func TestLocalDocumentsAreCompressedOnce(t *testing.T) {
+	service := handler3.NewOpenAPIService()
+	var compressed atomic.Int64
+	local := http.NewServeMux()
+	local.HandleFunc("/openapi/v3", service.HandleDiscovery)
+	local.HandleFunc("/openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			compressed.Add(1)
+		}
+		service.HandleGroupVersion(w, r)
+	})
+	f := newFixture(local)
+	f.Sync(snapshot())
+	const path = "/openapi/v3/api/v1"
+	for i := range 3 {
+		document := &spec3.OpenAPI{Version: "3.0.0", Info: &spec.Info{InfoProps: spec.InfoProps{Title: strings.Repeat(fmt.Sprint(i), 4000), Version: "1"}}, Paths: &spec3.Paths{}}
+		service.UpdateGroupVersion("api/v1", document)
+		before := compressed.Load()
+		for _, accept := range []string{"", jsonType, oldProtobufType} {
+			header := http.Header{"Accept": {accept}}
+			plain := record(http.HandlerFunc(service.HandleGroupVersion), http.MethodGet, path, header)
+			plain.Header.Add("Vary", "Accept-Encoding")
+			slices.Sort(plain.Header["Vary"])
+			header.Set("Accept-Encoding", "gzip")
+			want := record(gziphandler.GzipHandler(http.HandlerFunc(service.HandleGroupVersion)), http.MethodGet, path, header)
+			if want.Header.Get("Content-Encoding") != "gzip" {
+				t.Fatalf("%s: not compressed: %v", accept, want.Header)
+			}
+			for range 5 {
+				if diff := cmp.Diff(want, record(http.HandlerFunc(f.ServeV3), http.MethodGet, path, header)); diff != "" {
+					t.Errorf("document %d as %q (-compressed by each request +served):\n%.2000s", i, accept, diff)
+				}
+			}
+			header.Del("Accept-Encoding")
+			got := record(http.HandlerFunc(f.ServeV3), http.MethodGet, path, header)
+			slices.Sort(got.Header["Vary"])
+			if diff := cmp.Diff(plain, got); diff != "" {
+				t.Errorf("document %d as %q, not compressed (-handler +served):\n%.2000s", i, accept, diff)
+			}
+		}
+		// None accepted is JSON too.
+		expect(t, "compressions", compressed.Load()-before, int64(2))
 	}
 }
 
