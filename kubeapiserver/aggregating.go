@@ -54,7 +54,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 
 	var peers aggregated.PeerAggregatedResourceManager
 	if utilfeature.DefaultFeatureGate.Enabled(genericfeatures.UnknownVersionInteroperabilityProxy) && extra.PeerProxy != nil {
-		peers = aggregated.NewPeerAggregatedDiscoveryHandler(generic.APIServerID, generic.AggregatedDiscoveryGroupManager, extra.PeerProxy, "apis")
+		peers = newPeerDiscovery(generic.APIServerID, generic.AggregatedDiscoveryGroupManager, extra.PeerProxy)
 		extra.PeerProxy.RegisterCacheInvalidationCallback(peers.InvalidateCache)
 	}
 
