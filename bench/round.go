@@ -65,31 +65,86 @@ func (b *bench) rest(ctx context.Context, subjects []string, round int, works []
 	return samples, nil
 }
 
-// measure does the works that the subject can do, on a server with fresh data.
-func (b *bench) measure(ctx context.Context, subject string, round int, works []work.Work) (samples []report.Sample, err error) {
-	h, err := b.fresh(ctx, subject, fmt.Sprintf("%d-%s", round, subject))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, h.Stop()) }()
-	if subject != bare {
-		if err := b.register(ctx, h, subject, round); err != nil {
-			return nil, err
+// measure does the works in turn, each subject those that it can do, on servers with
+// fresh data that all run at the same time.
+func (b *bench) measure(ctx context.Context, subjects []string, round int, works []work.Work) (samples []report.Sample, err error) {
+	hosts := map[string]*host.Host{}
+	for _, subject := range subjects {
+		h, err := b.fresh(ctx, subject, fmt.Sprintf("%d-%s", round, subject))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", subject, err)
+		}
+		defer func() { err = errors.Join(err, h.Stop()) }()
+		hosts[subject] = h
+		if subject != bare {
+			if err := b.register(ctx, h, subject, round); err != nil {
+				return nil, fmt.Errorf("%s: %w", subject, err)
+			}
 		}
 	}
 	for _, w := range works {
-		if subject == bare && !w.Layer() {
-			continue
+		var able []string
+		for _, subject := range subjects {
+			if subject != bare || w.Layer() {
+				able = append(able, subject)
+			}
 		}
 		began := time.Now()
-		metrics, err := b.one(ctx, h, w)
+		metrics, err := b.turns(ctx, w, able, hosts)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.Name(), err)
 		}
-		samples = append(samples, samplesOf(subject, round, w, metrics)...)
-		b.progress(round, subject, "%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
+		for _, subject := range able {
+			samples = append(samples, samplesOf(subject, round, w, metrics[subject])...)
+		}
+		b.progress(round, "all", "%s in %v", w.Name(), time.Since(began).Round(time.Millisecond))
 	}
 	return samples, nil
+}
+
+// turns does one work on each subject: in parts, in turn, where the work has some.
+func (b *bench) turns(ctx context.Context, w work.Work, subjects []string, hosts map[string]*host.Host) (map[string][]work.Metric, error) {
+	all := map[string][]work.Metric{}
+	parted, ok := w.(work.Parted)
+	if !ok {
+		for _, subject := range subjects {
+			metrics, err := b.one(ctx, hosts[subject], w)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", subject, err)
+			}
+			all[subject] = metrics
+		}
+		return all, nil
+	}
+	turns := map[string]*work.Turns{}
+	for _, subject := range subjects {
+		t, err := parted.Begin(ctx, hosts[subject], b.workloads)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", subject, err)
+		}
+		turns[subject] = t
+	}
+	for _, subject := range subjects {
+		if err := hosts[subject].Calm(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", subject, err)
+		}
+	}
+	for part := range work.Parts {
+		for i := range subjects {
+			subject := subjects[(part+i)%len(subjects)] // each is the first in its turn
+			if err := turns[subject].Part(ctx); err != nil {
+				return nil, fmt.Errorf("%s: %w", subject, err)
+			}
+		}
+	}
+	for _, subject := range subjects {
+		metrics, err := turns[subject].End()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", subject, err)
+		}
+		all[subject] = metrics
+	}
+	return all, nil
 }
 
 // one does one work once the server has come to rest: what the work before left

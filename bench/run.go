@@ -88,13 +88,10 @@ func (b *bench) compare(ctx context.Context) error {
 		if slices.ContainsFunc(turns, work.Work.Layer) {
 			subjects = slices.Insert(subjects, len(subjects)*(round%2), bare) // the last, then the first
 		}
-		for _, subject := range subjects {
-			if len(turns) == 0 {
-				break
-			}
-			got, err := b.measure(ctx, subject, round, turns)
+		if len(turns) > 0 {
+			got, err := b.measure(ctx, subjects, round, turns)
 			if err != nil {
-				return fmt.Errorf("round %d, %s: %w", round, subject, err)
+				return fmt.Errorf("round %d: %w", round, err)
 			}
 			samples = append(samples, got...)
 		}

@@ -40,6 +40,17 @@ func (r Result) Percentile(p float64) time.Duration {
 	return r.latencies[min(max(i, 0), len(r.latencies)-1)]
 }
 
+// Join is the result of several runs as if they were one.
+func Join(results ...Result) Result {
+	var all Result
+	for _, r := range results {
+		all.Took += r.Took
+		all.latencies = append(all.latencies, r.latencies...)
+	}
+	slices.Sort(all.latencies)
+	return all
+}
+
 // Run sends the requests, and stops at the first wrong answer.
 func Run(ctx context.Context, client *http.Client, s Spec) (Result, error) {
 	if s.Requests < 1 || s.Concurrency < 1 || s.Limit <= 0 {

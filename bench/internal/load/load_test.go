@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,13 @@ func TestWritesCarryTheirBody(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	got := Join(Result{Took: 2, latencies: []time.Duration{1, 5}}, Result{Took: 3, latencies: []time.Duration{2, 3}})
+	if want := (Result{Took: 5, latencies: []time.Duration{1, 2, 3, 5}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

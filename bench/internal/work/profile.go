@@ -10,7 +10,8 @@ import (
 	"github.com/annex-api/annex/bench/internal/host"
 )
 
-const profileSeconds = 3
+// profileSeconds are so many as the others have their turns within them.
+const profileSeconds = 10
 
 // profile begins to take profiles of the server's processor time and of what it
 // allocates, for as many seconds; finish waits until they are written. Without a

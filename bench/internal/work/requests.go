@@ -2,7 +2,6 @@ package work
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -81,6 +80,20 @@ func Discovery() Work {
 }
 
 func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error) {
+	t, err := r.Begin(ctx, h, c)
+	if err != nil {
+		return nil, err
+	}
+	for range Parts {
+		if err := t.Part(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return t.End()
+}
+
+// Begin implements Parted.
+func (r requests) Begin(ctx context.Context, h *host.Host, c Config) (*Turns, error) {
 	if r.prepare != nil {
 		if err := r.prepare(ctx, h); err != nil {
 			return nil, err
@@ -105,24 +118,54 @@ func (r requests) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, er
 	if _, err := load.Run(ctx, h.Client, warm); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	finish := profile(ctx, h, c.Profiles, r.name, profileSeconds)
-	before, err := h.Server.CPU()
+	spec.Requests = max(spec.Requests/Parts, 1)
+	return &Turns{of: r, host: h, spec: spec, profiles: c.Profiles}, nil
+}
+
+// Turns is a work of requests under way on one server.
+type Turns struct {
+	of       requests
+	host     *host.Host
+	spec     load.Spec // of a part
+	profiles string    // Config.Profiles
+	finish   func() error
+	used     time.Duration
+	results  []load.Result
+}
+
+// Part does one of Parts of the work.
+func (t *Turns) Part(ctx context.Context) error {
+	if t.finish == nil {
+		t.finish = profile(ctx, t.host, t.profiles, t.of.name, profileSeconds)
+	}
+	before, err := t.host.Server.CPU()
 	if err != nil {
+		return err
+	}
+	result, err := load.Run(ctx, t.host.Client, t.spec)
+	if err != nil {
+		return err
+	}
+	after, err := t.host.Server.CPU()
+	if err != nil {
+		return err
+	}
+	t.used += after - before
+	t.results = append(t.results, result)
+	return nil
+}
+
+// End returns what all parts took together, of which there is one at least.
+func (t *Turns) End() ([]Metric, error) {
+	if err := t.finish(); err != nil {
 		return nil, err
 	}
-	result, err := load.Run(ctx, h.Client, spec)
-	err = errors.Join(err, finish())
-	if err != nil {
-		return nil, err
-	}
-	after, err := h.Server.CPU()
-	if err != nil {
-		return nil, err
-	}
+	all := load.Join(t.results...)
+	requests := float64(t.spec.Requests * len(t.results))
 	return []Metric{
-		{Name: "cpu per request", Unit: "us", Value: micros(after-before) / float64(spec.Requests), Goal: r.goal, BareGoal: r.bare},
-		{Name: "p50", Unit: "us", Value: micros(result.Percentile(50))},
-		{Name: "p99", Unit: "us", Value: micros(result.Percentile(99))},
+		{Name: "cpu per request", Unit: "us", Value: micros(t.used) / requests, Goal: t.of.goal, BareGoal: t.of.bare},
+		{Name: "p50", Unit: "us", Value: micros(all.Percentile(50))},
+		{Name: "p99", Unit: "us", Value: micros(all.Percentile(99))},
 	}, nil
 }
 

@@ -43,6 +43,17 @@ type Work interface {
 	Run(context.Context, *host.Host, Config) ([]Metric, error)
 }
 
+// Parts is how many times the servers take turns within a Parted work.
+const Parts = 10
+
+// Parted is a work that servers do in parts, in turn: what a machine below this one
+// takes away for a minute, it takes from all of them.
+type Parted interface {
+	Work
+	// Begin makes ready.
+	Begin(context.Context, *host.Host, Config) (*Turns, error)
+}
+
 // IsBefore says whether a work is to be done before APIServices are registered.
 func IsBefore(w Work) bool {
 	b, ok := w.(interface{ Before() bool })
