@@ -70,14 +70,12 @@ func (b *bench) rest(ctx context.Context, subjects []string, round int, works []
 func (b *bench) measure(ctx context.Context, subjects []string, round int, works []work.Work) (samples []report.Sample, err error) {
 	hosts := map[string]*host.Host{}
 	for _, subject := range subjects {
-		h, err := b.fresh(ctx, subject, fmt.Sprintf("%d-%s", round, subject))
-		if err != nil {
+		if hosts[subject], err = b.fresh(ctx, subject, fmt.Sprintf("%d-%s", round, subject)); err != nil {
 			return nil, fmt.Errorf("%s: %w", subject, err)
 		}
-		defer func() { err = errors.Join(err, h.Stop()) }()
-		hosts[subject] = h
+		defer func() { err = errors.Join(err, hosts[subject].Stop()) }()
 		if subject != bare {
-			if err := b.register(ctx, h, subject, round); err != nil {
+			if err := b.register(ctx, hosts[subject], subject, round); err != nil {
 				return nil, fmt.Errorf("%s: %w", subject, err)
 			}
 		}

@@ -19,17 +19,18 @@ import (
 // bytes, and each is written by a system call of its own.
 const RecordData = 16<<10 - 9
 
+// MaxFrame bounds the data of a frame from an extension server, in bytes: four pieces
+// that each make one TLS record on the way to the client. Fewer and larger frames mean
+// fewer wake-ups and window updates for a long body; a connection that has had one keeps
+// a buffer of that size.
+const MaxFrame = 4 * RecordData
+
 const (
 	// A connection with requests under way is asked for a sign of life when it
 	// has been silent for pingAfter, and given up pingTimeout later. One that
 	// carries none is left alone: its next request asks.
 	pingAfter   = 3 * time.Second
 	pingTimeout = 2 * time.Second
-	// maxFrame bounds the data of a frame from an extension server, in bytes: four
-	// pieces that each make one TLS record on the way to the client. Fewer and larger
-	// frames mean fewer wake-ups and window updates for a long body; a connection
-	// that has had one keeps a buffer of that size.
-	maxFrame = 4 * RecordData
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
 	stateLimit = 100 * time.Millisecond
@@ -64,7 +65,7 @@ func useStreams(t *http.Transport, countError func(kind string)) (*streams, erro
 	}
 	s := &streams{transport: h2, conns: map[string][]*sharedConn{}}
 	h2.CountError = countError
-	h2.MaxReadFrameSize = maxFrame
+	h2.MaxReadFrameSize = MaxFrame
 	h2.ConnPool = s
 	// No header goes into the encoder's table, which the headers that differ
 	// with each request thrash: that takes more stack than a stream's goroutine

@@ -14,8 +14,7 @@ import (
 
 const (
 	bufferSize = 32 << 10
-	// bulkSize holds the largest frame of an extension server.
-	bulkSize = 4 * backend.RecordData
+	bulkSize   = backend.MaxFrame
 )
 
 var (
@@ -98,20 +97,20 @@ func copyBody(w http.ResponseWriter, response *http.Response) error {
 	}
 	for {
 		// Reading nothing waits for data: a silent watch holds no buffer.
-		_, err := response.Body.Read(nil)
-		if err == nil {
-			if err = copyOnce(w, response.Body); err == nil || err == io.EOF {
-				if ferr := flush(); ferr != nil {
-					return ferr
-				}
-			}
-		}
-		switch err {
-		case nil:
-		case io.EOF:
+		if _, err := response.Body.Read(nil); err == io.EOF {
 			return nil
-		default:
+		} else if err != nil {
 			return err
+		}
+		err := copyOnce(w, response.Body)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if ferr := flush(); ferr != nil {
+			return ferr
+		}
+		if err == io.EOF {
+			return nil
 		}
 	}
 }

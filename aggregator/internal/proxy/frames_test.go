@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -15,7 +16,7 @@ import (
 // Extension servers may send frames of four records, and no larger ones: each
 // connection keeps a buffer for what has come.
 func TestFramesOfExtensionServers(t *testing.T) {
-	const largest = 4 * backend.RecordData
+	const largest = backend.MaxFrame
 	for _, c := range []struct {
 		what  string
 		frame int
@@ -29,9 +30,12 @@ func TestFramesOfExtensionServers(t *testing.T) {
 			l := newLab(t)
 			body := make([]byte, 4*c.frame)
 			_, _ = rand.Read(body)
-			var asked uint32
+			var asked atomic.Uint32 // the server may be connected to again
 			l.http2(moments{
-				settings: func(f *http2.SettingsFrame) { asked, _ = f.Value(http2.SettingMaxFrameSize) },
+				settings: func(f *http2.SettingsFrame) {
+					size, _ := f.Value(http2.SettingMaxFrameSize)
+					asked.Store(size)
+				},
 				header: func(s *stream) {
 					s.respond("200", "", false)
 					for rest := body; len(rest) > 0; rest = rest[c.frame:] {
@@ -47,8 +51,8 @@ func TestFramesOfExtensionServers(t *testing.T) {
 			if !c.whole && got.err == nil && (got.code == http.StatusOK || strings.Contains(got.body, string(body[:100]))) {
 				t.Errorf("a part passed for the whole: code %d, %d bytes", got.code, len(got.body))
 			}
-			if asked != largest {
-				t.Errorf("the extension server is told of frames of up to %d bytes, want %d", asked, largest)
+			if asked.Load() != largest {
+				t.Errorf("the extension server is told of frames of up to %d bytes, want %d", asked.Load(), largest)
 			}
 		})
 	}

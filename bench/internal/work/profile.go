@@ -10,7 +10,7 @@ import (
 	"github.com/annex-api/annex/bench/internal/host"
 )
 
-// profileSeconds are so many as the others have their turns within them.
+// profileSeconds last for several turns of this server, the others' between them included.
 const profileSeconds = 10
 
 // profile begins to take profiles of the server's processor time and of what it
