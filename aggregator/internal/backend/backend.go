@@ -223,10 +223,23 @@ type openFirst struct{ wire *wire }
 // dials, would look for an open connection too, after work of its own.
 func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := o.wire.streams.transport.RoundTrip(r)
-	if errors.Is(err, http2.ErrNoCachedConn) {
-		return o.wire.http.RoundTrip(r)
+	if !errors.Is(err, http2.ErrNoCachedConn) {
+		return response, err
 	}
-	return response, err
+	r = r.WithContext(r.Context())
+	r.Header = Canonical(r.Header)
+	return o.wire.http.RoundTrip(r)
+}
+
+// Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2
+// sends them in lower case however they are spelled.
+func Canonical(h http.Header) http.Header {
+	canonical := make(http.Header, len(h))
+	for name, values := range h {
+		name = http.CanonicalHeaderKey(name)
+		canonical[name] = append(canonical[name], values...)
+	}
+	return canonical
 }
 
 // protocolReset is what the HTTP/2 transport calls a stream that the far end

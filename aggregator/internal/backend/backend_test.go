@@ -1,11 +1,13 @@
 package backend
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -110,6 +112,61 @@ func TestHTTP2IsUsedAndHTTP1ForUpgrades(t *testing.T) {
 	state := conn.(*tls.Conn).ConnectionState()
 	if state.NegotiatedProtocol == "h2" || state.ServerName != backendtest.ServerName("api") {
 		t.Errorf("an upgrade speaks %q to %q", state.NegotiatedProtocol, state.ServerName)
+	}
+}
+
+// Servers that speak HTTP/1.1 alone get names as they are usual there: not all of them
+// take any spelling.
+func TestHeaderNamesOverHTTP1(t *testing.T) {
+	ca := backendtest.NewAuthority(t, "api")
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{ca.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)},
+		NextProtos:   []string{"http/1.1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	heads := make(chan string, 2)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for lines := bufio.NewReader(conn); ; {
+			var head strings.Builder
+			for line := "x"; strings.TrimSpace(line) != ""; head.WriteString(line) {
+				if line, err = lines.ReadString('\n'); err != nil {
+					return
+				}
+			}
+			heads <- head.String()
+			_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	}()
+	s := &backendtest.Server{Service: "api", Address: listener.Addr().String(), CA: ca.PEM}
+	b := newPool(t, Config{}).Get(s.Claim(name))
+	for range 2 { // over a new connection, and over the same
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.Address+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"x-remote-user": {"jane"}, "x-remote-extra-a%2fb": {"1", "2"}, "X-Kept": {"3"}, "x-kept": {"4"}}
+		response, err := b.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		head := <-heads
+		for _, want := range []string{"X-Remote-User: jane", "X-Remote-Extra-A%2fb: 1", "X-Remote-Extra-A%2fb: 2", "X-Kept: 3", "X-Kept: 4"} {
+			if !strings.Contains(head, "\r\n"+want+"\r\n") {
+				t.Errorf("%q is not in\n%s", want, head)
+			}
+		}
+		if len(r.Header["x-remote-user"]) != 1 || len(r.Header["X-Kept"]) != 1 {
+			t.Errorf("the request's header became %v", r.Header)
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ func copyTrailers(w http.ResponseWriter, response *http.Response, announced int)
 // flushed after each read, which costs nothing where it filled the server's own
 // buffer of 4 KiB; the others as that fills.
 func copyBody(w http.ResponseWriter, response *http.Response) error {
+	if body, ok := response.Body.(*memoryBody); ok {
+		return writePieces(w, body.data)
+	}
 	flush := func() error { return nil }
 	if response.ContentLength < 0 {
 		controller := http.NewResponseController(w)

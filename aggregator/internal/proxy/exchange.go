@@ -215,14 +215,15 @@ func (x *exchange) outgoing(ctx context.Context, host string) *http.Request {
 type try struct {
 	cancel                  context.CancelFunc
 	connected, wrote, again atomic.Bool
+	trace                   httptrace.ClientTrace
 }
 
-func (t *try) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GetConn:      func(string) { t.once(); t.connected.Store(false) },
-		GotConn:      func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	}
+func newTry(cancel context.CancelFunc) *try {
+	t := &try{cancel: cancel}
+	t.trace.GetConn = func(string) { t.once(); t.connected.Store(false) }
+	t.trace.GotConn = func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) }
+	t.trace.WroteHeaders = func() { t.wrote.Store(true) }
+	return t
 }
 
 // once ends the attempt when the transport is about to send on its own account
@@ -238,9 +239,9 @@ func (t *try) once() {
 // be repeated are read before they are passed on: an extension server that dies
 // in the middle of one is not the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
-	t := &try{cancel: cancel}
+	t := newTry(cancel)
 	unclear := x.backend.UnclearResets()
-	out := x.outgoing(httptrace.WithClientTrace(ctx, t.trace()), choice.Address)
+	out := x.outgoing(httptrace.WithClientTrace(ctx, &t.trace), choice.Address)
 	if x.body != nil {
 		out.Body = x.body
 	}
@@ -310,6 +311,17 @@ func readSmall(response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	response.Body = io.NopCloser(bytes.NewReader(data))
+	body := &memoryBody{data: data}
+	body.Reset(data)
+	response.Body = body
 	return nil
 }
+
+// memoryBody is a body that has been read.
+type memoryBody struct {
+	bytes.Reader
+	data []byte
+}
+
+// Close implements io.Closer.
+func (*memoryBody) Close() error { return nil }

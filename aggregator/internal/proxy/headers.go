@@ -12,6 +12,8 @@ import (
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
 )
 
 // hopByHop headers concern one connection only (RFC 9110, section 7.6.1).
@@ -28,6 +30,20 @@ var corsHeaders = []string{
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers",
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
 }
+
+// Headers that the proxy sets, spelled as HTTP/2 sends them: the transport would spell
+// any other way anew for each request. Where HTTP/1.1 is spoken they are written as
+// that has it, see backend.Canonical.
+const (
+	forwardedFor   = "x-forwarded-for"
+	forwardedHost  = "x-forwarded-host"
+	forwardedProto = "x-forwarded-proto"
+	forwardedURI   = "x-forwarded-uri"
+	auditID        = "audit-id"
+	remoteUser     = "x-remote-user"
+	remoteUID      = "x-remote-uid"
+	remoteGroup    = "x-remote-group"
+)
 
 // bearerProtocol carries a token in Sec-WebSocket-Protocol.
 const bearerProtocol = "base64url.bearer.authorization.k8s.io."
@@ -97,27 +113,37 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 	if _, ok := header["User-Agent"]; !ok {
 		header["User-Agent"] = []string{""} // none, instead of Go's own
 	}
+	values := make([]string, 0, 4) // of the headers below
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
 	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		if prior := header["X-Forwarded-For"]; len(prior) > 0 {
 			client = strings.Join(prior, ", ") + ", " + client
+			delete(header, "X-Forwarded-For")
 		}
-		header["X-Forwarded-For"] = []string{client}
+		set(forwardedFor, client)
+	}
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri"} {
+		delete(header, name)
 	}
 	if protocol != "" {
 		header["Connection"] = []string{"Upgrade"}
 		header["Upgrade"] = []string{protocol}
-		for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri"} {
-			delete(header, name)
-		}
 	} else {
-		header["X-Forwarded-Host"] = nil // see address
-		header["X-Forwarded-Proto"] = []string{"https"}
-		header["X-Forwarded-Uri"] = []string{(&url.URL{Path: r.URL.Path}).EscapedPath()}
+		header[forwardedHost] = nil // see address
+		set(forwardedProto, "https")
+		set(forwardedURI, (&url.URL{Path: r.URL.Path}).EscapedPath())
 	}
 	if id, ok := audit.AuditIDFrom(ctx); ok {
-		header.Set(auditinternal.HeaderAuditID, string(id))
+		delete(header, auditinternal.HeaderAuditID)
+		set(auditID, string(id))
 	}
 	p.identity.set(header, u)
+	if protocol != "" { // upgrades are HTTP/1.1
+		header = backend.Canonical(header)
+	}
 	return &http.Request{
 		Method:        r.Method,
 		URL:           &url.URL{Scheme: "https", Path: r.URL.Path, RawQuery: query(r.URL)},
@@ -132,8 +158,8 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 // address directs a request to an endpoint.
 func address(out *http.Request, host string) {
 	out.URL.Host, out.Host = host, host
-	if _, ok := out.Header["X-Forwarded-Host"]; ok {
-		out.Header["X-Forwarded-Host"] = []string{host}
+	if _, ok := out.Header[forwardedHost]; ok {
+		out.Header[forwardedHost] = []string{host}
 	}
 }
 

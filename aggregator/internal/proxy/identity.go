@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -10,8 +11,8 @@ import (
 )
 
 // identity sets the headers that tell extension servers who the user is, as
-// client-go's transport.SetAuthProxyHeaders does; none of them may be in the
-// header yet.
+// client-go's transport.SetAuthProxyHeaders does but in lower case; none of them may
+// be in the header yet.
 type identity struct {
 	sendUID bool
 	// names are header names of keys of a user's extra: escaping takes longer
@@ -24,17 +25,22 @@ type identity struct {
 const maxExtraNames = 1000
 
 func (i *identity) set(h http.Header, u user.Info) {
-	h["X-Remote-User"] = []string{u.GetName()}
+	h[remoteUser] = []string{u.GetName()}
 	if uid := u.GetUID(); i.sendUID && uid != "" {
-		h["X-Remote-Uid"] = []string{uid}
+		h[remoteUID] = []string{uid}
 	}
 	if groups := u.GetGroups(); len(groups) > 0 {
-		h["X-Remote-Group"] = groups[:len(groups):len(groups)]
+		h[remoteGroup] = groups[:len(groups):len(groups)]
 	}
 	for key, values := range u.GetExtra() {
-		if len(values) > 0 {
-			name := i.extraName(key)
-			h[name] = append(h[name], values...) // two keys may have one name
+		if len(values) == 0 {
+			continue
+		}
+		name := i.extraName(key)
+		if before, twice := h[name]; twice { // two keys may have one name
+			h[name] = append(before, values...)
+		} else {
+			h[name] = values[:len(values):len(values)]
 		}
 	}
 }
@@ -47,6 +53,7 @@ func (i *identity) extraName(key string) string {
 	transport.SetAuthProxyHeaders(r, "", "", nil, map[string][]string{key: {""}})
 	delete(r.Header, "X-Remote-User")
 	for name := range r.Header {
+		name = strings.ToLower(name)
 		if i.count.Load() < maxExtraNames {
 			if _, loaded := i.names.LoadOrStore(key, name); !loaded {
 				i.count.Add(1)
