@@ -2,6 +2,7 @@ package handlerchain
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -117,13 +118,24 @@ func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(sc)
 	id := r.Header.Get(auditinternal.HeaderAuditID)
 	if id == "" {
-		id = uuid.NewString()
+		id = newAuditID()
 	}
 	audit.WithAuditID(sc, types.UID(id))
 	if !s.audited {
 		_ = sc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
 	}
 	s.recovering.ServeHTTP(w, r)
+}
+
+// newAuditID returns a random UUID. It is to be unique, not to be a secret: the
+// operating system is not asked for each.
+func newAuditID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40 // version 4
+	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
+	return id.String()
 }
 
 // usable says whether this chain knows all that the usual one does now.
