@@ -59,9 +59,7 @@ func (a *apartConn) run() {
 	for {
 		select {
 		case <-a.come:
-			if a.flush() != nil {
-				_ = a.NetConn().Close() // its reader tells all requests
-			}
+			_ = a.flush() // the reader tells
 		case p := <-a.writes:
 			n, err := 0, a.flush()
 			if err == nil {
@@ -74,7 +72,8 @@ func (a *apartConn) run() {
 	}
 }
 
-// flush writes what is queued.
+// flush writes what is queued. An error ends the connection: whose requests these are
+// learns of it by reading.
 func (a *apartConn) flush() error {
 	a.mu.Lock()
 	queued := a.queued
@@ -85,6 +84,9 @@ func (a *apartConn) flush() error {
 		return nil
 	}
 	_, err := a.Conn.Write(queued)
+	if err != nil {
+		_ = a.NetConn().Close()
+	}
 	return err
 }
 

@@ -162,19 +162,37 @@ func TestApartConnQueueIsBounded(t *testing.T) {
 
 // A request that cannot be written ends the connection: its reader tells.
 func TestApartConnEndsWhenAQueueIsNotWritten(t *testing.T) {
-	client, _ := tlsPair(t)
-	a := writeApart(client)
-	defer a.Close()
-	client.NetConn().(*gate).broken.Store(true)
-	if _, err := a.Write(request(t, 10, true)); err != nil {
-		t.Fatal(err)
-	}
-	_ = a.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, err := a.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("reading: %v", err)
-	}
-	if _, err := a.Write([]byte("later")); err == nil {
-		t.Error("a later write succeeded")
+	for name, send := range map[string]func(a *apartConn, request []byte) error{
+		"alone": func(a *apartConn, request []byte) error {
+			_, err := a.Write(request)
+			return err
+		},
+		"before what is waited for": func(a *apartConn, request []byte) error {
+			a.mu.Lock()
+			a.queued = append(a.queued, request...) // and run has not come to it yet
+			a.mu.Unlock()
+			if _, err := a.Write([]byte("waits")); err == nil {
+				return errors.New("what comes after the request was written")
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := tlsPair(t)
+			a := writeApart(client)
+			defer a.Close()
+			client.NetConn().(*gate).broken.Store(true)
+			if err := send(a, request(t, 10, true)); err != nil {
+				t.Fatal(err)
+			}
+			_ = a.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := a.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("reading: %v", err)
+			}
+			if _, err := a.Write([]byte("later")); err == nil {
+				t.Error("a later write succeeded")
+			}
+		})
 	}
 }
 

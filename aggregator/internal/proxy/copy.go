@@ -83,7 +83,7 @@ func copyTrailers(w http.ResponseWriter, response *http.Response, announced int)
 // buffer of 4 KiB; the others as that fills.
 func copyBody(w http.ResponseWriter, response *http.Response) error {
 	if body, ok := response.Body.(*memoryBody); ok {
-		return writePieces(w, body.data)
+		return writePieces(w, body.Bytes())
 	}
 	flush := func() error { return nil }
 	if response.ContentLength < 0 {

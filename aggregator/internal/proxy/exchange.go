@@ -247,7 +247,8 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 	}
 	if !x.readOnly() {
 		// The transport sends a request again by itself where it has no body or
-		// GetBody helps it. Here that is decided in run: elsewhere, and counted.
+		// GetBody helps it. Here that is decided in run: elsewhere, and counted. With a
+		// body, though an empty one, the connection also waits until it is written.
 		if out.Body == nil {
 			out.Body = io.NopCloser(strings.NewReader(""))
 		}
@@ -311,17 +312,12 @@ func readSmall(response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	body := &memoryBody{data: data}
-	body.Reset(data)
-	response.Body = body
+	response.Body = &memoryBody{*bytes.NewBuffer(data)}
 	return nil
 }
 
 // memoryBody is a body that has been read.
-type memoryBody struct {
-	bytes.Reader
-	data []byte
-}
+type memoryBody struct{ bytes.Buffer }
 
 // Close implements io.Closer.
 func (*memoryBody) Close() error { return nil }

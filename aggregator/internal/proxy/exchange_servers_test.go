@@ -188,6 +188,7 @@ type stream struct {
 	number uint32
 	nth    int // of the endpoint's connections, from 1
 	fields map[string]string
+	alone  bool // the header is all of the request
 	body   bytes.Buffer
 }
 
@@ -258,7 +259,7 @@ func (l *lab) http2(do moments) {
 					_ = framer.WritePing(true, frame.Data)
 				}
 			case *http2.MetaHeadersFrame:
-				s := &stream{Framer: framer, conn: c, number: number, nth: nth, fields: map[string]string{}}
+				s := &stream{Framer: framer, conn: c, number: number, nth: nth, fields: map[string]string{}, alone: frame.StreamEnded()}
 				for _, f := range frame.Fields {
 					s.fields[f.Name] = f.Value
 				}
