@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -137,7 +136,7 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 		set(forwardedURI, (&url.URL{Path: r.URL.Path}).EscapedPath())
 	}
 	if id, ok := audit.AuditIDFrom(ctx); ok {
-		delete(header, auditinternal.HeaderAuditID)
+		delete(header, "Audit-Id")
 		set(auditID, string(id))
 	}
 	p.identity.set(header, u)

@@ -135,6 +135,7 @@ func TestIdentityArrivesAndSpoofedOnesDoNot(t *testing.T) {
 		"X_Remote_User": {"root"}, "X-My-User": {"root"}, "X-My-Extra-Evil": {"1"}, "Impersonate-User": {"root"},
 		"Authorization": {"Bearer secret"}, "Cookie": {"secret"}, "X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Uri": {"/evil"},
 		"X-Forwarded-Host": {"evil"}, "X-Forwarded-Proto": {"http"}, "X-Kept": {"1", "2"}, "X-Hop": {"1"}, "Connection": {"X-Hop"},
+		"Audit-Id": {"the client's"},
 	})
 	requests := s.Requests()
 	if len(requests) != 1 {
