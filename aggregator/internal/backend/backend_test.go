@@ -8,10 +8,12 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -153,6 +155,7 @@ func TestHeaderNamesOverHTTP1(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header = http.Header{"x-remote-user": {"jane"}, "x-remote-extra-a%2fb": {"1", "2"}, "X-Kept": {"3"}, "x-kept": {"4"}}
+		before := r.Header.Clone()
 		response, err := b.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
@@ -164,7 +167,7 @@ func TestHeaderNamesOverHTTP1(t *testing.T) {
 				t.Errorf("%q is not in\n%s", want, head)
 			}
 		}
-		if len(r.Header["x-remote-user"]) != 1 || len(r.Header["X-Kept"]) != 1 {
+		if !maps.EqualFunc(r.Header, before, slices.Equal) {
 			t.Errorf("the request's header became %v", r.Header)
 		}
 	}

@@ -207,7 +207,8 @@ func (x *exchange) outgoing(ctx context.Context, host string) *http.Request {
 	if x.began.Swap(true) {
 		out.Header = maps.Clone(out.Header)
 	}
-	address(out, host)
+	out.URL.Host, out.Host = host, host
+	out.Header[forwardedHost] = []string{host}
 	return out
 }
 

@@ -131,7 +131,6 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 		header["Connection"] = []string{"Upgrade"}
 		header["Upgrade"] = []string{protocol}
 	} else {
-		header[forwardedHost] = nil // see address
 		set(forwardedProto, "https")
 		set(forwardedURI, (&url.URL{Path: r.URL.Path}).EscapedPath())
 	}
@@ -151,14 +150,6 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 		ProtoMinor:    1,
 		Header:        header,
 		ContentLength: r.ContentLength,
-	}
-}
-
-// address directs a request to an endpoint.
-func address(out *http.Request, host string) {
-	out.URL.Host, out.Host = host, host
-	if _, ok := out.Header[forwardedHost]; ok {
-		out.Header[forwardedHost] = []string{host}
 	}
 }
 

@@ -38,7 +38,7 @@ func TestIdentityIsThatOfClientGo(t *testing.T) {
 func TestUIDIsSentOnlyWhenAsked(t *testing.T) {
 	got := http.Header{}
 	new(identity).set(got, &user.DefaultInfo{Name: "jane", UID: "7"})
-	if _, sent := got[remoteUID]; sent {
+	if _, sent := backend.Canonical(got)["X-Remote-Uid"]; sent {
 		t.Error("the UID was sent")
 	}
 }

@@ -120,7 +120,7 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 		conn, err := b.DialUpgrade(out.Context(), choice.Address)
 		if err == nil {
 			choice.Note(time.Now(), balance.Answered)
-			address(out, choice.Address)
+			out.URL.Host, out.Host = choice.Address, choice.Address
 			return conn, choice, nil
 		}
 		others := choice.Alternatives(time.Now())
