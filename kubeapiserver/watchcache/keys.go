@@ -22,6 +22,10 @@ const (
 	// keysRemembered is for how many keys of a resource: those of a large one
 	// change all the time, and are read when they are asked for.
 	keysRemembered = 4096
+	// progressAge is how old an answer about progress may be before etcd is asked
+	// again, which then happens within 132 s, the longest that counts are apart. Both
+	// together are less than the age at which kube-apiserver compacts, five minutes.
+	progressAge = 2 * time.Minute
 	// progressLimit bounds the handing over of a question for progress.
 	progressLimit = time.Second
 )
@@ -33,17 +37,19 @@ const (
 // in its watch cache. To know that these are the latest a cache asks etcd for
 // its revision, and then for the progress of each of its watches: for each
 // resource, whether something was written or not. For progress etcd is asked here
-// too, though nobody waits for the answer: by it a cache, the bookmarks of its
-// clients and the watch of etcd stay at a revision that is not compacted soon.
+// too, every other minute and without waiting for the answer: by it a cache, the
+// bookmarks of its clients and the watch of etcd stay at a revision that is not
+// compacted soon.
 type rememberKeys struct {
 	storage.Interface
-	happened *atomic.Uint64
+	happened    *atomic.Uint64
+	progressAge time.Duration // how old an answer about progress gets
 }
 
 // EnableResourceSizeEstimation implements storage.Interface.
 func (s rememberKeys) EnableResourceSizeEstimation(keys storage.KeysFunc) error {
 	if keys != nil {
-		keys = (&keyMemory{read: keys, progress: s.progress, happened: s.happened}).keys
+		keys = (&keyMemory{read: keys, progress: s.progress, progressAge: s.progressAge, happened: s.happened}).keys
 	}
 	return s.Interface.EnableResourceSizeEstimation(keys)
 }
@@ -103,6 +109,8 @@ func (s rememberKeys) GuaranteedUpdate(
 type keyMemory struct {
 	read     storage.KeysFunc
 	progress func(context.Context)
+	// progressAge is how old an answer about progress gets.
+	progressAge time.Duration
 	// happened counts what the watch cache was told: events, before it takes
 	// them in, and lists and watches, before it begins them; and this server's own
 	// writes, of which keys are then known before their event comes.
@@ -112,6 +120,7 @@ type keyMemory struct {
 	known []string // nil where nothing is known
 	at    uint64   // what had happened before they were read
 	since time.Time
+	asked time.Time // for progress, alone or with the keys
 }
 
 // keys is a storage.KeysFunc. What it returns is not to be changed.
@@ -122,9 +131,15 @@ func (m *keyMemory) keys(ctx context.Context) ([]string, error) {
 	if m.at != at || time.Since(m.since) >= keysAge {
 		known = nil
 	}
+	old := known != nil && time.Since(m.asked) >= m.progressAge
+	if old {
+		m.asked = time.Now()
+	}
 	m.mu.Unlock()
-	if known != nil {
+	if old {
 		m.progress(ctx)
+	}
+	if known != nil {
 		return known, nil
 	}
 
@@ -137,7 +152,7 @@ func (m *keyMemory) keys(ctx context.Context) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if at >= m.at {
-		m.at, m.since, m.known = at, since, nil
+		m.at, m.since, m.asked, m.known = at, since, since, nil
 		if len(keys) <= keysRemembered {
 			m.known = append(make([]string, 0, len(keys)), keys...)
 		}

@@ -48,7 +48,7 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		key := counting(func(apiruntime.Object) (string, error) { return "k", nil }, &happened)
 		r := &reader{keys: []string{}}
 		asked := 0
-		m := &keyMemory{read: r.read, progress: func(context.Context) { asked++ }, happened: &happened}
+		m := &keyMemory{read: r.read, progress: func(context.Context) { asked++ }, progressAge: progressAge, happened: &happened}
 		want := func(when string, calls, keys int) {
 			t.Helper()
 			got, err := m.keys(t.Context())
@@ -58,8 +58,16 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		}
 		want("at first", 1, 0)
 		want("of nothing, again", 1, 0)
+		time.Sleep(progressAge - time.Second)
+		want("of nothing, a little later", 1, 0)
+		if asked != 0 {
+			t.Errorf("asked for progress %d times, want none: reading does so itself", asked)
+		}
+		time.Sleep(time.Second)
+		want("of nothing, later", 1, 0)
+		want("of nothing, again", 1, 0)
 		if asked != 1 {
-			t.Errorf("asked for progress %d times, want once: reading does so itself", asked)
+			t.Errorf("asked for progress %d times, want once", asked)
 		}
 
 		r.keys = []string{"a"}
@@ -144,7 +152,7 @@ func TestCountsOfARealStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	reads := &countedReads{Interface: raw}
-	cached, destroy, err := cached(reads, destroyRaw, cacher.Config{
+	cached, destroy, err := cached(reads, destroyRaw, 0, cacher.Config{
 		GroupResource:       resource.GroupResource,
 		EventsHistoryWindow: config.EventsHistoryWindow,
 		ResourcePrefix:      "/configmaps",

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -68,7 +69,7 @@ func decorate(
 	if err != nil {
 		return raw, destroyRaw, err
 	}
-	return cached(raw, destroyRaw, cacher.Config{
+	return cached(raw, destroyRaw, progressAge, cacher.Config{
 		GroupResource:       config.GroupResource,
 		EventsHistoryWindow: config.EventsHistoryWindow,
 		ResourcePrefix:      prefix,
@@ -83,9 +84,9 @@ func decorate(
 }
 
 // cached returns storage with a watch cache before it, and what ends both.
-func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, config cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
+func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, progressAge time.Duration, config cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
 	var happened atomic.Uint64
-	config.Storage = rememberKeys{raw, &happened}
+	config.Storage = rememberKeys{raw, &happened, progressAge}
 	config.KeyFunc = counting(config.KeyFunc, &happened)
 	config.Versioner = storage.APIObjectVersioner{}
 	bookmarks := newBookmarkClock()

@@ -39,18 +39,28 @@ const (
 // resourcelock.Interface, and writes less than an election asks for: renewals
 // that come sooner than renewEvery after the last are left out, and all but one
 // in aloneEvery while nobody waits. A server that waits says so in an
-// annotation, for which the holder looks every renewEvery: a look costs a tenth
-// of a write, and nothing in etcd.
+// annotation, of which the holder is told by follow. Where it cannot be told it
+// looks every renewEvery. A renewal that is not due is answered when one may be:
+// the election sleeps until then.
 type lease struct {
 	client          coordinationclient.LeaseInterface
 	namespace, name string
 	identity        string
+	ended           <-chan struct{} // that of the election
+	changed         chan struct{}   // a renewal may be due sooner; one slot
 
-	mu     sync.Mutex
-	stored *coordinationv1.Lease // as last read or written
+	mu        sync.Mutex
+	following bool                  // this server is told of what happens to the Lease
+	moved     bool                  // and it is another's, or gone
+	stored    *coordinationv1.Lease // as last read or written
 	// When the holder last renewed it, looked whether somebody waits, asked those
 	// who wait to say so again, and was sure to hold it.
 	renewed, looked, called, sure time.Time
+}
+
+// newLease returns the Lease for an election that ends with ctx.
+func newLease(ctx context.Context, client coordinationclient.LeaseInterface, namespace, name, identity string) *lease {
+	return &lease{client: client, namespace: namespace, name: name, identity: identity, ended: ctx.Done(), changed: make(chan struct{}, 1)}
 }
 
 // Identity implements resourcelock.Interface.
@@ -111,6 +121,8 @@ func (l *lease) Update(ctx context.Context, record resourcelock.LeaderElectionRe
 	renewal := holder(l.stored) == l.identity && record.HolderIdentity == l.identity &&
 		record.LeaderTransitions == resourcelock.LeaseSpecToLeaderElectionRecord(&l.stored.Spec).LeaderTransitions
 	if renewal && !l.due(ctx) {
+		// Before the election asks again it makes a pause of its own.
+		l.rest(l.mayBeDue().Add(-retryPeriod))
 		return nil
 	}
 	now := time.Now()
@@ -132,11 +144,17 @@ func (l *lease) due(ctx context.Context) bool {
 	// Half a period less: it is asked on a clock that wavers.
 	const pause = renewEvery - retryPeriod/2
 	now := time.Now()
-	if now.Sub(l.renewed) < pause || now.Sub(l.looked) < pause {
+	if l.moved {
+		return true
+	}
+	if now.Sub(l.renewed) < pause || !l.following && now.Sub(l.looked) < pause {
 		return false
 	}
-	if waitedFor(l.stored) || now.Sub(l.called) < callTime || now.Sub(l.renewed) >= aloneEvery-pause {
+	if !l.alone(now) || now.Sub(l.renewed) >= aloneEvery-pause {
 		return true
+	}
+	if l.following {
+		return false
 	}
 	// What the cache does not show yet it shows the next time, which is soon enough.
 	current, err := l.client.Get(ctx, l.name, metav1.GetOptions{ResourceVersion: "0"})
@@ -149,6 +167,49 @@ func (l *lease) due(ctx context.Context) bool {
 	}
 	l.looked = now
 	return false
+}
+
+// alone says whether nobody waits.
+func (l *lease) alone(now time.Time) bool {
+	return !waitedFor(l.stored) && now.Sub(l.called) >= callTime
+}
+
+// mayBeDue is when the holder has to renew the Lease, or to look, if nothing
+// happens until then.
+func (l *lease) mayBeDue() time.Time {
+	switch {
+	case !l.following:
+		return l.looked.Add(renewEvery)
+	case l.alone(time.Now()):
+		return l.renewed.Add(aloneEvery)
+	}
+	return l.renewed.Add(renewEvery)
+}
+
+// rest waits until a moment, until a renewal may be due sooner, or until the
+// election ends. It lets go of the mutex meanwhile.
+func (l *lease) rest(until time.Time) {
+	pause := time.Until(until)
+	if pause <= 0 {
+		return
+	}
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.changed:
+	case <-l.ended:
+	}
+}
+
+// wake ends a rest, or the next one.
+func (l *lease) wake() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
 }
 
 // write stores the record; with call, those who wait have to say so again.
@@ -172,7 +233,7 @@ func (l *lease) write(ctx context.Context, record resourcelock.LeaderElectionRec
 
 // written takes over what was stored after a moment.
 func (l *lease) written(began time.Time, stored *coordinationv1.Lease) {
-	l.stored, l.renewed, l.looked, l.sure = stored, began, began, began
+	l.stored, l.renewed, l.looked, l.sure, l.moved = stored, began, began, began, false
 	if holder(stored) != l.identity { // given up
 		l.sure = time.Time{}
 	}
@@ -207,6 +268,7 @@ func (l *lease) holds(ctx context.Context) (bool, error) {
 		// Who waits has counted from a time that is not known here: this one write, and
 		// a renewal.
 		l.stored, l.called = current, began
+		l.wake()
 		return true, nil
 	}
 	l.sure = began

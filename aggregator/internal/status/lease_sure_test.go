@@ -13,7 +13,7 @@ func pair(t *testing.T) (a, b *lease) {
 	t.Helper()
 	s := &shelf{}
 	named := func(identity string) *lease {
-		return &lease{client: &reach{shelf: s}, name: "status", identity: identity}
+		return newLease(t.Context(), &reach{shelf: s}, "", "status", identity)
 	}
 	a, b = named("a"), named("b")
 	if err := a.Create(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "a"}); err != nil {

@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 )
@@ -19,24 +20,58 @@ import (
 // shelf stores one Lease as an API server does: an update over an older version
 // is a conflict.
 type shelf struct {
-	mu      sync.Mutex
-	lease   *coordinationv1.Lease
-	version int
-	writes  int
+	mu       sync.Mutex
+	lease    *coordinationv1.Lease
+	version  int
+	writes   int
+	watchers map[*watch.RaceFreeFakeWatcher]*reach
 }
 
-// reach is a server's way to the shelf, which may be cut off.
+// reach is a server's way to the shelf, which may be cut off, and on which it may
+// not be allowed to watch.
 type reach struct {
 	coordinationclient.LeaseInterface
 	*shelf
-	cut bool
+	cut, deaf bool
+	looks     int
 }
 
 var errCut = errors.New("cut off")
 
+// Watch tells nothing while it is cut off, and ends when it is so no more.
+func (r *reach) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cut || r.deaf {
+		return nil, errCut
+	}
+	w := watch.NewRaceFreeFake()
+	if r.lease != nil {
+		w.Add(r.lease.DeepCopy())
+	}
+	if r.watchers == nil {
+		r.watchers = map[*watch.RaceFreeFakeWatcher]*reach{}
+	}
+	r.watchers[w] = r
+	return w, nil
+}
+
+// tell has the watches of all servers that are not cut off hear of an event.
+func (s *shelf) tell(event func(*watch.RaceFreeFakeWatcher)) {
+	for w, r := range s.watchers {
+		switch {
+		case w.IsStopped():
+			delete(s.watchers, w)
+		case !r.cut:
+			event(w)
+		}
+	}
+}
+
 func (r *reach) Get(_ context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.looks++
 	switch {
 	case r.cut:
 		return nil, errCut
@@ -78,7 +113,22 @@ func (s *shelf) store(l *coordinationv1.Lease) *coordinationv1.Lease {
 	s.writes++
 	s.lease = l.DeepCopy()
 	s.lease.ResourceVersion = strconv.Itoa(s.version)
+	s.tell(func(w *watch.RaceFreeFakeWatcher) { w.Modify(s.lease.DeepCopy()) })
 	return s.lease.DeepCopy()
+}
+
+func (s *shelf) remove() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := s.lease
+	s.lease = nil
+	s.tell(func(w *watch.RaceFreeFakeWatcher) { w.Delete(gone) })
+}
+
+func (r *reach) looked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.looks
 }
 
 func (s *shelf) written() int {
@@ -91,6 +141,11 @@ func (r *reach) cutOff(cut bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = cut
+	for w, of := range r.watchers {
+		if of == r && !cut {
+			w.Stop()
+		}
+	}
 }
 
 // candidate is a server that stands for the Lease.
@@ -103,12 +158,16 @@ type candidate struct {
 // stand starts a candidate, which stands again after each term.
 func stand(t *testing.T, s *shelf, identity string, release bool) candidate {
 	t.Helper()
+	return standOn(t, &reach{shelf: s}, identity, release)
+}
+
+func standOn(t *testing.T, r *reach, identity string, release bool) candidate {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &reach{shelf: s}
-	c := candidate{&lease{client: r, namespace: "ns", name: "writer", identity: identity}, r, cancel}
+	c := candidate{newLease(ctx, r, "ns", "writer", identity), r, cancel}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: c.lease, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: release,
-		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: func(context.Context) {}, OnStoppedLeading: func() {}},
+		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: c.follow, OnStoppedLeading: func() {}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,48 +224,59 @@ const longestPause = retryPeriod*22/10 + 100*time.Millisecond
 // Nobody writes while a server is alone; two of them find out about each other, and
 // of that one has left.
 func TestLeaseWhileAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
-		first := stand(t, s, "first", true)
-		settle(t, 15*time.Second, first)
-		before := s.written()
-		time.Sleep(10 * time.Minute)
-		if n := s.written() - before; n < 9 || n > 12 {
-			t.Errorf("%d writes in ten minutes in which nobody waits, want one a minute", n)
-		}
-		if !first.mayWrite(t) {
-			t.Fatal("the only server may not write")
-		}
+	t.Run("watching", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { whileAlone(t, false) }) })
+	t.Run("looking", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { whileAlone(t, true) }) })
+}
 
-		second := stand(t, s, "second", true)
-		settle(t, 2*time.Minute, first, second)
-		if !first.mayWrite(t) {
-			t.Error("the second took over from a server that lives")
-		}
-		before = s.written()
-		settle(t, time.Minute, first, second)
-		if n := s.written() - before; n < 12 || n > 20 {
-			t.Errorf("%d writes in a minute in which one waits, want one in 4 s", n)
-		}
+func whileAlone(t *testing.T, deaf bool) {
+	s := &shelf{}
+	first := standOn(t, &reach{shelf: s, deaf: deaf}, "first", true)
+	settle(t, 15*time.Second, first)
+	before := s.written()
+	looks := first.reach.looked()
+	time.Sleep(10 * time.Minute)
+	looks = first.reach.looked() - looks
+	if !deaf && looks > 0 {
+		t.Errorf("%d looks in ten minutes by a server that is told", looks)
+	}
+	if deaf && looks < 120 {
+		t.Errorf("%d looks in ten minutes by a server that is not told", looks)
+	}
+	if n := s.written() - before; n < 9 || n > 12 {
+		t.Errorf("%d writes in ten minutes in which nobody waits, want one a minute", n)
+	}
+	if !first.mayWrite(t) {
+		t.Fatal("the only server may not write")
+	}
 
-		second.stop()
-		time.Sleep(callEvery + callTime + 2*renewEvery)
-		before = s.written()
-		time.Sleep(10 * time.Minute)
-		if n := s.written() - before; n > 12 {
-			t.Errorf("%d writes in the ten minutes after the second left", n)
-		}
-		first.stop()
-	})
+	second := stand(t, s, "second", true)
+	settle(t, 2*time.Minute, first, second)
+	if !first.mayWrite(t) {
+		t.Error("the second took over from a server that lives")
+	}
+	before = s.written()
+	settle(t, time.Minute, first, second)
+	if n := s.written() - before; n < 12 || n > 20 {
+		t.Errorf("%d writes in a minute in which one waits, want one in 4 s", n)
+	}
+
+	second.stop()
+	time.Sleep(callEvery + callTime + 2*renewEvery)
+	before = s.written()
+	time.Sleep(10 * time.Minute)
+	if n := s.written() - before; n > 12 {
+		t.Errorf("%d writes in the ten minutes after the second left", n)
+	}
+	first.stop()
 }
 
 // Who waits takes over from a holder that died, at whatever moment of its life,
 // and not from one that lives.
 func TestLeaseSuccession(t *testing.T) {
-	for _, age := range []time.Duration{0, 3 * time.Second, 11 * time.Second, 58 * time.Second, 63 * time.Second, 65 * time.Second, 5 * time.Minute} {
+	for i, age := range []time.Duration{0, 3 * time.Second, 11 * time.Second, 58 * time.Second, 63 * time.Second, 65 * time.Second, 5 * time.Minute, 5 * time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &shelf{}
-			first := stand(t, s, "first", true)
+			first := standOn(t, &reach{shelf: s, deaf: i%2 == 0}, "first", true)
 			settle(t, time.Second, first)
 			second := stand(t, s, "second", true)
 			settle(t, 20*time.Second+age, first, second)
@@ -250,9 +320,7 @@ func TestLeaseDeleted(t *testing.T) {
 		s := &shelf{}
 		first := stand(t, s, "first", true)
 		remove := func() {
-			s.mu.Lock()
-			s.lease = nil
-			s.mu.Unlock()
+			s.remove()
 			time.Sleep(10 * time.Second) // until the holder has noticed: no election survives this
 			s.mu.Lock()
 			defer s.mu.Unlock()

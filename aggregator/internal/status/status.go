@@ -130,10 +130,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
 		}
 	}
-	w.lease = &lease{
-		client:    w.config.Leases.Leases(w.config.Namespace),
-		namespace: w.config.Namespace, name: w.config.Name, identity: w.config.Identity,
-	}
+	w.lease = newLease(ctx, w.config.Leases.Leases(w.config.Namespace), w.config.Namespace, w.config.Name, w.config.Identity)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            w.lease,
 		LeaseDuration:   leaseDuration,
@@ -188,6 +185,11 @@ func (w *Writer) write(ctx context.Context) {
 	defer w.compare()
 	defer w.leading.Store(false)
 	defer w.hear(ctx)()
+	if w.lease != nil {
+		var following sync.WaitGroup
+		following.Go(func() { w.lease.follow(ctx) })
+		defer following.Wait()
+	}
 	w.signal()
 	for {
 		select {
