@@ -23,9 +23,10 @@ const (
 	// change all the time, and are read when they are asked for.
 	keysRemembered = 4096
 	// progressAge is how old an answer about progress may be before etcd is asked
-	// again, which then happens within 132 s, the longest that counts are apart. Both
-	// together are less than the age at which kube-apiserver compacts, five minutes.
-	progressAge = 2 * time.Minute
+	// again, which then happens within 132 s, the longest that counts are apart. With
+	// the minute between bookmarks that is less than the age at which kube-apiserver
+	// compacts, five minutes.
+	progressAge = 90 * time.Second
 	// progressLimit bounds the handing over of a question for progress.
 	progressLimit = time.Second
 )
@@ -37,7 +38,7 @@ const (
 // in its watch cache. To know that these are the latest a cache asks etcd for
 // its revision, and then for the progress of each of its watches: for each
 // resource, whether something was written or not. For progress etcd is asked here
-// too, every other minute and without waiting for the answer: by it a cache, the
+// too, about every other minute and without waiting for the answer: by it a cache, the
 // bookmarks of its clients and the watch of etcd stay at a revision that is not
 // compacted soon.
 type rememberKeys struct {

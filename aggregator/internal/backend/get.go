@@ -12,8 +12,13 @@ import (
 	"k8s.io/client-go/transport"
 )
 
-// maxUnread bounds what is read, in bytes, of a body that nobody asked for.
-const maxUnread = 64 << 10
+const (
+	// maxUnread bounds what is read, in bytes, of a body that nobody asked for. Over
+	// HTTP/1.1 that leaves the connection to the next request, which is worth more
+	// than over HTTP/2, where a body of maxUnreadStream most likely came with its
+	// header and closing it would send a reset.
+	maxUnread, maxUnreadStream = 64 << 10, 4 << 10
+)
 
 // Call is a GET that this server sends on its own account.
 type Call struct {
@@ -73,8 +78,11 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 		ETag:        response.Header.Get("Etag"),
 	}
 	if c.Limit == 0 {
-		if response.ProtoMajor == 1 && response.ContentLength >= 0 && response.ContentLength <= maxUnread {
-			// Read to its end it leaves the connection to the next request.
+		most := int64(maxUnread)
+		if response.ProtoMajor > 1 {
+			most = maxUnreadStream
+		}
+		if response.ContentLength >= 0 && response.ContentLength <= most {
 			_, _ = io.Copy(io.Discard, response.Body)
 		}
 		return reply, nil

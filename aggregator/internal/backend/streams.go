@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend/align"
 )
 
 // RecordData is how much of a body, in bytes, fits into one TLS record with the header
@@ -203,10 +205,11 @@ func (s *streams) closeIdle(address string) {
 	}
 }
 
-// arm has the connection checked after a while, if it is not going to be.
+// arm has the connection checked after a while, or a little sooner, if it is not
+// going to be.
 func (n *sharedConn) arm(after time.Duration) {
 	if n.armed.CompareAndSwap(false, true) {
-		n.timer.Reset(after)
+		n.timer.Reset(align.Sooner(after))
 	}
 }
 

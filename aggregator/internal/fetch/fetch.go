@@ -13,6 +13,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/align"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -55,14 +56,9 @@ func DefaultTiming() Timing {
 	}
 }
 
-const (
-	// openAPIAfter bounds how long the first OpenAPI waits for discovery, which
-	// is wanted sooner.
-	openAPIAfter = 10 * time.Second
-	// tick is what pauses end on: loops that wake together cost less than loops
-	// that wake one by one.
-	tick = time.Second
-)
+// openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
+// wanted sooner.
+const openAPIAfter = 10 * time.Second
 
 // Fetcher runs two loops for each extension server: one for discovery, one for
 // OpenAPI, so that a slow document delays no other.
@@ -318,11 +314,7 @@ func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration 
 	for ; quiet > 0 && pause < limit; quiet-- {
 		pause = min(2*pause, limit)
 	}
-	pause += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(pause))
-	if pause >= 10*tick {
-		pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
-	}
-	return pause
+	return align.Sooner(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
 }
 
 // wait waits for a pause to end, or for a kick. After a doubt it is over no later

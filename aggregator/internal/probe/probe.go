@@ -19,6 +19,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/align"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -27,9 +28,6 @@ const (
 	// User and group that probes come as: always allowed to ask.
 	probeUser  = "system:kube-aggregator"
 	probeGroup = "system:masters"
-	// tick is what long pauses end on: probes that wake together cost less than
-	// probes that wake one by one.
-	tick = time.Second
 )
 
 // Timing of the probes of one APIService.
@@ -183,11 +181,7 @@ func (t *trouble) pause(least, most time.Duration) time.Duration {
 
 // interval is the pause after a probe that passed.
 func (p *Prober) interval() time.Duration {
-	pause := p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval))
-	if pause >= 10*tick {
-		pause -= time.Duration(time.Now().Add(pause).UnixNano() % int64(tick))
-	}
-	return pause
+	return align.Sooner(p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval)))
 }
 
 // rest waits for the pause to end, or for a kick. That shortens the pause, but not
@@ -238,16 +232,24 @@ func HTTP(backends *backend.Pool) Check {
 			return failed(err)
 		}
 		errs := make([]error, len(endpoints))
+		one := func(i int) {
+			errs[i] = ask(ctx, b, endpoints[i], a.DiscoveryPath())
+			if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				// Any answer shows that the endpoint lives; the verdict asks for more.
+				b.Probed(endpoints[i].Address, errs[i] == nil || errors.As(errs[i], new(badStatus)))
+			}
+		}
 		answered := make(chan int, len(endpoints))
-		for i, e := range endpoints {
-			go func() {
-				errs[i] = ask(ctx, b, e, a.DiscoveryPath())
-				if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-					// Any answer shows that the endpoint lives; the verdict asks for more.
-					b.Probed(e.Address, errs[i] == nil || errors.As(errs[i], new(badStatus)))
-				}
-				answered <- i
-			}()
+		if len(endpoints) == 1 { // no other answer could come first
+			one(0)
+			answered <- 0
+		} else {
+			for i := range endpoints {
+				go func() {
+					one(i)
+					answered <- i
+				}()
+			}
 		}
 		for range endpoints {
 			if errs[<-answered] == nil {
