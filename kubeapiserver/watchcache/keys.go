@@ -25,7 +25,7 @@ const (
 	// progressAge is how old an answer about progress may be before etcd is asked
 	// again, which then happens within 132 s, the longest that counts are apart. With
 	// the minute between bookmarks that is less than the age at which kube-apiserver
-	// compacts, five minutes.
+	// compacts, five minutes; where it does so sooner the answer gets no age at all.
 	progressAge = 90 * time.Second
 	// progressLimit bounds the handing over of a question for progress.
 	progressLimit = time.Second
@@ -56,18 +56,16 @@ func (s rememberKeys) EnableResourceSizeEstimation(keys storage.KeysFunc) error 
 }
 
 // progress asks etcd for the progress of the cache's watch, as the cache does.
-func (s rememberKeys) progress(ctx context.Context) {
+func (s rememberKeys) progress(ctx context.Context) error {
 	if !etcdfeature.DefaultFeatureSupportChecker.Supports(storage.RequestWatchProgress) {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, progressLimit)
 	defer cancel()
 	if utilfeature.DefaultFeatureGate.Enabled(features.SeparateCacheWatchRPC) {
 		ctx = metadata.AppendToOutgoingContext(ctx, "source", "cache")
 	}
-	if err := s.RequestWatchProgress(ctx); err != nil {
-		klog.FromContext(ctx).V(4).Info("Asking etcd for progress failed", "err", err) // the next time is another chance
-	}
+	return s.RequestWatchProgress(ctx)
 }
 
 // Watch implements storage.Interface.
@@ -109,7 +107,7 @@ func (s rememberKeys) GuaranteedUpdate(
 // keyMemory remembers the keys of a resource.
 type keyMemory struct {
 	read     storage.KeysFunc
-	progress func(context.Context)
+	progress func(context.Context) error
 	// progressAge is how old an answer about progress gets.
 	progressAge time.Duration
 	// happened counts what the watch cache was told: events, before it takes
@@ -132,13 +130,19 @@ func (m *keyMemory) keys(ctx context.Context) ([]string, error) {
 	if m.at != at || time.Since(m.since) >= keysAge {
 		known = nil
 	}
-	old := known != nil && time.Since(m.asked) >= m.progressAge
+	asked := m.asked
+	old := known != nil && time.Since(asked) >= m.progressAge
 	if old {
 		m.asked = time.Now()
 	}
 	m.mu.Unlock()
 	if old {
-		m.progress(ctx)
+		if err := m.progress(ctx); err != nil {
+			klog.FromContext(ctx).V(4).Info("Asking etcd for progress failed", "err", err)
+			m.mu.Lock()
+			m.asked = asked // the next time is another chance
+			m.mu.Unlock()
+		}
 	}
 	if known != nil {
 		return known, nil

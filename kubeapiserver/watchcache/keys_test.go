@@ -47,8 +47,8 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		var happened atomic.Uint64
 		key := counting(func(apiruntime.Object) (string, error) { return "k", nil }, &happened)
 		r := &reader{keys: []string{}}
-		asked := 0
-		m := &keyMemory{read: r.read, progress: func(context.Context) { asked++ }, progressAge: progressAge, happened: &happened}
+		asked, failed := 0, error(nil)
+		m := &keyMemory{read: r.read, progress: func(context.Context) error { asked++; return failed }, progressAge: progressAge, happened: &happened}
 		want := func(when string, calls, keys int) {
 			t.Helper()
 			got, err := m.keys(t.Context())
@@ -68,6 +68,15 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 		want("of nothing, again", 1, 0)
 		if asked != 1 {
 			t.Errorf("asked for progress %d times, want once", asked)
+		}
+		time.Sleep(progressAge)
+		failed = errors.New("etcd is away")
+		want("of nothing, while etcd is away", 1, 0)
+		failed = nil
+		want("of nothing, when it is back", 1, 0)
+		want("of nothing, again", 1, 0)
+		if asked != 3 {
+			t.Errorf("asked for progress %d times, want once more, and again after that failed", asked)
 		}
 
 		r.keys = []string{"a"}
@@ -110,7 +119,7 @@ func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 func TestKeysOfAnOverlappingRead(t *testing.T) {
 	var happened atomic.Uint64
 	r := &reader{}
-	m := &keyMemory{read: r.read, progress: func(context.Context) {}, happened: &happened}
+	m := &keyMemory{read: r.read, progress: func(context.Context) error { return nil }, happened: &happened}
 	r.while = func() {
 		happened.Add(1)
 		r.keys = []string{"new"}

@@ -69,7 +69,11 @@ func decorate(
 	if err != nil {
 		return raw, destroyRaw, err
 	}
-	return cached(raw, destroyRaw, progressAge, cacher.Config{
+	age := progressAge
+	if config.CompactionInterval > 0 && config.CompactionInterval < storagebackend.DefaultCompactInterval {
+		age = 0
+	}
+	return cached(raw, destroyRaw, age, cacher.Config{
 		GroupResource:       config.GroupResource,
 		EventsHistoryWindow: config.EventsHistoryWindow,
 		ResourcePrefix:      prefix,

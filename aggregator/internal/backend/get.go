@@ -82,7 +82,7 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 		if response.ProtoMajor > 1 {
 			most = maxUnreadStream
 		}
-		if response.ContentLength >= 0 && response.ContentLength <= most {
+		if response.ContentLength >= 0 && response.ContentLength <= most { // who announces it and stalls is waited for until ctx ends
 			_, _ = io.Copy(io.Discard, response.Body)
 		}
 		return reply, nil

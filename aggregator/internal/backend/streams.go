@@ -29,9 +29,9 @@ const MaxFrame = 4 * RecordData
 
 const (
 	// A connection with requests under way is asked for a sign of life when it
-	// has been silent for pingAfter, and given up pingTimeout later. One that
-	// carries none is left alone: its next request asks.
-	pingAfter   = 3 * time.Second
+	// has been silent for pingAfter, or up to an eighth less, and given up
+	// pingTimeout later. One that carries none is left alone: its next request asks.
+	pingAfter   = align.Step
 	pingTimeout = 2 * time.Second
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
@@ -226,7 +226,7 @@ func (n *sharedConn) check() {
 	if !n.busy() {
 		return
 	}
-	if silence := n.raw.silence(); silence < pingAfter {
+	if silence := n.raw.silence(); silence < pingAfter-pingAfter/8 {
 		n.arm(pingAfter - silence)
 		return
 	}

@@ -11,6 +11,7 @@ import (
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
+	"github.com/annex-api/annex/aggregator/internal/backend/align"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -113,6 +114,32 @@ func TestIntervalIsJittered(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Probes of a quiet server wake it together, also those of several endpoints.
+func TestProbesThatPassAreAligned(t *testing.T) {
+	for _, addresses := range [][]string{{"192.0.2.1:443"}, {"192.0.2.1:443", "192.0.2.2:443"}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{answer: passed}
+			start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+				var servers []*backendtest.Server
+				for _, a := range addresses {
+					servers = append(servers, &backendtest.Server{Service: "api", Address: a, CA: []byte("ca")})
+				}
+				time.Sleep(1234 * time.Millisecond)
+				sync(catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{servers[0].APIService(name)}, servers...)))
+				pass(time.Hour)
+				if len(s.asked) < 100 {
+					t.Fatalf("%d probes in an hour", len(s.asked))
+				}
+				for _, at := range s.asked[1:] {
+					if off := at.UnixNano() % int64(align.Step); off != 0 {
+						t.Errorf("%d endpoints: a probe at %v, %v after the others", len(addresses), at, time.Duration(off))
+					}
+				}
+			})
+		})
+	}
 }
 
 // What fails is asked again soon at first, and less often the longer it fails.

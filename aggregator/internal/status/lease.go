@@ -115,11 +115,15 @@ func (l *lease) Update(ctx context.Context, record resourcelock.LeaderElectionRe
 	if l.stored == nil {
 		return errors.New("the Lease has to be read before it is written")
 	}
-	if h := holder(l.stored); record.HolderIdentity == "" && h != l.identity {
+	switch h := holder(l.stored); {
+	case record.HolderIdentity == "" && h != l.identity:
 		return fmt.Errorf("the Lease is not given up: %q holds it", h)
+	case h != "" && h != l.identity && record.LeaderTransitions != transitions(l.stored)+1:
+		// The election takes itself for the holder, and has not seen the other one.
+		return fmt.Errorf("the Lease is not renewed: %q holds it", h)
 	}
 	renewal := holder(l.stored) == l.identity && record.HolderIdentity == l.identity &&
-		record.LeaderTransitions == resourcelock.LeaseSpecToLeaderElectionRecord(&l.stored.Spec).LeaderTransitions
+		record.LeaderTransitions == transitions(l.stored)
 	if renewal && !l.due(ctx) {
 		// Before the election asks again it makes a pause of its own.
 		l.rest(l.mayBeDue().Add(-retryPeriod))
@@ -204,6 +208,12 @@ func (l *lease) rest(until time.Time) {
 	}
 }
 
+// lose has the election find out that the Lease is another's, or gone.
+func (l *lease) lose() {
+	l.moved, l.sure = true, time.Time{}
+	l.wake()
+}
+
 // wake ends a rest, or the next one.
 func (l *lease) wake() {
 	select {
@@ -262,6 +272,7 @@ func (l *lease) holds(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if holder(current) != l.identity {
+		l.lose()
 		return false, nil
 	}
 	if waitedFor(current) {
@@ -280,6 +291,10 @@ func holder(l *coordinationv1.Lease) string {
 		return ""
 	}
 	return *l.Spec.HolderIdentity
+}
+
+func transitions(l *coordinationv1.Lease) int {
+	return resourcelock.LeaseSpecToLeaderElectionRecord(&l.Spec).LeaderTransitions
 }
 
 func waitedFor(l *coordinationv1.Lease) bool { return l.Annotations[waitingAnnotation] != "" }

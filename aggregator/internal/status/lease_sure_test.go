@@ -47,6 +47,18 @@ func TestTheHolderIsNotSureWhileSomebodyWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		holds(false)
+		if !a.due(t.Context()) {
+			t.Error("the election does not find out")
+		}
+		if err := a.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "a"}); err == nil {
+			t.Error("the Lease of another server was renewed")
+		}
+		if err := a.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "a", LeaderTransitions: 1}); err == nil {
+			t.Error("the Lease of another server was renewed in its own term")
+		}
+		if err := a.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "a", LeaderTransitions: 2}); err != nil {
+			t.Errorf("the Lease is not taken over: %v", err)
+		}
 	})
 }
 

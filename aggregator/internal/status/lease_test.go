@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // shelf stores one Lease as an API server does: an update over an older version
@@ -125,6 +127,18 @@ func (s *shelf) remove() {
 	s.tell(func(w *watch.RaceFreeFakeWatcher) { w.Delete(gone) })
 }
 
+// deafen ends the watches of a server and allows no more.
+func (r *reach) deafen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deaf = true
+	for w, of := range r.watchers {
+		if of == r {
+			w.Stop()
+		}
+	}
+}
+
 func (r *reach) looked() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,6 +167,18 @@ type candidate struct {
 	*lease
 	reach *reach
 	stop  context.CancelFunc
+	turns *atomic.Int64 // of the election, as the holder
+}
+
+// turning counts the turns of an election.
+type turning struct {
+	*lease
+	turns *atomic.Int64
+}
+
+func (l turning) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	l.turns.Add(1)
+	return l.lease.Update(ctx, r)
 }
 
 // stand starts a candidate, which stands again after each term.
@@ -164,9 +190,9 @@ func stand(t *testing.T, s *shelf, identity string, release bool) candidate {
 func standOn(t *testing.T, r *reach, identity string, release bool) candidate {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	c := candidate{newLease(ctx, r, "ns", "writer", identity), r, cancel}
+	c := candidate{newLease(ctx, r, "ns", "writer", identity), r, cancel, &atomic.Int64{}}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: c.lease, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: release,
+		Lock: turning{c.lease, c.turns}, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: release,
 		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: c.follow, OnStoppedLeading: func() {}},
 	})
 	if err != nil {
@@ -233,14 +259,14 @@ func whileAlone(t *testing.T, deaf bool) {
 	first := standOn(t, &reach{shelf: s, deaf: deaf}, "first", true)
 	settle(t, 15*time.Second, first)
 	before := s.written()
-	looks := first.reach.looked()
+	looks, turns := first.reach.looked(), first.turns.Load()
 	time.Sleep(10 * time.Minute)
-	looks = first.reach.looked() - looks
-	if !deaf && looks > 0 {
-		t.Errorf("%d looks in ten minutes by a server that is told", looks)
+	looks, turns = first.reach.looked()-looks, first.turns.Load()-turns
+	if !deaf && (looks > 0 || turns > 40) {
+		t.Errorf("%d looks and %d turns in ten minutes by a server that is told", looks, turns)
 	}
-	if deaf && looks < 120 {
-		t.Errorf("%d looks in ten minutes by a server that is not told", looks)
+	if deaf && (looks < 120 || turns > 330) {
+		t.Errorf("%d looks and %d turns in ten minutes by a server that is not told", looks, turns)
 	}
 	if n := s.written() - before; n < 9 || n > 12 {
 		t.Errorf("%d writes in ten minutes in which nobody waits, want one a minute", n)
@@ -268,29 +294,76 @@ func whileAlone(t *testing.T, deaf bool) {
 		t.Errorf("%d writes in the ten minutes after the second left", n)
 	}
 	first.stop()
+	time.Sleep(time.Millisecond)
+	if current, err := first.reach.Get(t.Context(), "writer", metav1.GetOptions{}); err != nil || holder(current) != "" {
+		t.Errorf("%v, %v: a server that stops while it is alone does not give the Lease back at once", current, err)
+	}
 }
 
 // Who waits takes over from a holder that died, at whatever moment of its life,
 // and not from one that lives.
 func TestLeaseSuccession(t *testing.T) {
-	for i, age := range []time.Duration{0, 3 * time.Second, 11 * time.Second, 58 * time.Second, 63 * time.Second, 65 * time.Second, 5 * time.Minute, 5 * time.Minute} {
+	for _, age := range []time.Duration{0, 3 * time.Second, 11 * time.Second, 58 * time.Second, 63 * time.Second, 65 * time.Second, 5 * time.Minute} {
+		t.Run(age.String()+"/watching", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { follows(t, age, false) }) })
+		t.Run(age.String()+"/looking", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { follows(t, age, true) }) })
+	}
+}
+
+func follows(t *testing.T, age time.Duration, deaf bool) {
+	s := &shelf{}
+	first := standOn(t, &reach{shelf: s, deaf: deaf}, "first", true)
+	settle(t, time.Second, first)
+	second := stand(t, s, "second", true)
+	settle(t, 20*time.Second+age, first, second)
+	if !first.mayWrite(t) {
+		t.Errorf("age %v: the second took over from a server that lives", age)
+	}
+	first.reach.cutOff(true)
+	if took := succession(t, second, first); took > patient {
+		t.Errorf("age %v: the second took over after %v, want %v at most", age, took, patient)
+	}
+	first.reach.cutOff(false)
+	settle(t, 2*time.Minute, first, second)
+	if first.mayWrite(t) {
+		t.Errorf("age %v: the first is back and writes", age)
+	}
+	first.stop()
+	second.stop()
+}
+
+// A holder that cannot watch any more looks again.
+func TestLeaseWatchBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		first := stand(t, s, "first", true)
+		settle(t, 90*time.Second, first)
+		first.reach.deafen()
+		second := stand(t, s, "second", true)
+		settle(t, 2*time.Minute, first, second)
+		if !first.mayWrite(t) {
+			t.Error("the second took over from a server that lives")
+		}
+		first.stop()
+		second.stop()
+	})
+}
+
+// A holder that was cut off while it was alone finds another one when it is back,
+// at any moment of its own way to the end of its term, and leaves the Lease to it.
+func TestLeaseOfOneThatWasCutOff(t *testing.T) {
+	for away := 55 * time.Second; away < 70*time.Second; away += 250 * time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {
 			s := &shelf{}
-			first := standOn(t, &reach{shelf: s, deaf: i%2 == 0}, "first", true)
-			settle(t, time.Second, first)
-			second := stand(t, s, "second", true)
-			settle(t, 20*time.Second+age, first, second)
-			if !first.mayWrite(t) {
-				t.Errorf("age %v: the second took over from a server that lives", age)
-			}
+			first := stand(t, s, "first", true)
+			settle(t, 15*time.Second, first)
 			first.reach.cutOff(true)
-			if took := succession(t, second, first); took > patient {
-				t.Errorf("age %v: the second took over after %v, want %v at most", age, took, patient)
-			}
+			second := stand(t, s, "second", true)
+			succession(t, second, first)
+			settle(t, away-15*time.Second, first, second)
 			first.reach.cutOff(false)
-			settle(t, 2*time.Minute, first, second)
-			if first.mayWrite(t) {
-				t.Errorf("age %v: the first is back and writes", age)
+			settle(t, 30*time.Second, first, second)
+			if first.mayWrite(t) || !second.mayWrite(t) {
+				t.Errorf("away for %v: the first took the Lease from a server that lives", away)
 			}
 			first.stop()
 			second.stop()

@@ -3,12 +3,14 @@ package status
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kubefake "k8s.io/client-go/kubernetes/fake"
@@ -313,6 +315,12 @@ func TestOneWriterAtATime(t *testing.T) {
 	first.cancel()
 	<-first.ended
 	await("the second", second, "False")
+	if !slices.ContainsFunc(kube.Actions(), func(a clienttesting.Action) bool {
+		w, ok := a.(clienttesting.WatchAction)
+		return ok && w.GetWatchRestrictions().Fields.Matches(fields.Set{"metadata.name": "writer"}) && !w.GetWatchRestrictions().Fields.Empty()
+	}) {
+		t.Error("the holder does not watch the Lease")
+	}
 	lease, err := kube.CoordinationV1().Leases("kube-system").Get(t.Context(), "writer", metav1.GetOptions{})
 	if err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != "second" {
 		t.Errorf("%+v, %v", lease, err)

@@ -5,8 +5,8 @@ package align
 import "time"
 
 // Step is the time between the moments at which pauses end: multiples of it since
-// the Unix epoch. It is how long a connection may be silent, so that what is due
-// that long after a request comes with the next requests.
+// the Unix epoch. Connections are checked so long after a request: that comes with
+// the next requests.
 const Step = 3 * time.Second
 
 // Sooner is d, or up to an eighth less, so that a pause that begins now ends on such
