@@ -335,7 +335,7 @@ func wait(ctx context.Context, pause time.Duration, kicked, doubt <-chan struct{
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
-				timer.Reset(time.Until(end))
+				timer.Reset(align.Sooner(time.Until(end)))
 			}
 		case <-timer.C:
 			return woken, true
