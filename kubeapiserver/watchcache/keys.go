@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/storage"
 	etcdfeature "k8s.io/apiserver/pkg/storage/feature"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/klog/v2"
 )
@@ -25,11 +26,20 @@ const (
 	// progressAge is how old an answer about progress may be before etcd is asked
 	// again, which then happens within 132 s, the longest that counts are apart. With
 	// the minute between bookmarks that is less than the age at which kube-apiserver
-	// compacts, five minutes; where it does so sooner the answer gets no age at all.
+	// compacts by default, five minutes.
 	progressAge = 90 * time.Second
 	// progressLimit bounds the handing over of a question for progress.
 	progressLimit = time.Second
 )
+
+// progressAgeFor is progressAge, or none where kube-apiserver is told to compact
+// sooner than it does by default. Zero is never.
+func progressAgeFor(compaction time.Duration) time.Duration {
+	if compaction > 0 && compaction < storagebackend.DefaultCompactInterval {
+		return 0
+	}
+	return progressAge
+}
 
 // rememberKeys is storage that tells a resource's keys again for as long as
 // nothing has happened to the resource.

@@ -42,6 +42,23 @@ func (r *reader) read(context.Context) ([]string, error) {
 	return r.keys, r.err
 }
 
+// What a watch cache knows stays younger than what is compacted: its longest age
+// and pause, and the minute between bookmarks.
+func TestProgressIsAskedForBeforeCompaction(t *testing.T) {
+	const counts, bookmarks = 132 * time.Second, time.Minute
+	for compaction, want := range map[time.Duration]time.Duration{
+		0: progressAge, time.Second: 0, 5*time.Minute - 1: 0, 5 * time.Minute: progressAge, time.Hour: progressAge,
+	} {
+		got := progressAgeFor(compaction)
+		if got != want {
+			t.Errorf("compaction every %v: asked after %v, want %v", compaction, got, want)
+		}
+		if got > 0 && compaction > 0 && got+counts+bookmarks >= compaction {
+			t.Errorf("compaction every %v overtakes bookmarks that are %v old", compaction, got+counts+bookmarks)
+		}
+	}
+}
+
 func TestKeysAreReadWhereSomethingHappened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var happened atomic.Uint64

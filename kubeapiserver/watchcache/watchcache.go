@@ -69,11 +69,7 @@ func decorate(
 	if err != nil {
 		return raw, destroyRaw, err
 	}
-	age := progressAge
-	if config.CompactionInterval > 0 && config.CompactionInterval < storagebackend.DefaultCompactInterval {
-		age = 0
-	}
-	return cached(raw, destroyRaw, age, cacher.Config{
+	return cached(raw, destroyRaw, progressAgeFor(config.CompactionInterval), cacher.Config{
 		GroupResource:       config.GroupResource,
 		EventsHistoryWindow: config.EventsHistoryWindow,
 		ResourcePrefix:      prefix,
@@ -87,10 +83,11 @@ func decorate(
 	})
 }
 
-// cached returns storage with a watch cache before it, and what ends both.
-func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, progressAge time.Duration, config cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
+// cached returns storage with a watch cache before it, and what ends both. An
+// answer about the cache's progress gets that old.
+func cached(raw storage.Interface, destroyRaw factory.DestroyFunc, age time.Duration, config cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
 	var happened atomic.Uint64
-	config.Storage = rememberKeys{raw, &happened, progressAge}
+	config.Storage = rememberKeys{raw, &happened, age}
 	config.KeyFunc = counting(config.KeyFunc, &happened)
 	config.Versioner = storage.APIObjectVersioner{}
 	bookmarks := newBookmarkClock()
