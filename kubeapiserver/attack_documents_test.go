@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"runtime/metrics"
 	"strings"
 	"sync/atomic"
@@ -366,4 +367,50 @@ func TestAttackHostileDocuments(t *testing.T) {
 	if got := peak.Load(); got > base+bound {
 		t.Errorf("the heap grew from %d to %d MiB", base>>20, got>>20)
 	}
+}
+
+// Threat hostile documents: references without an end, which libraries follow
+// until the stack ends the process. Nobody else's documents are held up.
+func TestAttackReferencesWithoutAnEnd(t *testing.T) {
+	limit := debug.SetMaxStack(128 << 20)
+	t.Cleanup(func() { debug.SetMaxStack(limit) })
+	good := gv("good.references.attack", "v1")
+	for name, document := range map[string]string{
+		"itself": `{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{"%s":{"parameters":[{"$ref":"#/parameters/a"}]}},"parameters":{"a":{"$ref":"#/parameters/a"}}}`,
+		"others": `{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{"/x":{"parameters":[{"$ref":"#/parameters/a"}]},"%s":{"get":{"responses":{"200":{"description":"read in spite of it"}}}}},"parameters":{"a":{"$ref":"#/parameters/a"}}}`,
+	} {
+		own := gv(name+".references.attack", "v1")
+		e := test.NewExtension(t, "references-"+name, own)
+		asked := make(chan struct{}, 1)
+		e.Handle("/openapi/v2", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, document, "/apis/"+own.String()+"/things")
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		})
+		e.Handle("/openapi/v3", http.NotFound)
+		server.Expose(t, e.Name, "localhost")
+		server.CreateRegistration(t, test.Registration(own, e))
+		server.AwaitAvailable(t, own)
+		<-asked
+	}
+	e := test.NewExtension(t, "references-good", good)
+	e.Handle("/openapi/v2", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{"/apis/%s/things":{"get":{"responses":{"200":{"description":"of the good one"}}}}}}`, good)
+	})
+	server.Expose(t, e.Name, "localhost")
+	server.CreateRegistration(t, test.Registration(good, e))
+	test.Eventually(t, func() string {
+		a := server.Get(t, test.Admin, "/openapi/v2")
+		for _, want := range []string{"of the good one", "read in spite of it"} {
+			if !strings.Contains(a.Body, want) {
+				return fmt.Sprintf("/openapi/v2 lacks %q: %d", want, a.Code)
+			}
+		}
+		if strings.Contains(a.Body, "itself.references.attack/v1/things") {
+			return "the document without an end is published"
+		}
+		return ""
+	})
 }

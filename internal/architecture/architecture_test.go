@@ -45,6 +45,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"star", at("aggregator/internal/backend"), at("aggregator/internal/catalog"), false},
 		{"star", at("aggregator/internal/backend"), at("aggregator/internal/respond"), true},
 		{"star", at("aggregator/internal/catalog"), at("aggregator/internal/backend"), true},
+		{"star", at("aggregator/internal/fetch"), at("aggregator/internal/document"), false},
+		{"star", at("aggregator/internal/document"), at("aggregator/internal/backend"), true},
 		{"star", at("aggregator"), at("aggregator/internal/openapi"), false},
 		{"star", at("aggregator"), at("kubeapiserver"), true},
 		{"star", at("kubeapiserver"), at("aggregator"), false},

@@ -22,11 +22,14 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
 const (
 	discoveryUser  = "system:kube-aggregator"
 	discoveryGroup = "system:masters"
+	// maxDiscoveryValues bounds the objects and arrays of a discovery document.
+	maxDiscoveryValues = 100_000
 )
 
 var (
@@ -70,7 +73,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	}
 	var all map[schema.GroupVersion]found
 	if err == nil && reply.StatusCode == http.StatusOK && isAggregated(reply.ContentType) {
-		all, err = parseAggregated(reply.Body)
+		all, err = document.Guarded(func() (map[schema.GroupVersion]found, error) { return parseAggregated(reply.Body) })
 	}
 	if err != nil {
 		state.etag = ""
@@ -143,7 +146,7 @@ func isAggregated(contentType string) bool {
 // isKind refuses what is not a JSON object of that kind. The decoders take less
 // for an empty list, and an empty list would replace what is known.
 func isKind(body []byte, kind string) error {
-	if err := wellFormed(body, maxDiscoveryValues); err != nil {
+	if err := document.WellFormed(body, maxDiscoveryValues); err != nil {
 		return err
 	}
 	var typed metav1.TypeMeta
@@ -216,11 +219,16 @@ func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *ca
 	if reply.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("failed to download legacy discovery for %s: status code %d", path, reply.StatusCode)
 	}
+	return document.Guarded(func() (*apidiscoveryv2.APIVersionDiscovery, error) { return parseLegacy(reply.Body, a) })
+}
+
+func parseLegacy(body []byte, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
+	path := a.DiscoveryPath()
 	list := &metav1.APIResourceList{}
-	if err := isKind(reply.Body, "APIResourceList"); err != nil {
+	if err := isKind(body, "APIResourceList"); err != nil {
 		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
 	}
-	if err := runtime.DecodeInto(codecs.UniversalDecoder(), reply.Body, list); err != nil {
+	if err := runtime.DecodeInto(codecs.UniversalDecoder(), body, list); err != nil {
 		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
 	}
 	if list.GroupVersion != "" && list.GroupVersion != a.GroupVersion().String() {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -74,9 +75,10 @@ type Fetcher struct {
 	documents map[string]catalog.Document
 	wait      sync.WaitGroup
 
-	// parsing is held while an OpenAPI document is decoded, which takes many
-	// times its size: one at a time.
-	parsing sync.Mutex
+	// decoding has room for one: an OpenAPI document takes many times its size
+	// while it is decoded.
+	decoding chan struct{}
+	logf     func(format string, args ...any)
 }
 
 // New returns a Fetcher; report gets each document that changed, from several
@@ -85,6 +87,7 @@ func New(timing Timing, backends *backend.Pool, report func(name string, d catal
 	return &Fetcher{
 		timing: timing, backends: backends, report: report,
 		servers: map[catalog.BackendID]*server{}, byName: map[string]*server{}, documents: map[string]catalog.Document{},
+		decoding: make(chan struct{}, 1), logf: klog.Warningf,
 	}
 }
 
@@ -415,6 +418,19 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
 		}
 	}
 }
+
+// takeTurn waits until no other OpenAPI document is being decoded, or ctx ends.
+// Each turn ends: what a document costs is bounded.
+func (f *Fetcher) takeTurn(ctx context.Context) error {
+	select {
+	case f.decoding <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (f *Fetcher) endTurn() { <-f.decoding }
 
 // marks tells documents of members apart.
 func (f *Fetcher) marks(members []*catalog.APIService, of func(catalog.Document) any) []any {

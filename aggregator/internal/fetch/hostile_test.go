@@ -3,9 +3,11 @@ package fetch
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,5 +244,80 @@ func TestHostileOpenAPI(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// itself is an OpenAPI v2 document of a path with a parameter that is itself:
+// the library that follows references has no end on it.
+func itself(path string) string {
+	return fmt.Sprintf(`{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{%q:{"parameters":[{"$ref":"#/parameters/a"}]}},"parameters":{"a":{"$ref":"#/parameters/a"}}}`, path)
+}
+
+// A document on which libraries have no end, or panic, is said once, read once,
+// and left out; the last good one stays.
+func TestDocumentsThatLibrariesDoNotSurvive(t *testing.T) {
+	for what, bad := range map[string]string{
+		"a parameter that is itself":     itself(own),
+		"an operation without responses": fmt.Sprintf(`{"swagger":"2.0","paths":{%q:{"get":{}}}}`, own),
+	} {
+		t.Run(what, func(t *testing.T) {
+			body := atomic.Pointer[string]{}
+			good := swagger(own)
+			body.Store(&good)
+			s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				files{"/openapi/v2": *body.Load()}.ServeHTTP(w, r) // and no v3: it is made from v2
+			}))
+			f, l := newFetcher(t, patient())
+			var lines []string
+			f.logf = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+			members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+			if !f.openAPI(t.Context(), members, state, true) {
+				t.Fatal("failed before the attack")
+			}
+			body.Store(&bad)
+			for range 3 {
+				if f.openAPI(t.Context(), members, state, true) {
+					t.Error("taken for a success")
+				}
+			}
+			if got := pathsOf(t, l.get(name).OpenAPIV2); !slices.Equal(got, []string{own}) {
+				t.Errorf("OpenAPI v2 has %q", got)
+			}
+			if len(lines) != 1 || !strings.Contains(lines[0], name) {
+				t.Errorf("want one line that names the APIService: %q", lines)
+			}
+			body.Store(&good)
+			if !f.openAPI(t.Context(), members, state, true) {
+				t.Error("not well again")
+			}
+		})
+	}
+}
+
+// What is wrong with the paths of one group version keeps no other of the same
+// server back, nor what has to wait from ending.
+func TestADocumentHoldsUpNoOther(t *testing.T) {
+	other := "/apis/b.example/v1/things"
+	both := strings.Replace(itself(own), `"paths":{`, fmt.Sprintf(`"paths":{%q:{"get":{"responses":{}}},`, other), 1)
+	s := backendtest.Start(t, "api", files{"/openapi/v2": both})
+	f, l := newFetcher(t, patient())
+	members := s.Snapshot(name, "v1.b.example").Remotes()
+	if f.openAPI(t.Context(), members, &openAPIState{}, true) {
+		t.Error("taken for a success")
+	}
+	if got := pathsOf(t, l.get("v1.b.example").OpenAPIV2); !slices.Equal(got, []string{other}) {
+		t.Errorf("the OpenAPI v2 of the other has %q", got)
+	}
+	if got := l.get(name).OpenAPIV2.ETag; got != "" {
+		t.Error("the bad part was published")
+	}
+
+	if err := f.takeTurn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer f.endTurn()
+	f.timing.OpenAPITimeout = 50 * time.Millisecond
+	if f.openAPI(t.Context(), members, &openAPIState{}, true) {
+		t.Error("decoded while another document was")
 	}
 }

@@ -7,43 +7,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
-	"path"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
-	"k8s.io/kube-openapi/pkg/aggregator"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/openapiconv"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
 const (
 	openAPIUser = "system:aggregator"
-	// maxNesting of an OpenAPI document. Those of Kubernetes have some 30 levels.
-	maxNesting = 500
-	// maxOpenAPIValues and maxDiscoveryValues bound the objects and arrays of a
-	// document. All of kube-apiserver's own OpenAPI has fewer than 100,000.
-	maxOpenAPIValues   = 200_000
-	maxDiscoveryValues = 100_000
 )
+
+// unusable is an error of a document, not of the way to it.
+type unusable struct{ error }
+
+func (u unusable) Unwrap() error { return u.error }
 
 // openAPIState belongs to one server's OpenAPI loop.
 type openAPIState struct {
-	v2ETag  string            // the server's own
-	v2Sum   string            // of the bytes, for servers without ETags
-	v3ETag  string            // of a list whose documents are all known, each by a URL that names its content
-	v3URL   map[string]string // by APIService name: the URL last downloaded
-	noV3    bool              // the server has v2 only
-	noV2    bool              // it has no v2 either
-	v2Asked time.Time         // when v2 was last downloaded or found unchanged
+	v2ETag string // the server's own
+	v2Sum  string // of the bytes, for servers without ETags
+	// v2Problem is what is wrong with the document of v2Sum, which is not read again.
+	v2Problem error
+	v3ETag    string            // of a list whose documents are all known, each by a URL that names its content
+	v3URL     map[string]string // by APIService name: the URL last downloaded
+	noV3      bool              // the server has v2 only
+	noV2      bool              // it has no v2 either
+	v2Asked   time.Time         // when v2 was last downloaded or found unchanged
+	problem   string            // what was last logged; empty while all is well
 }
 
 // openAPI downloads both versions for all members and reports whether that
@@ -65,7 +63,22 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 	if v2 == nil {
 		state.v2Asked = time.Now()
 	}
-	return v2 == nil && v3 == nil
+	problem := errors.Join(v3, v2)
+	f.logProblem(loop, members, state, problem)
+	return problem == nil
+}
+
+// logProblem logs what is wrong with a server's documents when that changes. A
+// server that cannot be reached is the probe's to tell of.
+func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService, state *openAPIState, problem error) {
+	said := ""
+	if bad := (unusable{}); errors.As(problem, &bad) && loop.Err() == nil {
+		said = problem.Error()
+	}
+	if said != "" && said != state.problem {
+		f.logf("OpenAPI of the extension server behind APIService %s cannot be used, its last good documents stay: %s", members[0].Name, said)
+	}
+	state.problem = said
 }
 
 func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
@@ -77,12 +90,12 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case err != nil:
 		return err
 	case reply.StatusCode == http.StatusNotModified && state.v2ETag != "":
-		return nil
+		return state.v2Problem
 	}
 	state.noV2 = reply.StatusCode == http.StatusNotFound
 	switch {
 	case state.noV2:
-		state.v2ETag, state.v2Sum = "", ""
+		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
 		for _, a := range members {
 			f.learn(loop, a.Name, func(d *catalog.Document) {
 				d.OpenAPIV2 = catalog.Blob{}
@@ -96,49 +109,63 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
 	}
 	sum := digest(reply.Body)
-	if sum == state.v2Sum {
-		state.v2ETag = reply.ETag
-		return nil
+	if sum != state.v2Sum {
+		problem := f.learnOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
+		if ctx.Err() != nil {
+			return problem // to be tried again
+		}
+		state.v2Sum, state.v2Problem = sum, problem
 	}
-	if err := wellFormed(reply.Body, maxOpenAPIValues); err != nil {
+	state.v2ETag = reply.ETag
+	return state.v2Problem
+}
+
+// learnOpenAPIV2 learns each member's part of a document. One that cannot be
+// used holds up none of the others.
+func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
+	if err := f.takeTurn(ctx); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
-	f.parsing.Lock()
-	defer f.parsing.Unlock()
-	whole := &spec.Swagger{}
-	if err := whole.UnmarshalJSON(reply.Body); err != nil {
-		return fmt.Errorf("reading /openapi/v2: %w", err)
+	defer f.endTurn()
+	whole, err := document.ReadV2(data)
+	if err != nil {
+		return unusable{fmt.Errorf("reading /openapi/v2: %w", err)}
 	}
-	if whole.Swagger == "" && whole.Paths == nil {
-		return errors.New("reading /openapi/v2: the fields swagger and paths are missing")
-	}
+	var problems []error
 	for _, a := range members {
-		own := aggregator.FilterSpecByPathsWithoutSideEffects(whole, []string{a.Path() + "/"})
-		if own.Paths != nil {
-			maps.DeleteFunc(own.Paths.Paths, func(path string, _ spec.PathItem) bool { return !below(path, a.Path()) })
-		}
-		if err := keepReferred(own); err != nil {
-			return fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)
-		}
-		v2, err := blobOf(own)
+		own, err := document.Guarded(func() (v2Part, error) { return readV2(ctx, whole, a, alsoV3) })
 		if err != nil {
-			return fmt.Errorf("writing the OpenAPI v2 of %s: %w", a.Name, err)
-		}
-		v3 := catalog.Blob{}
-		if state.noV3 {
-			if v3, err = blobOf(openapiconv.ConvertV2ToV3(own)); err != nil {
-				return fmt.Errorf("converting the OpenAPI v2 of %s: %w", a.Name, err)
-			}
+			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
+			continue
 		}
 		f.learn(loop, a.Name, func(d *catalog.Document) {
-			d.OpenAPIV2 = v2
-			if state.noV3 {
-				d.OpenAPIV3 = v3
+			d.OpenAPIV2 = own.v2
+			if alsoV3 {
+				d.OpenAPIV3 = own.v3
 			}
 		})
 	}
-	state.v2ETag, state.v2Sum = reply.ETag, sum
-	return nil
+	return errors.Join(problems...)
+}
+
+// v2Part is what a version 2 document says of one group version, with the
+// version 3 document made from it if one was asked for.
+type v2Part struct{ v2, v3 catalog.Blob }
+
+func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService, alsoV3 bool) (part v2Part, err error) {
+	data, err := whole.Below(ctx, a.Path())
+	if err != nil {
+		return part, err
+	}
+	own := &spec.Swagger{}
+	if err := own.UnmarshalJSON(data); err != nil {
+		return part, err
+	}
+	if part.v2, err = blobOf(own); err != nil || !alsoV3 {
+		return part, err
+	}
+	part.v3, err = blobOf(openapiconv.ConvertV2ToV3(own))
+	return part, err
 }
 
 // openAPIV3 downloads what has changed of v3; unchanged says that nothing has.
@@ -217,120 +244,26 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 	if reply.StatusCode != http.StatusOK {
 		return fmt.Errorf("downloading %s: status code %d", u.Path, reply.StatusCode)
 	}
-	own, err := confineV3(reply.Body, a.Path())
+	own, err := f.readV3(ctx, reply.Body, a)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", u.Path, err)
+		return unusable{fmt.Errorf("reading %s: %w", u.Path, err)}
 	}
 	state.v3URL[a.Name] = relative
 	f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
 	return nil
 }
 
-// below says whether a path of an OpenAPI document is prefix or lies below it.
-// One that leaves it by dot segments does not.
-func below(p, prefix string) bool {
-	clean := path.Clean(p)
-	return clean == strings.TrimSuffix(p, "/") && (clean == prefix || strings.HasPrefix(clean, prefix+"/"))
-}
-
-var reference = regexp.MustCompile(`"#/definitions/([^"]+)"`)
-
-// keepReferred removes the definitions that no path of the document needs: they
-// would be published under the names of others' types.
-func keepReferred(document *spec.Swagger) error {
-	needed := spec.Definitions{}
-	var need func(v any) error
-	need = func(v any) error {
-		data, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		for _, match := range reference.FindAllSubmatch(data, -1) {
-			var name string
-			if err := json.Unmarshal(slices.Concat([]byte{'"'}, match[1], []byte{'"'}), &name); err != nil {
-				return err
-			}
-			name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
-			definition, ok := document.Definitions[name]
-			if _, known := needed[name]; known || !ok {
-				continue
-			}
-			needed[name] = definition
-			if err := need(definition); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, part := range []any{document.Paths, document.Parameters, document.Responses} {
-		if err := need(part); err != nil {
-			return err
-		}
-	}
-	document.Definitions = needed
-	return nil
-}
-
-// wellFormed refuses what is not JSON, is nested too deeply, or holds too many
-// objects and arrays: decoders recurse without a bound of their own, and a value
-// of two bytes takes a thousand times that when it is decoded.
-func wellFormed(data []byte, maxValues int) error {
-	depth, values, quoted := 0, 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted:
-			if c == '\\' {
-				i++
-			} else if c == '"' {
-				quoted = false
-			}
-		case c == '"':
-			quoted = true
-		case c == '{' || c == '[':
-			if depth++; depth > maxNesting {
-				return fmt.Errorf("nested more than %d levels deep", maxNesting)
-			}
-			if values++; values > maxValues {
-				return fmt.Errorf("more than %d objects and arrays", maxValues)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	if !json.Valid(data) {
-		return errors.New("not JSON")
-	}
-	return nil
-}
-
-// confineV3 removes the paths of an OpenAPI v3 document that are not below
-// prefix.
-func confineV3(document []byte, prefix string) ([]byte, error) {
-	if err := wellFormed(document, maxOpenAPIValues); err != nil {
+// readV3 returns what a version 3 document says of a group version.
+func (f *Fetcher) readV3(ctx context.Context, data []byte, a *catalog.APIService) ([]byte, error) {
+	if err := f.takeTurn(ctx); err != nil {
 		return nil, err
 	}
-	var whole map[string]json.RawMessage
-	if err := json.Unmarshal(document, &whole); err != nil {
-		return nil, err
-	}
-	if whole["openapi"] == nil {
-		return nil, fmt.Errorf("the field openapi is missing")
-	}
-	paths := map[string]json.RawMessage{}
-	if raw := whole["paths"]; raw != nil {
-		if err := json.Unmarshal(raw, &paths); err != nil {
-			return nil, fmt.Errorf("paths: %w", err)
-		}
-	}
-	maps.DeleteFunc(paths, func(p string, _ json.RawMessage) bool { return !below(p, prefix) })
-	// Written anew even where nothing was removed: a field that stands twice is
-	// read differently by different clients.
-	kept, err := json.Marshal(paths)
+	defer f.endTurn()
+	whole, err := document.ReadV3(data)
 	if err != nil {
 		return nil, err
 	}
-	whole["paths"] = kept
-	return json.Marshal(whole)
+	return whole.Below(ctx, a.Path())
 }
 
 func blobOf(v any) (catalog.Blob, error) {

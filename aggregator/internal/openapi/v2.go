@@ -1,9 +1,11 @@
 package openapi
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"sync"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
 // kindsKey is the extension by which a definition names its kinds.
@@ -114,7 +117,7 @@ func (m *merger) build(list []v2Input) *spec.Swagger {
 	var inputs []v2Input
 	var specs []*spec.Swagger
 	for _, in := range list {
-		s, err := guarded(in.load)
+		s, err := document.Guarded(in.load)
 		if err != nil {
 			bad(in, err)
 			continue
@@ -141,7 +144,7 @@ func (m *merger) mergeAll(specs []*spec.Swagger) (merged *spec.Swagger, failed i
 		merged.Paths, merged.Definitions, merged.Parameters = &spec.Paths{}, nil, nil
 	}
 	for i, s := range specs {
-		_, err := guarded(func() (struct{}, error) { return struct{}{}, m.mergeOne(merged, s) })
+		_, err := document.Guarded(func() (struct{}, error) { return struct{}{}, m.mergeOne(merged, s) })
 		if err != nil {
 			return nil, i, fmt.Errorf("merge: %w", err)
 		}
@@ -211,17 +214,23 @@ func without(s *spec.Swagger, drop func(path string) bool) *spec.Swagger {
 func (d *v2Document) load(prefix, group string) (*spec.Swagger, error) {
 	if !d.parsed {
 		d.parsed = true
-		d.spec, d.err = guarded(func() (*spec.Swagger, error) { return parseRemoteV2(d.blob.Data, prefix, group) })
+		d.spec, d.err = document.Guarded(func() (*spec.Swagger, error) { return parseRemoteV2(d.blob.Data, prefix, group) })
 	}
 	return d.spec, d.err
 }
 
 func parseRemoteV2(data []byte, prefix, group string) (*spec.Swagger, error) {
+	whole, err := document.ReadV2(data)
+	if err != nil {
+		return nil, fmt.Errorf("parse: %w", err)
+	}
+	if data, err = whole.Below(context.Background(), strings.TrimSuffix(prefix, "/")); err != nil {
+		return nil, fmt.Errorf("parse: %w", err)
+	}
 	s, err := parseV2(data)
 	if err != nil {
 		return nil, fmt.Errorf("parse: %w", err)
 	}
-	s = aggregator.FilterSpecByPathsWithoutSideEffects(s, []string{prefix})
 	// Only these are merged; the rest would but be kept in memory.
 	out := emptySpec()
 	out.Paths, out.Definitions, out.Parameters = s.Paths, s.Definitions, s.Parameters
@@ -275,15 +284,4 @@ func emptySpec() *spec.Swagger {
 		Info:    &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "unversioned"}},
 		Paths:   &spec.Paths{},
 	}}
-}
-
-// guarded turns a panic of f into an error.
-func guarded[T any](f func() (T, error)) (out T, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			var none T
-			out, err = none, fmt.Errorf("panic: %v", r)
-		}
-	}()
-	return f()
 }

@@ -141,14 +141,18 @@ func TestV2QuarantinesWhatMakesTheMergeFail(t *testing.T) {
 // A definition without extensions makes the library write to a nil map when
 // another names kinds for it; and what it writes must not stay in the source.
 func TestV2MergesKindsWithoutChangingTheSources(t *testing.T) {
+	// Options need the definition Bare.
+	needing := func(options string) string {
+		return strings.Replace(options, `"type":"object"`, `"type":"object","properties":{"bare":{"$ref":"#/definitions/Bare"}}`, 1)
+	}
 	f := newFixture(newLocal(map[string]string{
-		"/openapi/v2": swagger("Options", map[string]string{"Options": kinds("options", "apps"), "Bare": object("bare")}, "/api/v1/pods"),
+		"/openapi/v2": swagger("Options", map[string]string{"Options": needing(kinds("options", "apps")), "Bare": object("bare")}, "/api/v1/pods"),
 	}))
 	kindsOf := func(name string) string {
 		return fmt.Sprint(f.v2(t).Definitions[name].Extensions[kindsKey])
 	}
 	f.Sync(snapshot(gizmo(swagger("Options", map[string]string{
-		"Options": kinds("options", "apps", "gizmo.example.com"), "Bare": kinds("bare", "gizmo.example.com"),
+		"Options": needing(kinds("options", "apps", "gizmo.example.com")), "Bare": kinds("bare", "gizmo.example.com"),
 	}, onGizmos))))
 	expect(t, "merged", kindsOf("Options"), "[map[group:apps kind:Options version:v1] map[group:gizmo.example.com kind:Options version:v1]]")
 	expect(t, "added", kindsOf("Bare"), "[map[group:gizmo.example.com kind:Options version:v1]]")
@@ -160,12 +164,12 @@ func TestV2MergesKindsWithoutChangingTheSources(t *testing.T) {
 // The reference lets an extension server name kinds of any group.
 func TestV2DiffersConfinesKindsToTheGroup(t *testing.T) {
 	f := newFixture()
-	f.Sync(snapshot(gizmo(swagger("Mine", map[string]string{
-		"Mine": kinds("mine", "apps", "gizmo.example.com"), "Theirs": kinds("theirs", "apps", ""),
-	}, onGizmos))))
+	mine := strings.Replace(kinds("mine", "apps", "gizmo.example.com"), `"type":"object"`, `"type":"object","properties":{"a":{"$ref":"#/definitions/Theirs"}}`, 1)
+	f.Sync(snapshot(gizmo(swagger("Mine", map[string]string{"Mine": mine, "Theirs": kinds("theirs", "apps", "")}, onGizmos))))
 	got := f.v2(t)
 	expect(t, "own", fmt.Sprint(got.Definitions["Mine"].Extensions[kindsKey]), "[map[group:gizmo.example.com kind:Options version:v1]]")
-	expect(t, "foreign", fmt.Sprint(got.Definitions["Theirs"].Extensions[kindsKey]), "<nil>")
+	theirs, found := got.Definitions["Theirs"]
+	expect(t, "foreign", fmt.Sprint(found, theirs.Extensions[kindsKey]), "true <nil>")
 }
 
 func TestV2ConfinesPaths(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/kube-openapi/pkg/spec3"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
 const (
@@ -45,7 +46,7 @@ func newV3Document(b catalog.Blob, serial uint64, modified time.Time) *v3Documen
 		modified: modified,
 		etag:     sync.OnceValue(func() string { return hash(b.Data) }),
 		protobuf: sync.OnceValues(func() ([]byte, error) {
-			return guarded(func() ([]byte, error) { return v3Protobuf(b.Data) })
+			return document.Guarded(func() ([]byte, error) { return v3Protobuf(b.Data) })
 		}),
 	}
 }
