@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, sample-apiserver and etcd.
@@ -43,7 +45,9 @@ func buildAndRun(m *testing.M) (int, error) {
 	}
 	binaries = filepath.Join(dir, "bin")
 	// kubectl compares its version with the server's.
-	const stamp = " -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
+	const flag = " -X k8s.io/component-base/version."
+	major, minor := version.MajorMinor()
+	stamp := flag + "gitVersion=" + version.Kubernetes + flag + "gitMajor=" + major + flag + "gitMinor=" + minor
 	for _, args := range [][]string{
 		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-controller-manager"},
 		{"-ldflags=-s -w" + stamp, "k8s.io/kubernetes/cmd/kubectl"},

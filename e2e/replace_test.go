@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // startEtcd runs etcd with TLS on both sides, and returns its URL.
@@ -119,12 +121,12 @@ func slowDiscovery(group string, after time.Duration, asked, givenUp *atomic.Int
 func TestInPlaceOfKubeAPIServer(t *testing.T) {
 	t.Parallel()
 	code, out, errOut := run(t, command{name: "kube-apiserver", args: []string{"--version"}})
-	if code != 0 || !strings.HasPrefix(out, "Kubernetes v1.36.3+annex.") || errOut != "" {
+	if code != 0 || !strings.HasPrefix(out, "Kubernetes "+version.Kubernetes+"+annex.") || errOut != "" {
 		t.Errorf("--version: exit code %d, %q, %q", code, out, errOut)
 	}
 	c := startReplacement(t, "--feature-gates=EnableAggregatedDiscoveryTimeout=false")
-	expect(t, "/version", get(t, c.admin, "/version").body, `"gitVersion": "v1.36.3+annex.`, `"major": "1"`, `"minor": "36"`)
-	expect(t, "kubectl version", c.kubectl(t, "version"), "Server Version: v1.36.3+annex.")
+	expect(t, "/version", get(t, c.admin, "/version").body, `"gitVersion": "`+version.GitVersion, `"major": "1"`, `"minor": "37"`)
+	expect(t, "kubectl version", c.kubectl(t, "version"), "Server Version: "+version.GitVersion)
 	for _, line := range strings.Split(strings.TrimSpace(c.kubectl(t, "get", "apiservices", "--no-headers")), "\n") {
 		if fields := strings.Fields(line); len(fields) < 3 || fields[1] != "Local" || fields[2] != "True" {
 			t.Errorf("not available: %s", line)

@@ -5,21 +5,19 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	genericfeatures "k8s.io/apiserver/pkg/features"
-	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/tracing"
 
 	"github.com/annex-api/annex/kubeapiserver/handlerchain"
 )
 
 // wrapTransport observes requests to extension servers: deprecated
-// certificates are counted, and traces go on where tracing is enabled.
+// certificates are counted, and traces go on where somebody sees them.
 func wrapTransport(provider tracing.TracerProvider) (func(http.RoundTripper) http.RoundTripper, error) {
 	count, err := certificateCounter()
 	if err != nil {
 		return nil, err
 	}
-	if !handlerchain.Traced(provider) || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIServerTracing) {
+	if !handlerchain.Traced(provider) {
 		return count, nil // what clients send of traces is forwarded as it is
 	}
 	record := tracing.WrapperFor(provider)

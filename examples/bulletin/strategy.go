@@ -32,10 +32,10 @@ func newStrategy(typer runtime.ObjectTyper, now func() time.Time) strategy {
 	return strategy{ObjectTyper: typer, NameGenerator: names.SimpleNameGenerator, now: now}
 }
 
-func (strategy) NamespaceScoped() bool          { return true }
-func (strategy) AllowCreateOnUpdate() bool      { return false }
-func (strategy) AllowUnconditionalUpdate() bool { return true }
-func (strategy) Canonicalize(runtime.Object)    {}
+func (strategy) NamespaceScoped() bool                         { return true }
+func (strategy) AllowCreateOnUpdate(context.Context) bool      { return false }
+func (strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
+func (strategy) Canonicalize(runtime.Object)                   {}
 
 // PrepareForCreate drops the status that a client sent.
 func (s strategy) PrepareForCreate(_ context.Context, obj runtime.Object) {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/kubeapiserver/certs"
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // TestUpKeepsWhatItAcknowledged: a first start shows its demo; killed under a write load it leaves no
@@ -29,7 +30,7 @@ func TestUpKeepsWhatItAcknowledged(t *testing.T) {
 	}
 	kubeconfig := filepath.Join(dir, "admin.kubeconfig")
 	client := kubeClient(t, kubeconfig)
-	if v, err := client.Discovery().ServerVersion(); err != nil || v.GitVersion != "v1.36.3+annex.0.1.0" || v.Major != "1" || v.Minor != "36" {
+	if v, err := client.Discovery().ServerVersion(); err != nil || v.GitVersion != version.GitVersion || v.Major != "1" || v.Minor != "37" {
 		t.Errorf("version %+v, error %v", v, err)
 	}
 	child := childOf(t, first.cmd.Process.Pid)

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -90,7 +91,9 @@ func inspectDB(path string) (applied uint64, err error) {
 	if info.Size() == 0 {
 		return 0, nil // made and not yet written
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, PreLoadFreelist: true, Timeout: time.Second})
+	// The list of free pages is not loaded: bbolt makes it on a goroutine of its own, where a panic
+	// ends the process. All pages are looked at here instead.
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
 		return 0, err
 	}
@@ -100,18 +103,27 @@ func inspectDB(path string) (applied uint64, err error) {
 			return fmt.Errorf("it is cut off: %d of %d bytes", info.Size(), tx.Size())
 		}
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			c := b.Cursor()
-			c.First()
-			c.Last()
 			if string(name) == "meta" {
 				if v := b.Get([]byte("consistent_index")); len(v) == 8 {
 					applied = binary.BigEndian.Uint64(v)
 				}
 			}
-			return nil
+			return inOrder(name, b)
 		})
 	})
 	return applied, err
+}
+
+// inOrder goes through a bucket, and so through all its pages.
+func inOrder(name []byte, b *bolt.Bucket) error {
+	var last []byte
+	return b.ForEach(func(key, _ []byte) error {
+		if last != nil && bytes.Compare(last, key) >= 0 {
+			return fmt.Errorf("the keys of bucket %q are out of order", name)
+		}
+		last = key
+		return nil
+	})
 }
 
 // inspectWAL reads the log from its last snapshot on.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -66,7 +67,23 @@ func (q quiet) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedE
 		"Running http and grpc server on single port. This is not recommended for production.":
 		return c
 	}
-	return q.Core.Check(e, c)
+	if !q.Enabled(e.Level) {
+		return c
+	}
+	return c.AddCore(e, q)
+}
+
+// untilCommitted is what etcd says of a new database until its first commit, and then no more: it looks
+// again every four seconds (server/storage/schema, DetectSchemaVersion).
+const untilCommitted = "missing term information"
+
+func (q quiet) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	for _, f := range fields {
+		if cause, ok := f.Interface.(error); ok && strings.HasSuffix(cause.Error(), untilCommitted) {
+			return nil
+		}
+	}
+	return q.Core.Write(e, fields)
 }
 
 // recoverAs is deferred: it turns a panic, a read beyond a truncated memory map included, into an

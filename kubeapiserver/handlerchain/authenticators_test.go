@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -175,7 +176,7 @@ func (s *issuer) account(t *testing.T, key *ecdsa.PrivateKey, name, pod, audienc
 	if pod != "" {
 		bound = &core.Pod{ObjectMeta: meta("ns", pod)}
 	}
-	claims, private, err := serviceaccount.Claims(core.ServiceAccount{ObjectMeta: meta("ns", name)}, bound, nil, nil, lasts, warns, []string{audience})
+	claims, private, err := serviceaccount.Claims(core.ServiceAccount{ObjectMeta: meta("ns", name)}, bound, nil, nil, nil, nil, lasts, warns, []string{audience}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +190,7 @@ func (s *issuer) account(t *testing.T, key *ecdsa.PrivateKey, name, pod, audienc
 // person makes a token of OpenID Connect.
 func (s *issuer) person(t *testing.T, key *ecdsa.PrivateKey, audience string, lasts int64, private map[string]any) string {
 	t.Helper()
-	claims, _, err := serviceaccount.Claims(core.ServiceAccount{ObjectMeta: meta("ns", "olga")}, nil, nil, nil, lasts, 0, []string{audience})
+	claims, _, err := serviceaccount.Claims(core.ServiceAccount{ObjectMeta: meta("ns", "olga")}, nil, nil, nil, nil, nil, lasts, 0, []string{audience}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,4 +353,12 @@ func (a accounts) GetSecret(ctx context.Context, namespace, name string) (*corev
 
 func (a accounts) GetNode(_ context.Context, name string) (*corev1.Node, error) {
 	return nil, apierrors.NewNotFound(corev1.Resource("nodes"), name)
+}
+
+func (a accounts) GetValidatingWebhookConfiguration(ctx context.Context, name string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+	return a.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
+}
+
+func (a accounts) GetMutatingWebhookConfiguration(ctx context.Context, name string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	return a.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
 }

@@ -45,7 +45,7 @@ func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.
 	c.LoopbackClientConfig = &rest.Config{}
 	c.RequestInfoResolver = genericapiserver.NewRequestInfoResolver(c)
 	c.LongRunningFunc = serverfilters.BasicLongRunningRequestCheck(sets.NewString("watch", "proxy"), sets.NewString())
-	c.Authorization.Authorizer = rules{}
+	c.Authorization.Authorizer = rules
 	client := fake.NewClientset()
 	c.FlowControl = flowcontrol.New(informers.NewSharedInformerFactory(client, 0), client.FlowcontrolV1(), 1)
 	v := newVerifier(tb, ids.clients.pem, ids.proxies.pem)

@@ -67,7 +67,7 @@ var methods = []call{
 	{name: "traced, not sampled, told only in the header", differs: untraced, target: widget, as: "admin", header: with(
 		"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")},
 	{name: "health", target: "/healthz/ping", core: true},
-	{name: "from an API server", target: widget, as: "alice", header: with("User-Agent", "kube-apiserver/v1.36.3")},
+	{name: "from an API server", target: widget, as: "alice", header: with("User-Agent", "kube-apiserver/v1.37.2")},
 	{name: "no user agent", target: widget, as: "alice", header: with("User-Agent", "")},
 }
 

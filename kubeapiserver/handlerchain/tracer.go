@@ -11,7 +11,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/request"
-	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/tracing"
 )
@@ -25,7 +24,6 @@ func Traced(provider trace.TracerProvider) bool {
 type tracer struct {
 	provider trace.TracerProvider // nil: nobody sees spans
 	filters  trace.Tracer
-	incoming bool // requests have spans too, not only filters
 }
 
 func newTracer(c *genericapiserver.Config) *tracer {
@@ -35,7 +33,6 @@ func newTracer(c *genericapiserver.Config) *tracer {
 	return &tracer{
 		provider: c.TracerProvider,
 		filters:  c.TracerProvider.Tracer("k8s.op/apiserver/pkg/endpoints/filterlatency"), // as filterlatency.TrackStarted spells it
-		incoming: c.FeatureGate.Enabled(genericfeatures.APIServerTracing),
 	}
 }
 
@@ -75,7 +72,7 @@ func Ignored(span trace.Span) bool { return span.SpanContext().IsValid() && !spa
 // more than all others together, and is skipped where the answer is no. A sampler of an embedding program is
 // therefore told of the request's parent only, not of its name and attributes.
 func (t *tracer) requests(next http.Handler) http.Handler {
-	if !t.incoming {
+	if t.provider == nil {
 		return after(next)
 	}
 	begun := &beginner{TracerProvider: t.provider}

@@ -71,7 +71,7 @@ func newWorld(t *testing.T, ids *identities, build chain, change func(*testing.T
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	c.SecureServing = &genericapiserver.SecureServingInfo{}
-	c.Authorization.Authorizer = rules{}
+	c.Authorization.Authorizer = rules
 	c.AuditBackend = w.sink
 	c.AuditPolicyRuleEvaluator = policy.NewPolicyRuleEvaluator(auditPolicy())
 	w.authenticate(t, true)

@@ -248,7 +248,7 @@ func (s *Server) files() ([]string, error) {
 	return []string{
 		"--etcd-servers=" + s.etcd,
 		"--bind-address=127.0.0.1",
-		"--advertise-address=127.0.0.1",
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", // no endpoint may be at a loopback address
 		"--service-cluster-ip-range=10.0.0.0/24",
 		"--authorization-mode=RBAC",
 		"--service-account-issuer=https://issuer.test",

@@ -10,6 +10,7 @@ package version
 import (
 	"fmt"
 	"runtime/debug"
+	"strings"
 	_ "unsafe" // for go:linkname
 
 	"k8s.io/component-base/version"
@@ -18,16 +19,20 @@ import (
 const (
 	// Annex is the version of this project.
 	Annex = "0.1.0"
-	// Kubernetes is the version whose behaviour is served.
-	Kubernetes = "v1.36.3"
+	// Kubernetes is the version whose behaviour is served: that of
+	// k8s.io/kubernetes in go.mod. No other place names it.
+	Kubernetes = "v1.37.2"
 	// BuildSuffix is the semantic version's build metadata; version-skew checks ignore it.
 	BuildSuffix = "annex." + Annex
 	// GitVersion is what /version, kubectl version and --version report.
 	GitVersion = Kubernetes + "+" + BuildSuffix
-
-	major = "1"
-	minor = "36"
 )
+
+// MajorMinor returns the parts of Kubernetes, such as 1 and 37.
+func MajorMinor() (major, minor string) {
+	parts := strings.Split(strings.TrimPrefix(Kubernetes, "v"), ".")
+	return parts[0], parts[1]
+}
 
 // The variables that a release build sets with linker flags.
 //
@@ -50,7 +55,8 @@ var gitTreeState string
 var buildDate string
 
 func init() {
-	gitMajor, gitMinor, gitVersion = major, minor, GitVersion
+	gitMajor, gitMinor = MajorMinor()
+	gitVersion = GitVersion
 	var settings []debug.BuildSetting
 	if info, ok := debug.ReadBuildInfo(); ok {
 		settings = info.Settings

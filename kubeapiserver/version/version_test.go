@@ -24,8 +24,8 @@ import (
 
 func TestReportedVersion(t *testing.T) {
 	got := baseversion.Get()
-	if got.GitVersion != "v1.36.3+annex.0.1.0" || got.Major != "1" || got.Minor != "36" {
-		t.Errorf("version.Get() = %s, major %s, minor %s; want v1.36.3+annex.0.1.0, 1, 36", got.GitVersion, got.Major, got.Minor)
+	if got.GitVersion != "v1.37.2+annex.0.1.0" || got.Major != "1" || got.Minor != "37" {
+		t.Errorf("version.Get() = %s, major %s, minor %s", got.GitVersion, got.Major, got.Minor)
 	}
 	if got.GitTreeState != "clean" && got.GitTreeState != "dirty" {
 		t.Errorf("gitTreeState = %q, want clean or dirty", got.GitTreeState)
@@ -38,14 +38,14 @@ func TestReportedVersion(t *testing.T) {
 // The registry is filled while packages are initialised: it shows that the version was set before.
 func TestEffectiveVersionIsSetBeforeTheRegistry(t *testing.T) {
 	ev := compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
-	if got := ev.BinaryVersion().String(); got != "1.36.3+annex.0.1.0" {
-		t.Errorf("binary version = %s, want 1.36.3+annex.0.1.0", got)
+	if got := ev.BinaryVersion().String(); got != strings.TrimPrefix(version.GitVersion, "v") {
+		t.Errorf("binary version = %s, want that of %s", got, version.GitVersion)
 	}
-	if got := ev.EmulationVersion().String(); got != "1.36" {
-		t.Errorf("emulation version = %s, want 1.36", got)
+	if got := ev.EmulationVersion().String(); got != "1.37" {
+		t.Errorf("emulation version = %s, want 1.37", got)
 	}
-	if got := ev.MinCompatibilityVersion().String(); got != "1.35" {
-		t.Errorf("minimum compatibility version = %s, want 1.35", got)
+	if got := ev.MinCompatibilityVersion().String(); got != "1.36" {
+		t.Errorf("minimum compatibility version = %s, want 1.36", got)
 	}
 	if errs := ev.Validate(); len(errs) != 0 {
 		t.Errorf("Validate() = %v", errs)
@@ -70,17 +70,28 @@ func TestServedVersion(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
 		t.Fatal(err)
 	}
-	if info.GitVersion != version.GitVersion || info.Major != "1" || info.Minor != "36" || info.EmulationMinor != "36" {
+	if info.GitVersion != version.GitVersion || info.Major != "1" || info.Minor != "37" || info.EmulationMinor != "37" {
 		t.Errorf("/version = %+v", info)
 	}
 }
 
 func TestVersionFlagAcceptsOnlyTheSamePatchRelease(t *testing.T) {
-	if err := baseversion.ValidateDynamicVersion("v1.36.3-eks-1"); err != nil {
-		t.Errorf("v1.36.3-eks-1: %v", err)
+	if err := baseversion.ValidateDynamicVersion(version.Kubernetes + "-eks-1"); err != nil {
+		t.Error(err)
 	}
 	if err := baseversion.ValidateDynamicVersion("v1.35.0"); err == nil {
 		t.Error("v1.35.0 was accepted")
+	}
+}
+
+// The version is that of the module that is built in: the two are moved together.
+func TestTheVersionIsThatOfTheModule(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if got := strings.TrimSpace(string(out)); got != version.Kubernetes {
+		t.Errorf("go.mod requires k8s.io/kubernetes %s, version.Kubernetes is %s", got, version.Kubernetes)
 	}
 }
 

@@ -18,7 +18,7 @@ func BenchmarkGroupList(b *testing.B) {
 	for _, c := range []struct{ name, accept, encoding string }{
 		{"v2", discovery.AcceptV2, ""},
 		{"v2 gzip", discovery.AcceptV2, "gzip"},
-		{"v2 kubectl", discovery.AcceptV2 + "," + discovery.AcceptV2Beta1 + ",application/json", "gzip"},
+		{"v2 kubectl", discovery.AcceptV2 + "," + acceptV2Beta1 + ",application/json", "gzip"},
 		{"v2 protobuf", protobufV2, ""},
 	} {
 		p := newPair(false)

@@ -20,6 +20,9 @@ import (
 // facts hold APIServices that an extension server answers, by name.
 type facts struct{ catalog.Facts }
 
+// acceptV2Beta1 is what clients up to v1.36 ask for besides v2.
+const acceptV2Beta1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+
 func newFacts() facts {
 	return facts{catalog.Facts{
 		Registrations: map[string]catalog.Registration{},
@@ -154,7 +157,7 @@ func TestNegotiation(t *testing.T) {
 		{"/apis", "*/*", "APIGroupList"},
 		{"/apis", discovery.AcceptV2, "APIGroupDiscoveryList"},
 		{"/apis", discovery.AcceptV2 + ";profile=nopeer", "APIGroupDiscoveryList"},
-		{"/apis", discovery.AcceptV2 + "," + discovery.AcceptV2Beta1 + ",application/json", "APIGroupDiscoveryList"},
+		{"/apis", discovery.AcceptV2 + "," + acceptV2Beta1 + ",application/json", "APIGroupDiscoveryList"},
 		{"/apis", "application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList,application/json", "APIGroupList"},
 		{"/apis/", discovery.AcceptV2 + ",application/json", "APIGroupList"},
 		{"/apis/a.example", "application/json", "APIGroup"},

@@ -148,10 +148,10 @@ type prepared struct {
 func newPrepared(handler http.Handler) *prepared {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(apidiscoveryv2.AddToScheme(scheme))
-	utilruntime.Must(apidiscoveryv2beta1.AddToScheme(scheme))
+	utilruntime.Must(apidiscoveryv2beta1.AddToScheme(scheme)) // under an older emulated version
 	return &prepared{
 		handler: handler,
-		codecs:  serializer.NewCodecFactory(scheme),
+		codecs:  codecsFor(scheme),
 		kept:    shelf[string]{limit: maxPrepared},
 	}
 }

@@ -107,9 +107,9 @@ func requests(etags ...string) map[string]http.Header {
 	all := map[string]http.Header{}
 	for _, accept := range []string{
 		"", "*/*", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "image/png",
-		discovery.AcceptV2, discovery.AcceptV2Beta1, protobufV2, yamlV2, "application/cbor;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-		discovery.AcceptV2 + ";profile=nopeer", discovery.AcceptV2 + ";pretty=1", discovery.AcceptV2Beta1 + ";profile=nopeer",
-		discovery.AcceptV2 + "," + discovery.AcceptV2Beta1 + ",application/json",
+		discovery.AcceptV2, acceptV2Beta1, protobufV2, yamlV2, "application/cbor;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+		discovery.AcceptV2 + ";profile=nopeer", discovery.AcceptV2 + ";pretty=1", acceptV2Beta1 + ";profile=nopeer",
+		discovery.AcceptV2 + "," + acceptV2Beta1 + ",application/json",
 	} {
 		for _, encoding := range []string{"", "deflate, gzip", "gzip;q=0"} {
 			for _, agent := range []string{"curl/8", "kubectl/v1"} {
@@ -142,7 +142,7 @@ func TestPreparedAnswersEqualEncodedOnes(t *testing.T) {
 		featuregatetesting.SetFeatureGateDuringTest(t, gate, genericfeatures.AggregatedDiscoveryRemoveBetaType, false)
 		p := newPair(false)
 		compareUnderChanges(t, p)
-		got := serve(t.Context(), p.ours, "/apis", http.Header{"Accept": {discovery.AcceptV2Beta1}})
+		got := serve(t.Context(), p.ours, "/apis", http.Header{"Accept": {acceptV2Beta1}})
 		if !strings.Contains(got.Header.Get("Content-Type"), "v=v2beta1") {
 			t.Errorf("%d %v", got.Code, got.Header)
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
-	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,15 +32,13 @@ const (
 )
 
 var (
-	listV2      = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
-	listV2beta1 = apidiscoveryv2beta1.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
-	codecs      = newCodecs()
+	listV2 = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
+	codecs = newCodecs()
 )
 
 func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(apidiscoveryv2.AddToScheme(scheme))
-	utilruntime.Must(apidiscoveryv2beta1.AddToScheme(scheme))
 	utilruntime.Must(apidiscoveryconversion.RegisterConversions(scheme))
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	scheme.AddUnversionedTypes(schema.GroupVersion{Version: "v1"}, &metav1.Status{}, &metav1.APIResourceList{})
@@ -61,7 +58,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	defer cancel()
 	b := f.backends.Get(members[0])
 	call := backend.Call{
-		Path: "/apis", Accept: discovery.AcceptV2 + "," + discovery.AcceptV2Beta1,
+		Path: "/apis", Accept: discovery.AcceptV2,
 		IfNoneMatch: state.etag, User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
 	}
 	reply, err := f.get(ctx, b, members[0].Target, call)
@@ -139,8 +136,7 @@ func (f *Fetcher) get(ctx context.Context, b *backend.Backend, t catalog.Target,
 
 func isAggregated(contentType string) bool {
 	v2, _ := discovery.ContentTypeIsGVK(contentType, listV2)
-	v2beta1, _ := discovery.ContentTypeIsGVK(contentType, listV2beta1)
-	return v2 || v2beta1
+	return v2
 }
 
 // isKind refuses what is not a JSON object of that kind. The decoders take less

@@ -84,32 +84,46 @@ func resources(d catalog.Document) string {
 }
 
 func TestAggregatedDiscovery(t *testing.T) {
-	for contentType, apiVersion := range map[string]string{
-		typeV2: "apidiscovery.k8s.io/v2", typeV2beta1: "apidiscovery.k8s.io/v2beta1",
-	} {
-		t.Run(apiVersion, func(t *testing.T) {
-			body := listOf(apiVersion, version("a.example", "v1"), version("apps", "v1"), version("a.example", "v9"))
-			s := backendtest.Start(t, "api", answer("/apis", contentType, body))
-			f, l := newFetcher(t, patient())
-			members := s.Snapshot(name).Remotes()
-			if !f.discovery(t.Context(), members, &discoveryState{}) {
-				t.Errorf("failed: %s", l.get(name).Problem)
-			}
-			d := l.get(name)
-			if got := resources(d); got != "of-v1.a.example" || d.Stale || d.Problem != "" {
-				t.Errorf("resources %q, stale %v, problem %q", got, d.Stale, d.Problem)
-			}
-			if len(l.docs) != 1 {
-				t.Errorf("documents of %d APIServices, want only %s: what else it advertises is not its own", len(l.docs), name)
-			}
-			request := s.Requests()[0]
-			if got := request.Header.Get("Accept"); got != discovery.AcceptV2+","+discovery.AcceptV2Beta1 {
-				t.Errorf("Accept: %s", got)
-			}
-			if user, groups := request.Header["X-Remote-User"], request.Header["X-Remote-Group"]; !slices.Equal(user, []string{"system:kube-aggregator"}) || !slices.Equal(groups, []string{"system:masters"}) {
-				t.Errorf("asked as %q of %q", user, groups)
-			}
-		})
+	body := listOf("apidiscovery.k8s.io/v2", version("a.example", "v1"), version("apps", "v1"), version("a.example", "v9"))
+	s := backendtest.Start(t, "api", answer("/apis", typeV2, body))
+	f, l := newFetcher(t, patient())
+	members := s.Snapshot(name).Remotes()
+	if !f.discovery(t.Context(), members, &discoveryState{}) {
+		t.Errorf("failed: %s", l.get(name).Problem)
+	}
+	d := l.get(name)
+	if got := resources(d); got != "of-v1.a.example" || d.Stale || d.Problem != "" {
+		t.Errorf("resources %q, stale %v, problem %q", got, d.Stale, d.Problem)
+	}
+	if len(l.docs) != 1 {
+		t.Errorf("documents of %d APIServices, want only %s: what else it advertises is not its own", len(l.docs), name)
+	}
+	request := s.Requests()[0]
+	if got := request.Header.Get("Accept"); got != discovery.AcceptV2 {
+		t.Errorf("Accept: %s", got)
+	}
+	if user, groups := request.Header["X-Remote-User"], request.Header["X-Remote-Group"]; !slices.Equal(user, []string{"system:kube-aggregator"}) || !slices.Equal(groups, []string{"system:masters"}) {
+		t.Errorf("asked as %q of %q", user, groups)
+	}
+}
+
+// Servers up to v1.29 may offer v2beta1 alone, which Kubernetes v1.37 does not
+// read any more: they are asked for each group version.
+func TestServersThatOfferV2beta1AreAskedTheOldWay(t *testing.T) {
+	body := listOf("apidiscovery.k8s.io/v2beta1", version("a.example", "v1"))
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/apis" {
+			answer("/apis", typeV2beta1, body).ServeHTTP(w, r)
+			return
+		}
+		_, _ = w.Write([]byte(`{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"a.example/v1","resources":[{"name":"listed","kind":"Listed","verbs":["get"]}]}`))
+	}))
+	f, l := newFetcher(t, patient())
+	if !f.discovery(t.Context(), s.Snapshot(name).Remotes(), &discoveryState{}) {
+		t.Errorf("failed: %s", l.get(name).Problem)
+	}
+	if got := resources(l.get(name)); got != "listed" {
+		t.Errorf("resources %q", got)
 	}
 }
 

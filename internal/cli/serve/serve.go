@@ -11,6 +11,7 @@ import (
 
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/kubeapiserver/launch"
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // Options of the command.
@@ -26,7 +27,7 @@ func New(name string, streams terminal.IO, chain launch.Chain, fatal func(error)
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: "Run the API server with kube-apiserver's flags",
-		Long: `Run kube-apiserver v1.36.3 with the Annex aggregation layer in its place.
+		Long: `Run kube-apiserver ` + version.Kubernetes + ` with the Annex aggregation layer in its place.
 
 Every flag of kube-apiserver is accepted. Without --etcd-servers an etcd runs in
 the same process and keeps its data below --data-dir, closed to everyone else.`,
