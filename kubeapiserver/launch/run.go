@@ -27,7 +27,6 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
-	"github.com/annex-api/annex/kubeapiserver/idlegc"
 	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
@@ -77,11 +76,6 @@ func (o *Options) Run(ctx context.Context) error {
 	}
 	room := heapRoom(narrowest, gcPercent(), os.Getenv("GOGC"))
 	defer runtime.KeepAlive(room)
-	resting, stop := context.WithCancel(ctx)
-	var keeper sync.WaitGroup
-	keeper.Go(func() { idlegc.Run(resting) })
-	defer keeper.Wait()
-	defer stop()
 	transport := &o.Server.Etcd.StorageConfig.Transport
 	external := o.Etcd == nil && len(transport.ServerList) > 0
 	switch {
