@@ -27,7 +27,6 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
-	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
 // identityRenewal is how often a server renews its identity Lease. That lasts
@@ -39,11 +38,10 @@ var renewIdentitySeldom = sync.OnceFunc(func() {
 	apiserver.IdentityLeaseRenewIntervalPeriod = max(apiserver.IdentityLeaseRenewIntervalPeriod, identityRenewal)
 })
 
-// Prepare sets the process's feature gates, metrics of work queues, renewal of identity Leases and logging as the flags ask. It is called once, before Run
-// and before anything else logs: klog takes no new settings while it is in use. Flags, which may be
-// nil, are logged.
+// Prepare sets the process's feature gates, renewal of identity Leases and logging as the flags ask.
+// It is called once, before Run and before anything else logs: klog takes no new settings while it is
+// in use. Flags, which may be nil, are logged.
 func (o *Options) Prepare(flags *pflag.FlagSet) error {
-	queuemetrics.Install()
 	renewIdentitySeldom()
 	registry := o.Server.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
