@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -68,12 +67,6 @@ func (o *Options) Run(ctx context.Context) error {
 	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" && limit < debug.SetMemoryLimit(-1) { // a program's own stays
 		debug.SetMemoryLimit(limit)
 	}
-	narrowest := debug.SetMemoryLimit(-1)
-	if limit > 0 {
-		narrowest = min(narrowest, limit)
-	}
-	room := heapRoom(narrowest, gcPercent(), os.Getenv("GOGC"))
-	defer runtime.KeepAlive(room)
 	transport := &o.Server.Etcd.StorageConfig.Transport
 	external := o.Etcd == nil && len(transport.ServerList) > 0
 	switch {
