@@ -19,8 +19,8 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
-	"github.com/annex-api/annex/kubeapiserver/handlerchain"
-	"github.com/annex-api/annex/kubeapiserver/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/handlerchain"
+	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
-	"github.com/annex-api/annex/kubeapiserver/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 )
 
 // Server is a kube-apiserver that is not running yet.
