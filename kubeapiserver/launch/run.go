@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	cliflag "k8s.io/component-base/cli/flag"
 	basecompatibility "k8s.io/component-base/compatibility"
 	"k8s.io/component-base/featuregate"
@@ -119,6 +120,12 @@ func (o *Options) serve(ctx context.Context, opts options.CompletedOptions, memb
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	informers, err := cache.NewInformerName("kube-apiserver")
+	if err != nil {
+		return err
+	}
+	defer informers.Release()
+	opts.InformerName = informers // a label of their metrics
 	config, err := app.NewConfig(opts)
 	if err != nil {
 		return err
