@@ -2,7 +2,6 @@ package handlerchain
 
 import (
 	"context"
-	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -110,7 +109,6 @@ func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	if !sc.longRunning {
-		growStack()
 		ctx, cancel := context.WithDeadline(r.Context(), received.Add(timeout))
 		defer cancel()
 		sc.Context = ctx
@@ -118,24 +116,13 @@ func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(sc)
 	id := r.Header.Get(auditinternal.HeaderAuditID)
 	if id == "" {
-		id = newAuditID()
+		id = uuid.NewString()
 	}
 	audit.WithAuditID(sc, types.UID(id))
 	if !s.audited {
 		_ = sc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
 	}
 	s.recovering.ServeHTTP(w, r)
-}
-
-// newAuditID returns a random UUID. It is to be unique, not to be a secret: the
-// operating system is not asked for each.
-func newAuditID() string {
-	var id uuid.UUID
-	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40 // version 4
-	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
-	return id.String()
 }
 
 // usable says whether this chain knows all that the usual one does now.
@@ -216,14 +203,12 @@ func (s *steady) serve(w http.ResponseWriter, r *http.Request) {
 
 // outerHeaders sets what the outer filters set.
 func (s *steady) outerHeaders(h http.Header, sc *scope) {
-	sc.values = [...]string{string(sc.audit.AuditID()), "no-cache, private", s.hsts, "close"}
-	value := func(i int) []string { return sc.values[i : i+1 : i+1] }
-	h["Audit-Id"] = value(0)
-	h["Cache-Control"] = value(1)
+	h["Audit-Id"] = []string{string(sc.audit.AuditID())}
+	h["Cache-Control"] = []string{"no-cache, private"}
 	if s.hsts != "" {
-		h["Strict-Transport-Security"] = value(2)
+		h["Strict-Transport-Security"] = []string{s.hsts}
 	}
 	if sc.closing {
-		h["Connection"] = value(3)
+		h["Connection"] = []string{"close"}
 	}
 }

@@ -22,7 +22,6 @@ type scope struct {
 	received    time.Time
 	longRunning bool
 	closing     bool // the connection, after this request
-	values      [4]string
 	audit       audit.AuditContext
 	shutdown    request.ServerShutdownSignal // of watches
 	warnings    warnings
