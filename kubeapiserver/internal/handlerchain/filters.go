@@ -44,17 +44,17 @@ func innerFilters(handler http.Handler, c *genericapiserver.Config) http.Handler
 // after notes that the filter before it is over.
 func after(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scopeOf(r).record(r)
+		contextOf(r).record(r)
 		next.ServeHTTP(w, r)
 	})
 }
 
 // record counts the latency of the filter that has just ended.
-func (s *scope) record(r *http.Request) (now time.Time) {
+func (rc *requestContext) record(r *http.Request) (now time.Time) {
 	now = time.Now()
-	if s.filter != "" {
-		metrics.RecordFilterLatency(r.Context(), s.filter, now.Sub(s.started))
-		s.filter = ""
+	if rc.filter != "" {
+		metrics.RecordFilterLatency(r.Context(), rc.filter, now.Sub(rc.started))
+		rc.filter = ""
 	}
 	return now
 }

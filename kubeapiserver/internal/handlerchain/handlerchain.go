@@ -101,26 +101,26 @@ func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
-	sc := &scope{Context: r.Context(), info: info, received: received}
-	done, ok := chain.enter(r, sc)
+	rc := &requestContext{Context: r.Context(), info: info, received: received}
+	done, ok := chain.enter(r, rc)
 	if !ok {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
 	defer done()
-	if !sc.longRunning {
+	if !rc.longRunning {
 		ctx, cancel := context.WithDeadline(r.Context(), received.Add(timeout))
 		defer cancel()
-		sc.Context = ctx
+		rc.Context = ctx
 	}
-	r = r.WithContext(sc)
+	r = r.WithContext(rc)
 	id := r.Header.Get(auditinternal.HeaderAuditID)
 	if id == "" {
 		id = uuid.NewString()
 	}
-	audit.WithAuditID(sc, types.UID(id))
+	audit.WithAuditID(rc, types.UID(id))
 	if !chain.audited {
-		_ = sc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
+		_ = rc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
 	}
 	chain.recovering.ServeHTTP(w, r)
 }
@@ -158,43 +158,43 @@ func (chain *claimedChain) timeout(r *http.Request) (time.Duration, bool) {
 
 // enter counts the request among those that a shutdown waits for; false if a
 // shutdown waits already, or a watch could not be told of it.
-func (chain *claimedChain) enter(r *http.Request, sc *scope) (done func(), ok bool) {
-	sc.longRunning = chain.config.LongRunningFunc(r, sc.info)
-	if !sc.longRunning {
+func (chain *claimedChain) enter(r *http.Request, rc *requestContext) (done func(), ok bool) {
+	rc.longRunning = chain.config.LongRunningFunc(r, rc.info)
+	if !rc.longRunning {
 		if chain.config.NonLongRunningRequestWaitGroup.Add(1) != nil {
 			return nil, false
 		}
 		return chain.config.NonLongRunningRequestWaitGroup.Done, true
 	}
-	if chain.config.ShutdownWatchTerminationGracePeriod <= 0 || sc.info.Verb != "watch" {
+	if chain.config.ShutdownWatchTerminationGracePeriod <= 0 || rc.info.Verb != "watch" {
 		return func() {}, true
 	}
 	signal := chain.signal.Load()
 	if signal == nil || chain.config.WatchRequestWaitGroup.Add(1) != nil {
 		return nil, false
 	}
-	sc.shutdown = *signal
+	rc.shutdown = *signal
 	return chain.config.WatchRequestWaitGroup.Done, true
 }
 
 // serve sets the headers of every answer and runs the filters.
 func (chain *claimedChain) serve(w http.ResponseWriter, r *http.Request) {
-	sc := scopeOf(r)
-	sc.closing = chain.goaway > 0 && r.Proto == "HTTP/2.0" && rand.Float64() < chain.goaway
-	chain.outerHeaders(w.Header(), sc)
-	if sc.longRunning {
-		sc.warnings.writer = w
+	rc := contextOf(r)
+	rc.closing = chain.goaway > 0 && r.Proto == "HTTP/2.0" && rand.Float64() < chain.goaway
+	chain.outerHeaders(w.Header(), rc)
+	if rc.longRunning {
+		rc.warnings.writer = w
 		chain.filters.ServeHTTP(w, r)
 		return
 	}
-	sc.writer = deadlineWriter{ResponseWriter: w, ctx: r.Context(), reset: func(h http.Header) {
+	rc.writer = deadlineWriter{ResponseWriter: w, ctx: r.Context(), reset: func(h http.Header) {
 		clear(h)
-		chain.outerHeaders(h, sc)
+		chain.outerHeaders(h, rc)
 	}}
-	outer := responsewriter.WrapForHTTP1Or2(&sc.writer)
-	sc.warnings.writer = outer
+	outer := responsewriter.WrapForHTTP1Or2(&rc.writer)
+	rc.warnings.writer = outer
 	defer func() {
-		if p := sc.writer.finish(r, recover()); p != nil {
+		if p := rc.writer.finish(r, recover()); p != nil {
 			panic(p)
 		}
 	}()
@@ -202,13 +202,13 @@ func (chain *claimedChain) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // outerHeaders sets what the outer filters set.
-func (chain *claimedChain) outerHeaders(h http.Header, sc *scope) {
-	h["Audit-Id"] = []string{string(sc.audit.AuditID())}
+func (chain *claimedChain) outerHeaders(h http.Header, rc *requestContext) {
+	h["Audit-Id"] = []string{string(rc.audit.AuditID())}
 	h["Cache-Control"] = []string{"no-cache, private"}
 	if chain.hsts != "" {
 		h["Strict-Transport-Security"] = []string{chain.hsts}
 	}
-	if sc.closing {
+	if rc.closing {
 		h["Connection"] = []string{"close"}
 	}
 }

@@ -39,9 +39,9 @@ func newTracer(c *genericapiserver.Config) *tracer {
 // measured notes that the filter before it is over and that the named one begins.
 func (t *tracer) measured(name string, filter http.Handler) http.Handler {
 	begin := func(r *http.Request) {
-		s := scopeOf(r)
-		now := s.record(r)
-		s.filter, s.started = name, now
+		rc := contextOf(r)
+		now := rc.record(r)
+		rc.filter, rc.started = name, now
 	}
 	measured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin(r)
