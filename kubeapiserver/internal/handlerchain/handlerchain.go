@@ -87,7 +87,7 @@ func audited(c *genericapiserver.Config) bool {
 // ServeHTTP implements http.Handler.
 func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	if !chain.usable() || len(r.Header["Upgrade"]) > 0 {
+	if !chain.takesRequests() || len(r.Header["Upgrade"]) > 0 {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
@@ -102,7 +102,7 @@ func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rc := &requestContext{Context: r.Context(), info: info, received: received}
-	done, ok := chain.enter(r, rc)
+	done, ok := chain.countUnderWay(r, rc)
 	if !ok {
 		chain.usual.ServeHTTP(w, r)
 		return
@@ -125,9 +125,9 @@ func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	chain.recovering.ServeHTTP(w, r)
 }
 
-// usable says whether this chain knows all that the usual one does now.
-func (chain *claimedChain) usable() bool {
-	if !chain.complete.Load() || loggedHere() {
+// takesRequests says whether this chain knows all that the usual one does now.
+func (chain *claimedChain) takesRequests() bool {
+	if !chain.complete.Load() || requestsAreLogged() {
 		return false
 	}
 	select {
@@ -156,9 +156,9 @@ func (chain *claimedChain) timeout(r *http.Request) (time.Duration, bool) {
 	return limit, err == nil
 }
 
-// enter counts the request among those that a shutdown waits for; false if a
+// countUnderWay counts the request among those that a shutdown waits for; false if a
 // shutdown waits already, or a watch could not be told of it.
-func (chain *claimedChain) enter(r *http.Request, rc *requestContext) (done func(), ok bool) {
+func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (done func(), ok bool) {
 	rc.longRunning = chain.config.LongRunningFunc(r, rc.info)
 	if !rc.longRunning {
 		if chain.config.NonLongRunningRequestWaitGroup.Add(1) != nil {

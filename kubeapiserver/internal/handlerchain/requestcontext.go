@@ -56,7 +56,9 @@ func (rc *requestContext) Value(key any) any {
 	return rc.Context.Value(key)
 }
 
-func contextOf(r *http.Request) *requestContext { return r.Context().Value(requestContextKey{}).(*requestContext) }
+func contextOf(r *http.Request) *requestContext {
+	return r.Context().Value(requestContextKey{}).(*requestContext)
+}
 
 // warnings makes k8s.io/apiserver's recorder when there is a first warning:
 // few requests have one.
