@@ -2,6 +2,7 @@ package kubeapiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -78,9 +79,24 @@ func (s *Server) PrepareRun() (PreparedServer, error) {
 	return PreparedServer{run: prepared.RunWithContext, layer: s.layer}, nil
 }
 
-// Run serves until ctx ends, then shuts down gracefully.
+// Run serves until ctx ends, then shuts down gracefully. So it does when the layer
+// cannot go on, and returns why: a server without it would route by what was once
+// registered.
 func (p PreparedServer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failure := make(chan error, 1)
+	go func() {
+		select {
+		case err := <-p.layer.failed:
+			cancel()
+			failure <- err
+		case <-ctx.Done():
+			failure <- nil
+		}
+	}()
 	err := p.run(ctx)
+	cancel()
 	p.layer.wait()
-	return err
+	return errors.Join(<-failure, err)
 }
