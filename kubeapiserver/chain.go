@@ -39,17 +39,20 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 		set(&o)
 	}
 	apis, crdAPIs, layerAPIs := config.KubeAPIs.ControlPlane.Generic, config.ApiExtensions.GenericConfig, config.Aggregator.GenericConfig
-	release := openapidocs.Releasing(
-		[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
-		[]*common.OpenAPIV3Config{apis.OpenAPIV3Config, crdAPIs.OpenAPIV3Config, layerAPIs.OpenAPIV3Config},
-	)
+	release := func() {}
+	ownDocuments := !o.plain && !apis.SkipOpenAPIInstallation
+	if !o.plain {
+		apis.SkipOpenAPIInstallation = true
+		release = openapidocs.Releasing(
+			[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
+			[]*common.OpenAPIV3Config{apis.OpenAPIV3Config, crdAPIs.OpenAPIV3Config, layerAPIs.OpenAPIV3Config},
+		)
+	}
 	notFound := notfoundhandler.New(config.KubeAPIs.ControlPlane.Generic.Serializer, genericapifilters.NoMuxAndDiscoveryIncompleteKey)
 	crdServer, err := config.ApiExtensions.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
 	if err != nil {
 		return nil, fmt.Errorf("creating the CustomResourceDefinition server: %w", err)
 	}
-	ownDocuments := !apis.SkipOpenAPIInstallation
-	apis.SkipOpenAPIInstallation = true
 	kubeServer, err := config.KubeAPIs.New(crdServer.GenericAPIServer)
 	if err != nil {
 		return nil, fmt.Errorf("creating the built-in API server: %w", err)
