@@ -1,10 +1,12 @@
-package handlerchain
+package connauth
 
 import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"testing"
@@ -13,14 +15,15 @@ import (
 
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
-	genericapiserver "k8s.io/apiserver/pkg/server"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
 )
 
 func TestCertificateIsVerifiedOnceAConnection(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	alice := leafOf(t, ids.shown["alice"])
-	first, second, third := shows(t, alice), shows(t, alice), shows(t, leafOf(t, ids.shown["admin"]))
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	alice := certtest.Leaf(t, ids.shown["alice"])
+	first, second, third := shows(t, alice), shows(t, alice), shows(t, certtest.Leaf(t, ids.shown["admin"]))
 	v.expect(t, "the first request", first, nil, "alice", false)
 	v.expect(t, "the second request", first, nil, "alice", true)
 	v.expect(t, "another connection", second, nil, "alice", false)
@@ -54,14 +57,14 @@ func TestCertificateIsVerifiedOnceAConnection(t *testing.T) {
 
 func TestChangedBundleIsAsked(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	c := shows(t, leafOf(t, ids.shown["alice"]))
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	c := shows(t, certtest.Leaf(t, ids.shown["alice"]))
 	v.expect(t, "at first", c, nil, "alice", false)
 	v.expect(t, "again", c, nil, "alice", true)
-	v.clients.set(t, newSigner(t, "other").pem)
+	v.clients.set(t, certtest.NewAuthority(t, "other").PEM)
 	v.expect(t, "without its authority", c, nil, "", false)
 	v.expect(t, "without its authority again", c, nil, "", false)
-	v.clients.set(t, ids.clients.pem)
+	v.clients.set(t, ids.clients.PEM)
 	v.expect(t, "with its authority", c, nil, "alice", false)
 	v.expect(t, "with its authority again", c, nil, "alice", true)
 }
@@ -70,9 +73,9 @@ func TestChangedBundleIsAsked(t *testing.T) {
 // though it is remembered only then.
 func TestBundleChangesDuringVerification(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	c := shows(t, leafOf(t, ids.shown["alice"]))
-	other := append(newSigner(t, "other").pem, ids.clients.pem...)
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	c := shows(t, certtest.Leaf(t, ids.shown["alice"]))
+	other := append(certtest.NewAuthority(t, "other").PEM, ids.clients.PEM...)
 	v.meddle = func() { v.clients.set(t, other) } // the chain still ends in it
 	v.expect(t, "during the change", c, nil, "alice", false)
 	v.meddle = nil
@@ -90,12 +93,12 @@ func TestCertificateIsVerifiedAgainInTime(t *testing.T) {
 		"the leaf ends":         {lives{long, long, short}, short, ""},
 		"the intermediate ends": {lives{long, short, long}, short, ""},
 		"the root ends":         {lives{short, long, long}, short, ""},
-		"the limit is reached":  {lives{long, long, long}, rememberLimit, "alice"},
+		"the limit is reached":  {lives{long, long, long}, maxAge, "alice"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				root, shown := chainOf(t, c.lives)
-				v := newVerifier(t, root, newSigner(t, "proxies").pem)
+				v := newVerifier(t, root, certtest.NewAuthority(t, "proxies").PEM)
 				conn := shows(t, shown...)
 				v.expect(t, "at first", conn, nil, "alice", false)
 				time.Sleep(c.after - 2*time.Second)
@@ -108,14 +111,14 @@ func TestCertificateIsVerifiedAgainInTime(t *testing.T) {
 	}
 }
 
-// A request with a credential of its own is never answered from memory, whether
+// A request with a credential of its own is never answered from the cache, whether
 // or not the credential is good.
 func TestOtherCredentialsAreAsked(t *testing.T) {
 	// One authority for all: the front proxy's certificate is also one of a user.
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.clients.pem)
+	v := newVerifier(t, ids.clients.PEM, ids.clients.PEM)
 	v.headers.set("X-Remote-User", "x-custom-user")
-	c := shows(t, leafOf(t, ids.clients.issue(t, time.Hour, "front-proxy")))
+	c := shows(t, certtest.Leaf(t, ids.clients.Issue(t, time.Hour, "front-proxy")))
 	one := func(key, value string) http.Header { return http.Header{key: {value}} }
 	v.expect(t, "nothing else", c, nil, "front-proxy", false)
 	for _, s := range []struct {
@@ -148,8 +151,8 @@ func TestOtherCredentialsAreAsked(t *testing.T) {
 // proves nobody else.
 func TestProxiedUsersAreNotRemembered(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	c := shows(t, leafOf(t, ids.shown["proxy"]))
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	c := shows(t, certtest.Leaf(t, ids.shown["proxy"]))
 	v.expect(t, "carol", c, http.Header{"X-Remote-User": {"carol"}}, "carol", false)
 	v.expect(t, "nobody", c, nil, "", false)
 	v.expect(t, "dave", c, http.Header{"X-Remote-User": {"dave"}}, "dave", false)
@@ -160,25 +163,25 @@ func TestProxiedUsersAreNotRemembered(t *testing.T) {
 
 func TestOnlyProofsAreRemembered(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
 	for what, c := range map[string]struct {
 		connection *tls.ConnectionState
 		name       string
 	}{
 		"no certificate":       {shows(t), user.Anonymous},
 		"no TLS":               {nil, user.Anonymous},
-		"a nameless one":       {shows(t, leafOf(t, ids.clients.issue(t, time.Hour, ""))), ""},
-		"an expired one":       {shows(t, leafOf(t, ids.shown["expired"])), ""},
-		"a stranger's":         {shows(t, leafOf(t, ids.shown["stranger"])), ""},
-		"a front proxy's only": {shows(t, leafOf(t, ids.shown["proxy"])), ""},
+		"a nameless one":       {shows(t, certtest.Leaf(t, ids.clients.Issue(t, time.Hour, ""))), ""},
+		"an expired one":       {shows(t, certtest.Leaf(t, ids.shown["expired"])), ""},
+		"a stranger's":         {shows(t, certtest.Leaf(t, ids.shown["stranger"])), ""},
+		"a front proxy's only": {shows(t, certtest.Leaf(t, ids.shown["proxy"])), ""},
 	} {
 		for range 2 {
 			v.expect(t, what, c.connection, nil, c.name, false)
 		}
 	}
 	// Other authenticators may say what they like.
-	alice := leafOf(t, ids.shown["alice"])
-	sum := sha256.Sum256(leafOf(t, ids.shown["admin"]).Raw)
+	alice := certtest.Leaf(t, ids.shown["alice"])
+	sum := sha256.Sum256(certtest.Leaf(t, ids.shown["admin"]).Raw)
 	another := "X509SHA256=" + hex.EncodeToString(sum[:])
 	sum = sha256.Sum256(alice.Raw)
 	own := "X509SHA256=" + hex.EncodeToString(sum[:])
@@ -206,11 +209,11 @@ func TestOnlyProofsAreRemembered(t *testing.T) {
 // last change nobody is let in any more.
 func TestRememberingAtOnce(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	other := newSigner(t, "other").pem
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	other := certtest.NewAuthority(t, "other").PEM
 	connections := map[string]*tls.ConnectionState{}
 	for _, name := range []string{"alice", "admin"} {
-		connections[name] = shows(t, leafOf(t, ids.shown[name]))
+		connections[name] = shows(t, certtest.Leaf(t, ids.shown[name]))
 	}
 	authenticate := func(c *tls.ConnectionState) string {
 		response, ok, err := v.AuthenticateRequest(&http.Request{Header: http.Header{}, TLS: c})
@@ -233,7 +236,7 @@ func TestRememberingAtOnce(t *testing.T) {
 	}
 	for range 20 {
 		v.clients.set(t, other)
-		v.clients.set(t, ids.clients.pem)
+		v.clients.set(t, ids.clients.PEM)
 	}
 	v.clients.set(t, other)
 	for name, c := range connections {
@@ -251,8 +254,8 @@ func TestRememberingAtOnce(t *testing.T) {
 // something larger.
 func TestConnectionsAreForgotten(t *testing.T) {
 	ids := newIdentities(t)
-	v := newVerifier(t, ids.clients.pem, ids.proxies.pem)
-	alice, admin := leafOf(t, ids.shown["alice"]), leafOf(t, ids.shown["admin"])
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	alice, admin := certtest.Leaf(t, ids.shown["alice"]), certtest.Leaf(t, ids.shown["admin"])
 	kept := shows(t, alice)
 	v.expect(t, "the one that stays", kept, nil, "alice", false)
 	for range 100 {
@@ -274,49 +277,48 @@ func TestConnectionsAreForgotten(t *testing.T) {
 }
 
 // A server's connections are remembered as long as they last, in HTTP/1.1 and
-// HTTP/2, and impersonation is asked for by each request anew.
+// HTTP/2.
 func TestServedConnectionsAreRemembered(t *testing.T) {
 	ids := newIdentities(t)
-	var memory *certificateMemory
-	w := newWorld(t, ids, func(h http.Handler, c *genericapiserver.Config) http.Handler {
-		built := ours(h, c)
-		memory = c.Authentication.Authenticator.(*certificateMemory)
-		return built
-	}, nil)
-	defer w.stop()
-	w.warm(t)
-	size := func() int {
-		n := 0
-		memory.known.Range(func(any, any) bool { n++; return true })
-		return n
-	}
-	for _, proto := range []string{"h2", "http/1.1"} {
-		w.inner.reset()
-		conn := dial(t, w.address, proto, ids.shown["alice"])
-		users := []string{"alice", "carol", "alice"}
-		for _, u := range users {
-			c := call{target: widget}
-			if u != "alice" {
-				c.header = with("Impersonate-User", u)
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, ok, err := v.AuthenticateRequest(r)
+		if !ok || err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = io.WriteString(w, response.User.GetName())
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
+	defer server.Close()
+	for proto, major := range map[string]int{"h2": 2, "http/1.1": 1} {
+		asked := v.asked.Load()
+		transport := &http.Transport{ForceAttemptHTTP2: major == 2, TLSClientConfig: &tls.Config{
+			RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, NextProtos: []string{proto},
+			Certificates: []tls.Certificate{*ids.shown["alice"]},
+		}}
+		for range 3 {
+			answer, err := (&http.Client{Transport: transport}).Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if a := conn.exchange(c.request(t.Context(), t)); a.Status != http.StatusOK {
-				t.Errorf("%s: %s got %+v", proto, u, a)
+			name, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err != nil || string(name) != "alice" || answer.ProtoMajor != major {
+				t.Errorf("%s: taken for %q in %s, %v", proto, name, answer.Proto, err)
 			}
 		}
-		for i, s := range w.inner.all() {
-			if s.User.GetName() != users[i] {
-				t.Errorf("%s: request %d is of %s, want %s", proto, i, s.User.GetName(), users[i])
-			}
+		if n := v.asked.Load() - asked; n != 1 {
+			t.Errorf("%s: the authenticators were asked %d times for one connection", proto, n)
 		}
-		if size() == 0 {
-			t.Errorf("%s: nothing is remembered", proto)
-		}
-		conn.close()
+		transport.CloseIdleConnections()
 	}
 	if !until(t.Context(), func() bool {
 		runtime.GC()
-		return size() == 0
+		return v.size() == 0
 	}) {
-		t.Errorf("%d connections are remembered that were closed", size())
+		t.Errorf("%d connections are remembered that were closed", v.size())
 	}
 }

@@ -17,19 +17,21 @@ import (
 	"k8s.io/component-base/featuregate"
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
 	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/connauth"
 )
 
 // reference is the chain that has the effects which ours must have.
 var reference chain = genericapiserver.DefaultBuildHandlerChain
 
 // ours is the chain that is compared with it, as the server sets it up: with an
-// authenticator that remembers.
+// authenticator that remembers certificates.
 func ours(handler http.Handler, c *genericapiserver.Config) http.Handler {
 	if c.Authentication.Authenticator != nil {
 		// The x509 authenticator counts how long the certificate lasts before it
 		// verifies anything.
 		counter := x509request.New(x509.VerifyOptions{Roots: x509.NewCertPool()}, x509request.CommonNameUserConversion)
-		c.Authentication.Authenticator = RememberCertificates(c.Authentication.Authenticator, c.SecureServing.ClientCA,
+		c.Authentication.Authenticator = connauth.Remember(c.Authentication.Authenticator, c.SecureServing.ClientCA,
 			c.Authentication.RequestHeaderConfig, func(r *http.Request, _ *x509.Certificate) {
 				_, _, _ = counter.AuthenticateRequest(r) // refused: it trusts nobody
 			})

@@ -32,6 +32,8 @@ import (
 	"k8s.io/kubernetes/pkg/kubeapiserver/authenticator"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 	"k8s.io/kubernetes/plugin/pkg/auth/authenticator/token/bootstrap"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
 )
 
 // TestSameEffectsOfEachAuthenticator has kube-apiserver's own function set up all
@@ -80,7 +82,7 @@ type issuer struct {
 
 func newIssuer(t *testing.T) *issuer {
 	t.Helper()
-	s := &issuer{key: newSigningKey(t), legacy: map[string]string{}}
+	s := &issuer{key: certtest.NewKey(t), legacy: map[string]string{}}
 	mux := http.NewServeMux()
 	s.server = httptest.NewTLSServer(mux)
 	t.Cleanup(s.server.Close)
@@ -204,7 +206,7 @@ func (s *issuer) person(t *testing.T, key *ecdsa.PrivateKey, audience string, la
 // calls have good tokens, which are the core ones, and bad ones.
 func (s *issuer) calls(t *testing.T) []call {
 	t.Helper()
-	other := newSigningKey(t)
+	other := certtest.NewKey(t)
 	olga := map[string]any{"user": "olga", "teams": []string{"a", "b"}}
 	good := []struct{ name, token string }{
 		{"service account", s.account(t, s.key, "robot", "", audience, hour, 0)},

@@ -2,6 +2,7 @@ package handlerchain
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"k8s.io/apimachinery/pkg/util/sets"
-	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	genericfilters "k8s.io/apiserver/pkg/endpoints/filters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
 )
 
 // chains are the reference's chain and ours with the settings of one server that
@@ -48,11 +50,7 @@ func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.
 	c.Authorization.Authorizer = rules
 	client := fake.NewClientset()
 	c.FlowControl = flowcontrol.New(informers.NewSharedInformerFactory(client, 0), client.FlowcontrolV1(), 1)
-	v := newVerifier(tb, ids.clients.pem, ids.proxies.pem)
-	counter := x509request.New(x509.VerifyOptions{Roots: x509.NewCertPool()}, x509request.CommonNameUserConversion)
-	v.observe = func(r *http.Request, _ *x509.Certificate) {
-		_, _, _ = counter.AuthenticateRequest(r) // as the server counts how long certificates last
-	}
+	(&world{ids: ids, config: c}).authenticate(tb, false)
 
 	for _, set := range change {
 		set(c)
@@ -68,11 +66,9 @@ func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.
 	})
 	var made chains
 	c.BuildHandlerChainFunc = func(_ http.Handler, c *genericapiserver.Config) http.Handler {
-		c.Authentication.Authenticator = v.next
 		made.reference = reference(trivial, c)
 		own := *c
-		own.Authentication.Authenticator = v
-		made.ours = Build(trivial, &own)
+		made.ours = ours(trivial, &own)
 		return made.ours
 	}
 	server, err := c.Complete(nil).New("test", genericapiserver.NewEmptyDelegate())
@@ -117,7 +113,10 @@ func newRequest(ctx context.Context, tb testing.TB, ids *identities) *http.Reque
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 	r.Header.Set("User-Agent", "client/1")
 	r.Header.Set("Accept", "application/json")
-	r.TLS = shows(tb, leafOf(tb, ids.shown["alice"]))
+	r.TLS = &tls.ConnectionState{
+		HandshakeComplete: true, Version: tls.VersionTLS13,
+		PeerCertificates: []*x509.Certificate{certtest.Leaf(tb, ids.shown["alice"])},
+	}
 	return r
 }
 

@@ -143,13 +143,13 @@ func (w *world) warm(t *testing.T) {
 }
 
 // authenticate sets the authenticators in kube-apiserver's order.
-func (w *world) authenticate(t *testing.T, anyone bool) {
+func (w *world) authenticate(t testing.TB, anyone bool) {
 	t.Helper()
-	clients, err := dynamiccertificates.NewStaticCAContent("clients", w.ids.clients.pem)
+	clients, err := dynamiccertificates.NewStaticCAContent("clients", w.ids.clients.PEM)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxies, err := dynamiccertificates.NewStaticCAContent("proxies", w.ids.proxies.pem)
+	proxies, err := dynamiccertificates.NewStaticCAContent("proxies", w.ids.proxies.PEM)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package handlerchain
+// Package connauth has the client certificate of a connection verified once, in
+// place of once for each of its requests.
+package connauth
 
 import (
 	"crypto/sha256"
@@ -19,14 +21,13 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 )
 
-// rememberLimit bounds how long a certificate is taken as proven without being
-// verified again, whatever its own end is.
-const rememberLimit = 10 * time.Minute
+// maxAge bounds how long a certificate is taken as proven without being verified
+// again, whatever its own end is.
+const maxAge = 10 * time.Minute
 
-// certificateMemory is an authenticator that remembers whom the client
-// certificate of a connection proved, so that its signatures are verified once
-// a connection and not once a request.
-type certificateMemory struct {
+// cache is an authenticator that remembers whom the client certificate of a
+// connection proved.
+type cache struct {
 	next    authenticator.Request
 	ca      dynamiccertificates.CAContentProvider
 	observe func(*http.Request, *x509.Certificate)
@@ -44,55 +45,55 @@ type proof struct {
 	until      time.Time
 }
 
-// RememberCertificates returns an authenticator with the answers of auth. Those
-// that rest on nothing but the client certificate of a connection are
-// remembered for as long as that connection, the CA bundle, and every
-// certificate of the chain last, and for ten minutes at most.
+// Remember returns an authenticator with the answers of auth. Those that rest on
+// nothing but the client certificate of a connection are remembered for as long as
+// that connection, the CA bundle, and every certificate of the chain last, and for
+// ten minutes at most.
 //
 // An answer rests on the certificate alone if k8s.io/apiserver's x509
 // authenticator gave it, which its credential ID tells, and the request has no
 // other credentials: those may come first. Auth must be built as kube-apiserver
 // builds it, so that nothing vetoes afterwards what the certificate proves. The
 // ca is that of the listener, proxies the front proxies' settings or nil, and
-// observe is called for every request that is answered from memory.
-func RememberCertificates(
+// observe is called for every request that is answered so.
+func Remember(
 	auth authenticator.Request, ca dynamiccertificates.CAContentProvider,
 	proxies *authenticatorfactory.RequestHeaderConfig, observe func(*http.Request, *x509.Certificate),
 ) authenticator.Request {
 	if auth == nil || ca == nil {
 		return auth
 	}
-	m := &certificateMemory{next: auth, ca: ca, observe: observe, proxied: func() []string { return nil }}
+	c := &cache{next: auth, ca: ca, observe: observe, proxied: func() []string { return nil }}
 	if proxies != nil && proxies.UsernameHeaders != nil {
-		m.proxied = proxies.UsernameHeaders.Value
+		c.proxied = proxies.UsernameHeaders.Value
 	}
-	ca.AddListener(m)
-	return m
+	ca.AddListener(c)
+	return c
 }
 
 // Enqueue implements dynamiccertificates.Listener: the CA bundle has changed.
-func (m *certificateMemory) Enqueue() { m.generation.Add(1) }
+func (c *cache) Enqueue() { c.generation.Add(1) }
 
 // AuthenticateRequest implements authenticator.Request.
-func (m *certificateMemory) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || m.otherCredentials(r.Header) {
-		return m.next.AuthenticateRequest(r)
+func (c *cache) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || c.otherCredentials(r.Header) {
+		return c.next.AuthenticateRequest(r)
 	}
 	connection := weak.Make(r.TLS)
-	generation := m.generation.Load() // before anything is verified
-	if v, ok := m.known.Load(connection); ok {
+	generation := c.generation.Load() // before anything is verified
+	if v, ok := c.known.Load(connection); ok {
 		p := v.(*proof)
 		if p.generation == generation && time.Now().Before(p.until) {
-			m.observe(r, r.TLS.PeerCertificates[0])
+			c.observe(r, r.TLS.PeerCertificates[0])
 			response := *p.response
 			return &response, true, nil
 		}
 	}
-	response, ok, err := m.next.AuthenticateRequest(r)
+	response, ok, err := c.next.AuthenticateRequest(r)
 	if ok && err == nil && provenBy(response, r.TLS.PeerCertificates[0]) {
-		if until := m.validUntil(r.TLS); !until.IsZero() {
+		if until := c.validUntil(r.TLS); !until.IsZero() {
 			kept := *response
-			m.remember(r.TLS, connection, &proof{response: &kept, generation: generation, until: until})
+			c.remember(r.TLS, connection, &proof{response: &kept, generation: generation, until: until})
 		}
 	}
 	return response, ok, err
@@ -100,11 +101,11 @@ func (m *certificateMemory) AuthenticateRequest(r *http.Request) (*authenticator
 
 // otherCredentials says whether a request has credentials besides those of its
 // connection.
-func (m *certificateMemory) otherCredentials(h http.Header) bool {
+func (c *cache) otherCredentials(h http.Header) bool {
 	if len(h["Authorization"]) > 0 || len(h["Sec-Websocket-Protocol"]) > 0 {
 		return true
 	}
-	for _, name := range m.proxied() {
+	for _, name := range c.proxied() {
 		if h.Get(name) != "" {
 			return true
 		}
@@ -129,26 +130,26 @@ func provenBy(response *authenticator.Response, leaf *x509.Certificate) bool {
 
 // validUntil is when the first certificate of any chain from the connection's
 // to the CA bundle ends, or the limit; zero where there is no chain.
-func (m *certificateMemory) validUntil(state *tls.ConnectionState) time.Time {
-	options, ok := m.ca.VerifyOptions()
+func (c *cache) validUntil(state *tls.ConnectionState) time.Time {
+	options, ok := c.ca.VerifyOptions()
 	if !ok {
 		return time.Time{}
 	}
 	if options.Intermediates == nil {
 		options.Intermediates = x509.NewCertPool()
-		for _, c := range state.PeerCertificates[1:] {
-			options.Intermediates.AddCert(c)
+		for _, cert := range state.PeerCertificates[1:] {
+			options.Intermediates.AddCert(cert)
 		}
 	}
 	chains, err := state.PeerCertificates[0].Verify(options)
 	if err != nil {
 		return time.Time{}
 	}
-	until := time.Now().Add(rememberLimit)
+	until := time.Now().Add(maxAge)
 	for _, chain := range chains {
-		for _, c := range chain {
-			if c.NotAfter.Before(until) {
-				until = c.NotAfter
+		for _, cert := range chain {
+			if cert.NotAfter.Before(until) {
+				until = cert.NotAfter
 			}
 		}
 	}
@@ -156,12 +157,12 @@ func (m *certificateMemory) validUntil(state *tls.ConnectionState) time.Time {
 }
 
 // remember keeps a proof until its connection's state is garbage.
-func (m *certificateMemory) remember(state *tls.ConnectionState, connection weak.Pointer[tls.ConnectionState], p *proof) {
-	if _, known := m.known.Swap(connection, p); !known {
-		runtime.AddCleanup(state, m.forget, connection)
+func (c *cache) remember(state *tls.ConnectionState, connection weak.Pointer[tls.ConnectionState], p *proof) {
+	if _, known := c.known.Swap(connection, p); !known {
+		runtime.AddCleanup(state, c.forget, connection)
 	}
 }
 
-func (m *certificateMemory) forget(connection weak.Pointer[tls.ConnectionState]) {
-	m.known.Delete(connection)
+func (c *cache) forget(connection weak.Pointer[tls.ConnectionState]) {
+	c.known.Delete(connection)
 }

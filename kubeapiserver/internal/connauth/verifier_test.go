@@ -1,7 +1,8 @@
-package handlerchain
+package connauth
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,6 +28,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
 )
 
 // bundle is a CA bundle that can be replaced, as a file can.
@@ -79,13 +82,13 @@ func (n *names) set(list ...string) { n.current.Store(&list) }
 func (n *names) Value() []string    { return *n.current.Load() }
 
 // verifier is an authenticator like kube-apiserver's that counts its requests,
-// with a memory before it.
+// with a cache before it.
 type verifier struct {
-	*certificateMemory
+	*cache
 	next     authenticator.Request
 	clients  *bundle
 	headers  *names
-	asked    atomic.Int64 // requests that were not answered from memory
+	asked    atomic.Int64 // requests that were not answered from the cache
 	observed atomic.Int64 // requests that were
 	meddle   func()       // called after something was verified
 }
@@ -117,9 +120,9 @@ func newVerifier(t testing.TB, clients, proxies []byte) *verifier {
 		return response, ok, err
 	})
 	ca := dynamiccertificates.NewUnionCAContentProvider(v.clients, front) // as a listener's is
-	v.certificateMemory = RememberCertificates(full, ca, config, func(*http.Request, *x509.Certificate) {
+	v.cache = Remember(full, ca, config, func(*http.Request, *x509.Certificate) {
 		v.observed.Add(1)
-	}).(*certificateMemory)
+	}).(*cache)
 	return v
 }
 
@@ -139,7 +142,7 @@ func (v *verifier) who(t testing.TB, connection *tls.ConnectionState, h http.Hea
 	response, ok, err := v.AuthenticateRequest(r)
 	remembered = v.asked.Load() == before
 	if remembered != (v.observed.Load() == seen+1) {
-		t.Errorf("answered from memory: %v, but counted %d times", remembered, v.observed.Load()-seen)
+		t.Errorf("answered from the cache: %v, but counted %d times", remembered, v.observed.Load()-seen)
 	}
 	if err != nil || !ok {
 		return "", remembered
@@ -151,7 +154,7 @@ func (v *verifier) who(t testing.TB, connection *tls.ConnectionState, h http.Hea
 func (v *verifier) expect(t testing.TB, what string, connection *tls.ConnectionState, h http.Header, name string, remembered bool) {
 	t.Helper()
 	if n, r := v.who(t, connection, h); n != name || r != remembered {
-		t.Errorf("%s: taken for %q, from memory: %v; want %q, %v", what, n, r, name, remembered)
+		t.Errorf("%s: taken for %q, from the cache: %v; want %q, %v", what, n, r, name, remembered)
 	}
 }
 
@@ -167,34 +170,26 @@ func shows(t testing.TB, certificates ...*x509.Certificate) *tls.ConnectionState
 	return &tls.ConnectionState{HandshakeComplete: true, Version: tls.VersionTLS13, PeerCertificates: certificates}
 }
 
-func leafOf(t testing.TB, c *tls.Certificate) *x509.Certificate {
-	t.Helper()
-	leaf, err := x509.ParseCertificate(c.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return leaf
-}
-
 // lives are for how long the certificates of a chain last.
 type lives struct{ root, intermediate, leaf time.Duration }
 
 // chainOf returns the bundle with the root, and what alice shows.
 func chainOf(t testing.TB, l lives) (root []byte, shown []*x509.Certificate) {
 	t.Helper()
-	authority := &signer{}
+	var parent *x509.Certificate
+	var signer *ecdsa.PrivateKey
 	var all []*x509.Certificate
 	for i, life := range []time.Duration{l.root, l.intermediate, l.leaf} {
-		key := newSigningKey(t)
+		key := certtest.NewKey(t)
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: []string{"root", "intermediate", "alice"}[i]},
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), BasicConstraintsValid: true, IsCA: i < 2,
 			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		}
 		if i == 0 {
-			authority.cert, authority.key = template, key
+			parent, signer = template, key
 		}
-		der, err := x509.CreateCertificate(rand.Reader, template, authority.cert, &key.PublicKey, authority.key)
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +197,7 @@ func chainOf(t testing.TB, l lives) (root []byte, shown []*x509.Certificate) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		authority, all = &signer{cert: c, key: key}, append(all, c)
+		parent, signer, all = c, key, append(all, c)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: all[0].Raw}), []*x509.Certificate{all[2], all[1]}
 }
