@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
@@ -24,16 +23,6 @@ import (
 )
 
 const (
-	// Lease times: another server takes over at its first look that is leaseDuration
-	// after it saw the writer's last renewal. It looks every retryPeriod, or up to 1.2 times
-	// that later: 12.4 s after the renewal at most. A writer for whom another waits
-	// renews it every renewEvery, or half a retryPeriod later, and stops
-	// renewDeadline after that: before the Lease ends for others.
-	leaseDuration = 8 * time.Second
-	renewDeadline = 2500 * time.Millisecond
-	renewEvery    = 4 * time.Second
-	retryPeriod   = time.Second
-
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
 	retryWrite = time.Second
@@ -73,9 +62,8 @@ type Writer struct {
 	heard    hearing
 
 	leading atomic.Bool
-	lease   *lease // nil without an election; set by Run
 
-	mu      sync.Mutex
+	// Of the goroutine that writes.
 	tried   map[types.UID]attempt
 	history map[types.UID]*history
 }
@@ -122,74 +110,36 @@ func (w *Writer) compare() {
 // Run writes until ctx ends, whenever this server is the one to write.
 func (w *Writer) Run(ctx context.Context) error {
 	if w.config.Leases == nil {
-		w.write(ctx)
+		w.write(ctx, func() error { return nil })
 		return ctx.Err()
+	}
+	election, err := newElection(w.config)
+	if err != nil {
+		return err
 	}
 	if w.config.Ready != nil {
 		if err := w.config.Ready(ctx); err != nil {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
 		}
 	}
-	w.lease = newLease(ctx, w.config.Leases.Leases(w.config.Namespace), w.config.Namespace, w.config.Name, w.config.Identity)
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:            w.lease,
-		LeaseDuration:   leaseDuration,
-		RenewDeadline:   renewDeadline,
-		RetryPeriod:     retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: w.write,
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("preparing the election of the status writer: %w", err)
-	}
 	var dissenting sync.WaitGroup
 	dissenting.Go(func() { w.dissent(ctx) })
-	for ctx.Err() == nil {
-		elector.Run(ctx) // returns when the Lease is lost
-	}
+	election.stand(ctx, func(term context.Context) { w.write(term, election.check) })
 	dissenting.Wait()
-	w.mu.Lock() // the last term's goroutine has ended
-	defer w.mu.Unlock()
 	return ctx.Err()
 }
 
 // Leading says whether this server is the one that writes.
 func (w *Writer) Leading() bool { return w.leading.Load() }
 
-// mayWrite is nil while no other server can be the one that writes.
-func (w *Writer) mayWrite(ctx context.Context) error {
-	if w.lease == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
-	defer cancel()
-	holds, err := w.lease.holds(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("looking at the Lease %s: %w", w.lease.Describe(), err)
-	case !holds:
-		return fmt.Errorf("another server holds the Lease %s", w.lease.Describe())
-	}
-	return nil
-}
-
-// write keeps conditions in line until ctx ends.
-func (w *Writer) write(ctx context.Context) {
-	w.mu.Lock() // one at a time, should an old term still be ending
-	defer w.mu.Unlock()
+// write keeps conditions in line until ctx ends. It asks mayWrite before each
+// write.
+func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.leading.Store(true)
 	w.compare()
 	defer w.compare()
 	defer w.leading.Store(false)
 	defer w.hear(ctx)()
-	if w.lease != nil {
-		var following sync.WaitGroup
-		following.Go(func() { w.lease.follow(ctx) })
-		defer following.Wait()
-	}
 	w.signal()
 	for {
 		select {
@@ -197,7 +147,7 @@ func (w *Writer) write(ctx context.Context) {
 			return
 		case <-w.dirty:
 		}
-		if w.reconcile(ctx) {
+		if w.reconcile(ctx, mayWrite) {
 			continue
 		}
 		select {
@@ -210,7 +160,7 @@ func (w *Writer) write(ctx context.Context) {
 }
 
 // reconcile writes what differs; false means that something is left to do.
-func (w *Writer) reconcile(ctx context.Context) bool {
+func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) bool {
 	s := w.snapshot.Load()
 	if s == nil {
 		return true
@@ -222,9 +172,13 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 			continue
 		}
 		alive[a.Object.UID] = true
-		if err := w.one(ctx, a); err != nil {
+		if err := w.one(ctx, mayWrite, a); err != nil {
 			if ctx.Err() != nil {
 				return true
+			}
+			if errors.Is(err, errLeaseInDoubt) {
+				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
+				return false
 			}
 			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
 			done = false
@@ -243,7 +197,7 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 	return done
 }
 
-func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
+func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIService) error {
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return nil
 	}
@@ -267,7 +221,7 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		time.AfterFunc(wait, w.signal)
 		return nil
 	}
-	if err := w.mayWrite(ctx); err != nil {
+	if err := mayWrite(); err != nil {
 		return err
 	}
 	after := a.Object.DeepCopy()
