@@ -148,8 +148,8 @@ func TestWordsForTheOthers(t *testing.T) {
 	h.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
 	h.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLife)))
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
-	if over := h.expired(now); len(over) != 11 {
-		t.Errorf("%d have expired: %v", len(over), over)
+	if over, wait := h.expired(now); len(over) != 11 || wait != dissentLife {
+		t.Errorf("%d have expired, the next do in %v: %v", len(over), wait, over)
 	}
 }
 

@@ -140,45 +140,52 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	defer w.compare()
 	defer w.leading.Store(false)
 	defer w.hear(ctx)()
-	w.signal()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.dirty:
-		}
-		if w.reconcile(ctx, mayWrite) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		done, wait := w.reconcile(ctx, mayWrite)
+		if !done {
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryWrite):
+			}
 			continue
 		}
+		timer.Stop()
+		if wait > 0 {
+			timer.Reset(wait)
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(retryWrite):
-			w.signal()
+		case <-w.dirty:
+		case <-timer.C:
 		}
 	}
 }
 
-// reconcile writes what differs; false means that something is left to do.
-func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) bool {
+// reconcile writes what differs, and returns how long until there may be more to
+// write; zero for never. Done is false where a write failed.
+func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	s := w.snapshot.Load()
 	if s == nil {
-		return true
+		return true, 0
 	}
-	done := w.bury(ctx)
+	done, wait = w.bury(ctx)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
 			continue
 		}
 		alive[a.Object.UID] = true
-		if err := w.one(ctx, mayWrite, a); err != nil {
+		held, err := w.one(ctx, mayWrite, a)
+		wait = sooner(wait, held)
+		if err != nil {
 			if ctx.Err() != nil {
-				return true
+				return true, 0
 			}
 			if errors.Is(err, errLeaseInDoubt) {
 				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
-				return false
+				return false, 0
 			}
 			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
 			done = false
@@ -194,21 +201,23 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) bool {
 			delete(w.history, uid)
 		}
 	}
-	return done
+	return done, wait
 }
 
-func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIService) error {
+// one writes the condition of an APIService where it differs, or returns how long
+// that has to wait.
+func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIService) (wait time.Duration, err error) {
 	if a.Verdict.Status == "" || a.Invalid != "" {
-		return nil
+		return 0, nil
 	}
 	verdict := w.worded(a.Name, a.Verdict)
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
-		return nil
+		return 0, nil
 	}
 	try := attempt{a.Object.ResourceVersion, verdict}
 	if w.tried[a.Object.UID] == try {
-		return nil // the cache has not caught up with that write
+		return 0, nil // the cache has not caught up with that write
 	}
 	h := w.history[a.Object.UID]
 	if h == nil {
@@ -218,11 +227,10 @@ func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIS
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	turns := stored != nil && stored.Status != a.Verdict.Status
 	if wait := h.hold(time.Now(), up, turns); wait > 0 {
-		time.AfterFunc(wait, w.signal)
-		return nil
+		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
-		return err
+		return 0, err
 	}
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{
@@ -232,14 +240,12 @@ func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIS
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	_, err := w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		w.tried[a.Object.UID] = try // the watch brings what is stored now
-	case errors.Is(err, context.Canceled):
-		return nil
 	default:
-		return err
+		return 0, err
 	}
 	if err == nil {
 		if turns && !up {
@@ -251,5 +257,5 @@ func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIS
 			w.config.Observe(a.Object, after)
 		}
 	}
-	return nil
+	return 0, nil
 }

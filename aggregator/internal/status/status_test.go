@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -92,8 +93,8 @@ func TestOneWriteForEachChange(t *testing.T) {
 		writes  int
 	}{{up, 1}, {up, 1}, {down, 2}, {down, 2}, {gone, 3}, {up, 4}, {catalog.Verdict{}, 4}} {
 		w.Sync(s.snapshot(c.verdict))
-		if !w.reconcile(t.Context(), always) {
-			t.Errorf("step %d: something is left to do", i)
+		if done, wait := w.reconcile(t.Context(), always); !done || wait != 0 {
+			t.Errorf("step %d: done %v, more in %v", i, done, wait)
 		}
 		if n := s.writes(); n != c.writes || changes != c.writes {
 			t.Errorf("step %d: %d writes, %d observed, want %d", i, n, changes, c.writes)
@@ -189,7 +190,7 @@ func TestRefusedWrites(t *testing.T) {
 			w := New(Config{Client: s.client.ApiregistrationV1(), Observe: func(_, _ *apiregistrationv1.APIService) { observed = true }})
 			snapshot := s.snapshot(up)
 			w.Sync(snapshot)
-			if got := w.reconcile(t.Context(), always); got != c.done {
+			if got, _ := w.reconcile(t.Context(), always); got != c.done {
 				t.Errorf("done %v, want %v", got, c.done)
 			}
 			if observed {
@@ -229,4 +230,35 @@ func TestInvalidAndForgottenAPIServices(t *testing.T) {
 	if len(w.tried) != 0 {
 		t.Errorf("%d attempts are remembered of what is gone", len(w.tried))
 	}
+}
+
+// A recovery after many falls is written when it has lasted, without a new snapshot.
+func TestRecoveryIsWrittenWhenItHasLasted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStored(t)
+		w := New(Config{Client: s.client.ApiregistrationV1()})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = w.Run(ctx) }()
+		sync := func(v catalog.Verdict, want catalog.Status) {
+			t.Helper()
+			w.Sync(s.snapshot(v))
+			synctest.Wait()
+			if got := s.object().Status.Conditions[0].Status; got != want {
+				t.Errorf("the condition is %s, want %s", got, want)
+			}
+		}
+		for range 3 {
+			sync(up, "True")
+			sync(down, "False")
+		}
+		sync(up, "False")
+		time.Sleep(holdMin)
+		synctest.Wait()
+		if got := s.object().Status.Conditions[0].Status; got != "True" {
+			t.Errorf("the condition is %s after %v", got, holdMin)
+		}
+		cancel()
+		<-ended
+	})
 }

@@ -40,7 +40,6 @@ type report struct {
 	renewed metav1.MicroTime
 	fresh   time.Time // when this server learnt of the renewal: clocks may differ
 	version string
-	timer   *time.Timer // that of its end
 }
 
 // hearing holds what the other servers see, by the name of their Lease.
@@ -63,15 +62,8 @@ func (h *hearing) learn(now time.Time, lease *coordinationv1.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old := h.reports[lease.Name]
-	if old == nil {
-		r.timer = time.AfterFunc(dissentLife, h.changed)
-	} else {
-		r.timer = old.timer
-		if old.renewed.Equal(&r.renewed) {
-			r.fresh = old.fresh
-		} else {
-			r.timer.Reset(dissentLife)
-		}
+	if old != nil && old.renewed.Equal(&r.renewed) {
+		r.fresh = old.fresh
 	}
 	h.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
@@ -82,8 +74,7 @@ func (h *hearing) learn(now time.Time, lease *coordinationv1.Lease) {
 func (h *hearing) forget(lease string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r := h.reports[lease]; r != nil {
-		r.timer.Stop()
+	if h.reports[lease] != nil {
 		delete(h.reports, lease)
 		h.changed()
 	}
@@ -93,26 +84,25 @@ func (h *hearing) forget(lease string) {
 func (h *hearing) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, r := range h.reports {
-		r.timer.Stop()
-	}
 	clear(h.reports)
 }
 
-// expired lists the Leases that were not renewed in time, with their versions.
-func (h *hearing) expired(now time.Time) map[string]string {
+// expired lists the Leases that were not renewed in time, with their versions, and
+// says how long until there may be more of them; zero for never.
+func (h *hearing) expired(now time.Time) (over map[string]string, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var over map[string]string
 	for name, r := range h.reports {
-		if now.Sub(r.fresh) >= dissentLife {
-			if over == nil {
-				over = map[string]string{}
-			}
-			over[name] = r.version
+		if left := dissentLife - now.Sub(r.fresh); left > 0 {
+			wait = sooner(wait, left)
+			continue
 		}
+		if over == nil {
+			over = map[string]string{}
+		}
+		over[name] = r.version
 	}
-	return over
+	return over, wait
 }
 
 // others says in a sentence's end who sees an APIService otherwise than own;
@@ -219,10 +209,12 @@ func (w *Writer) hear(ctx context.Context) (stop func()) {
 	}
 }
 
-// bury removes the Leases of servers that are gone, and says whether all are.
-func (w *Writer) bury(ctx context.Context) bool {
-	done := true
-	for name, version := range w.heard.expired(time.Now()) {
+// bury removes the Leases of servers that are gone. It says whether all are, and how
+// long until there may be more; zero for never.
+func (w *Writer) bury(ctx context.Context) (done bool, wait time.Duration) {
+	over, wait := w.heard.expired(time.Now())
+	done = true
+	for name, version := range over {
 		bounded, cancel := context.WithTimeout(ctx, dissentWrite)
 		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 		cancel()
@@ -235,7 +227,7 @@ func (w *Writer) bury(ctx context.Context) bool {
 			done = false
 		}
 	}
-	return done
+	return done, wait
 }
 
 // worded is a verdict with what the other servers see, where that differs.
