@@ -119,15 +119,17 @@ func (a *Aggregator) report(ctx context.Context) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
 		select {
 		case <-a.reportingStops:
-			cancel()
 		case <-ctx.Done():
 		}
-	}()
+		cancel()
+	})
 	_ = a.writer.Run(ctx) // ends with its context
+	cancel()
+	stopping.Wait()
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that
