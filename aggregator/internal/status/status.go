@@ -59,7 +59,7 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	dirty    chan struct{}
 	changed  chan struct{} // the same for dissent
-	heard    hearing
+	peers    peerViews
 
 	leading atomic.Bool
 
@@ -81,7 +81,7 @@ func New(config Config) *Writer {
 		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
 	}
-	w.heard = hearing{reports: map[string]*report{}, changed: w.signal}
+	w.peers = peerViews{reports: map[string]*peerReport{}, changed: w.signal}
 	return w
 }
 
@@ -139,7 +139,7 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.compare()
 	defer w.compare()
 	defer w.leading.Store(false)
-	defer w.hear(ctx)()
+	defer w.followPeers(ctx)()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
