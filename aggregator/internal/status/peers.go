@@ -209,9 +209,9 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// bury removes the Leases of servers that are gone. It says whether all are, and how
+// deleteExpired removes the Leases of servers that are gone. It says whether all are, and how
 // long until there may be more; zero for never.
-func (w *Writer) bury(ctx context.Context) (done bool, wait time.Duration) {
+func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
 	done = true
 	for name, version := range over {

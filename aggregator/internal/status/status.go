@@ -170,7 +170,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 	if s == nil {
 		return true, 0
 	}
-	done, wait = w.bury(ctx)
+	done, wait = w.deleteExpired(ctx)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
