@@ -230,8 +230,8 @@ func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Durati
 	return done, wait
 }
 
-// worded is a verdict with what the other servers see, where that differs.
-func (w *Writer) worded(name string, v catalog.Verdict) catalog.Verdict {
+// withPeerViews is a verdict with what the other servers see, where that differs.
+func (w *Writer) withPeerViews(name string, v catalog.Verdict) catalog.Verdict {
 	if others := w.peers.others(time.Now(), name, v.Status); others != "" {
 		v.Message += " (seen by " + w.serverName() + "; " + others + ")"
 	}

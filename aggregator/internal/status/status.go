@@ -210,7 +210,7 @@ func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIS
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return 0, nil
 	}
-	verdict := w.worded(a.Name, a.Verdict)
+	verdict := w.withPeerViews(a.Name, a.Verdict)
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return 0, nil
