@@ -177,7 +177,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 			continue
 		}
 		alive[a.Object.UID] = true
-		held, err := w.one(ctx, mayWrite, a)
+		held, err := w.writeCondition(ctx, mayWrite, a)
 		wait = sooner(wait, held)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -204,9 +204,9 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 	return done, wait
 }
 
-// one writes the condition of an APIService where it differs, or returns how long
+// writeCondition writes the condition of an APIService where it differs, or returns how long
 // that has to wait.
-func (w *Writer) one(ctx context.Context, mayWrite func() error, a *catalog.APIService) (wait time.Duration, err error) {
+func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *catalog.APIService) (wait time.Duration, err error) {
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return 0, nil
 	}
