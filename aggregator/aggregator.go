@@ -38,10 +38,11 @@ type Aggregator struct {
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
-	hush     func()        // closes quiet
-	quiet    chan struct{} // closed when the status writer is to end
-	hushed   chan struct{} // closed when it has ended
 	recalled chan struct{} // closed when the memory was read
+
+	stopReporting    func()        // closes reportingStops
+	reportingStops   chan struct{} // closed when the status writer is to end
+	reportingStopped chan struct{} // closed when it has ended
 
 	mu    sync.Mutex
 	facts catalog.Facts
@@ -59,8 +60,6 @@ func New(config Config) (*Aggregator, error) {
 	a := &Aggregator{
 		config:   config,
 		routes:   make(chan struct{}),
-		quiet:    make(chan struct{}),
-		hushed:   make(chan struct{}),
 		recalled: make(chan struct{}),
 		dirty:    make(chan struct{}, 1),
 		newer:    make(chan struct{}, 1),
@@ -73,6 +72,8 @@ func New(config Config) (*Aggregator, error) {
 			Verdicts:       map[string]catalog.Verdict{},
 			Documents:      map[string]catalog.Document{},
 		},
+		reportingStops:   make(chan struct{}),
+		reportingStopped: make(chan struct{}),
 	}
 	a.backends = config.backends(a.lostConnection)
 	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
@@ -83,7 +84,7 @@ func New(config Config) (*Aggregator, error) {
 	if config.Status != nil {
 		a.writer = status.New(*config.Status)
 	}
-	a.hush = sync.OnceFunc(func() { close(a.quiet) })
+	a.stopReporting = sync.OnceFunc(func() { close(a.reportingStops) })
 	a.snapshot.Store(catalog.Build(a.facts))
 	return a, nil
 }
@@ -113,29 +114,31 @@ func (a *Aggregator) Run(ctx context.Context) error {
 
 // report writes conditions until ctx ends or StopReporting is called.
 func (a *Aggregator) report(ctx context.Context) {
-	defer close(a.hushed)
+	defer close(a.reportingStopped)
 	if a.writer == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
 		select {
-		case <-a.quiet:
-			cancel()
+		case <-a.reportingStops:
 		case <-ctx.Done():
 		}
-	}()
+		cancel()
+	})
 	_ = a.writer.Run(ctx) // ends with its context
+	cancel()
+	stopping.Wait()
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that
-// another server takes over at once. It blocks until that is done or ctx ends.
+// another server takes over at its next look. It blocks until that is done or ctx ends.
 // Call it before the API that conditions are written to goes away.
 func (a *Aggregator) StopReporting(ctx context.Context) {
-	a.hush()
+	a.stopReporting()
 	select {
-	case <-a.hushed:
+	case <-a.reportingStopped:
 	case <-ctx.Done():
 	}
 }

@@ -24,35 +24,34 @@ import (
 )
 
 const (
-	// hearTimeout bounds how long a new writer waits to hear of the others
+	// firstPeersTimeout bounds how long a new writer waits to hear of the others
 	// before its first write.
-	hearTimeout = time.Second
+	firstPeersTimeout = time.Second
 	// maxNamed bounds the servers that a message names for one view.
 	maxNamed = 5
 	// maxServerName and maxReason bound what is taken over from Leases, in bytes.
 	maxServerName, maxReason = 100, 64
 )
 
-// report is what another server published.
-type report struct {
+// peerReport is what another server published.
+type peerReport struct {
 	server  string
 	views   map[string]view
 	renewed metav1.MicroTime
 	fresh   time.Time // when this server learnt of the renewal: clocks may differ
 	version string
-	timer   *time.Timer // that of its end
 }
 
-// hearing holds what the other servers see, by the name of their Lease.
-type hearing struct {
+// peerViews is what the other servers see.
+type peerViews struct {
 	mu      sync.Mutex
-	reports map[string]*report
+	reports map[string]*peerReport // by the name of the server's Lease
 	changed func()
 }
 
 // learn takes over a Lease.
-func (h *hearing) learn(now time.Time, lease *coordinationv1.Lease) {
-	r := &report{server: lease.Annotations[serverAnnotation], fresh: now, version: lease.ResourceVersion}
+func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
+	r := &peerReport{server: lease.Annotations[serverAnnotation], fresh: now, version: lease.ResourceVersion}
 	if lease.Spec.RenewTime != nil {
 		r.renewed = *lease.Spec.RenewTime
 	}
@@ -60,71 +59,62 @@ func (h *hearing) learn(now time.Time, lease *coordinationv1.Lease) {
 	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !plain(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	old := h.reports[lease.Name]
-	if old == nil {
-		r.timer = time.AfterFunc(dissentLife, h.changed)
-	} else {
-		r.timer = old.timer
-		if old.renewed.Equal(&r.renewed) {
-			r.fresh = old.fresh
-		} else {
-			r.timer.Reset(dissentLife)
-		}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.reports[lease.Name]
+	if old != nil && old.renewed.Equal(&r.renewed) {
+		r.fresh = old.fresh
 	}
-	h.reports[lease.Name] = r
+	p.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
-		h.changed()
+		p.changed()
 	}
 }
 
-func (h *hearing) forget(lease string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.reports[lease]; r != nil {
-		r.timer.Stop()
-		delete(h.reports, lease)
-		h.changed()
+func (p *peerViews) forget(lease string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reports[lease] != nil {
+		delete(p.reports, lease)
+		p.changed()
 	}
 }
 
 // end forgets everything.
-func (h *hearing) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, r := range h.reports {
-		r.timer.Stop()
-	}
-	clear(h.reports)
+func (p *peerViews) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.reports)
 }
 
-// expired lists the Leases that were not renewed in time, with their versions.
-func (h *hearing) expired(now time.Time) map[string]string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var over map[string]string
-	for name, r := range h.reports {
-		if now.Sub(r.fresh) >= dissentLife {
-			if over == nil {
-				over = map[string]string{}
-			}
-			over[name] = r.version
+// expired lists the Leases that were not renewed in time, with their versions, and
+// says how long until there may be more of them; zero for never.
+func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, r := range p.reports {
+		if left := dissentLife - now.Sub(r.fresh); left > 0 {
+			wait = sooner(wait, left)
+			continue
 		}
+		if over == nil {
+			over = map[string]string{}
+		}
+		over[name] = r.version
 	}
-	return over
+	return over, wait
 }
 
 // others says in a sentence's end who sees an APIService otherwise than own;
 // empty when nobody does.
-func (h *hearing) others(now time.Time, name string, own catalog.Status) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.reports) == 0 {
+func (p *peerViews) others(now time.Time, name string, own catalog.Status) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.reports) == 0 {
 		return ""
 	}
 	servers := map[view][]string{}
-	for _, r := range h.reports {
+	for _, r := range p.reports {
 		v, ok := r.views[name]
 		if !ok || v.Status == own || now.Sub(r.fresh) >= dissentLife {
 			continue
@@ -171,9 +161,9 @@ func plain(text string, most int) bool {
 	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
 }
 
-// hear follows the Leases of the other servers until the returned func is
+// followPeers follows the Leases of the other servers until the returned func is
 // called, which waits for the end of it.
-func (w *Writer) hear(ctx context.Context) (stop func()) {
+func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	if w.config.Leases == nil {
 		return func() {}
 	}
@@ -190,7 +180,7 @@ func (w *Writer) hear(ctx context.Context) (stop func()) {
 	}
 	learn := func(o any) {
 		if lease, ok := o.(*coordinationv1.Lease); ok && lease.Name != own {
-			w.heard.learn(time.Now(), lease)
+			w.peers.learn(time.Now(), lease)
 		}
 	}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
@@ -201,7 +191,7 @@ func (w *Writer) hear(ctx context.Context) (stop func()) {
 			UpdateFunc: func(_, o any) { learn(o) },
 			DeleteFunc: func(o any) {
 				if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
-					w.heard.forget(name.Name)
+					w.peers.forget(name.Name)
 				}
 			},
 		},
@@ -209,38 +199,40 @@ func (w *Writer) hear(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() { informer.RunWithContext(ctx) })
-	first, done := context.WithTimeout(ctx, hearTimeout)
+	first, done := context.WithTimeout(ctx, firstPeersTimeout)
 	defer done()
 	_ = cache.WaitForCacheSync(first.Done(), informer.HasSynced) // what comes later is written later
 	return func() {
 		cancel()
 		group.Wait()
-		w.heard.end()
+		w.peers.end()
 	}
 }
 
-// bury removes the Leases of servers that are gone, and says whether all are.
-func (w *Writer) bury(ctx context.Context) bool {
-	done := true
-	for name, version := range w.heard.expired(time.Now()) {
+// deleteExpired removes the Leases of servers that are gone. It says whether all are, and how
+// long until there may be more; zero for never.
+func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
+	over, wait := w.peers.expired(time.Now())
+	done = true
+	for name, version := range over {
 		bounded, cancel := context.WithTimeout(ctx, dissentWrite)
 		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 		cancel()
 		switch {
 		case err == nil, apierrors.IsNotFound(err):
-			w.heard.forget(name)
+			w.peers.forget(name)
 		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
 		default:
 			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
 			done = false
 		}
 	}
-	return done
+	return done, wait
 }
 
-// worded is a verdict with what the other servers see, where that differs.
-func (w *Writer) worded(name string, v catalog.Verdict) catalog.Verdict {
-	if others := w.heard.others(time.Now(), name, v.Status); others != "" {
+// withPeerViews is a verdict with what the other servers see, where that differs.
+func (w *Writer) withPeerViews(name string, v catalog.Verdict) catalog.Verdict {
+	if others := w.peers.others(time.Now(), name, v.Status); others != "" {
 		v.Message += " (seen by " + w.serverName() + "; " + others + ")"
 	}
 	return v
