@@ -75,7 +75,7 @@ func New(config Config) (*Aggregator, error) {
 		},
 	}
 	a.backends = config.backends(a.lostConnection)
-	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
+	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.ProbeNow(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
 	a.fetcher = config.fetcher(a.backends, a.learnDocument)
 	a.discovery = config.discovery()
@@ -208,7 +208,7 @@ func (a *Aggregator) lostConnection(id catalog.BackendID) {
 	a.fetcher.Doubt(id)
 	for _, s := range a.snapshot.Load().Remotes() {
 		if s.Backend == id {
-			a.prober.Suspect(s.Name)
+			a.prober.ProbeNow(s.Name)
 		}
 	}
 }
