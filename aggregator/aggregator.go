@@ -145,7 +145,7 @@ func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
 
 // AwaitDiscovery blocks until discovery was attempted once at every extension
 // server that is routed, or ctx ends. Call it after Routes is closed.
-func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.Attempted(ctx) }
+func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstAttempt(ctx) }
 
 // ReloadClientCertificate makes requests use Config.ClientCertificate anew.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
@@ -185,7 +185,7 @@ func (a *Aggregator) learnState(s State) {
 }
 
 func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
-	a.fetcher.Contacted(name)
+	a.fetcher.ProbeEnded(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.facts.Verdicts[name] == v {
@@ -205,7 +205,7 @@ func (a *Aggregator) learnDocument(name string, d catalog.Document) {
 // lostConnection has the APIServices of an extension server probed, and its
 // documents downloaded sooner, because it ended a connection.
 func (a *Aggregator) lostConnection(id catalog.BackendID) {
-	a.fetcher.Doubt(id)
+	a.fetcher.RefreshSoon(id)
 	for _, s := range a.snapshot.Load().Remotes() {
 		if s.Backend == id {
 			a.prober.ProbeNow(s.Name)

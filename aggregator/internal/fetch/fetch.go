@@ -36,9 +36,9 @@ type Timing struct {
 	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
 	// download that finds nothing new. Below Interval it has no effect.
 	OpenAPIMax time.Duration
-	// Contact bounds how long the first download waits for a probe to have
+	// ProbeWait bounds how long the first download waits for a probe to have
 	// opened a connection. Zero does not wait.
-	Contact time.Duration
+	ProbeWait time.Duration
 	// RetryMin and RetryMax bound the pause after one that failed; it doubles
 	// in between.
 	RetryMin, RetryMax time.Duration
@@ -52,7 +52,7 @@ func DefaultTiming() Timing {
 		OpenAPITimeout:   time.Minute,
 		Interval:         time.Minute,
 		OpenAPIMax:       5 * time.Minute,
-		Contact:          5 * time.Second,
+		ProbeWait:        5 * time.Second,
 		RetryMin:         500 * time.Millisecond,
 		RetryMax:         time.Minute,
 	}
@@ -93,9 +93,9 @@ func New(timing Timing, backends *backend.Pool, report func(name string, d catal
 
 // server is one extension server with the APIServices that lead to it.
 type server struct {
-	cancel    context.CancelFunc
-	attempted chan struct{} // closed after a first attempt at discovery
-	contacted chan struct{} // a probe has ended; one slot
+	cancel     context.CancelFunc
+	attempted  chan struct{} // closed after a first attempt at discovery
+	probeEnded chan struct{} // a probe has ended; one slot
 
 	mu      sync.Mutex
 	members []*catalog.APIService
@@ -103,15 +103,15 @@ type server struct {
 	// often one came or went.
 	changes, joined int
 
-	// The first two start a download now. Doubt has the next one of OpenAPI come
+	// The first two start a download now. The third has the next one of OpenAPI come
 	// no later than one Interval after the last.
-	kickDiscovery, kickOpenAPI, doubt chan struct{}
+	kickDiscovery, kickOpenAPI, refreshSoon chan struct{}
 }
 
 func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
 	return &server{
-		cancel: cancel, members: members, attempted: make(chan struct{}), contacted: make(chan struct{}, 1),
-		kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+		cancel: cancel, members: members, attempted: make(chan struct{}), probeEnded: make(chan struct{}, 1),
+		kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1), refreshSoon: make(chan struct{}, 1),
 	}
 }
 
@@ -140,11 +140,11 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 			serverCtx, cancel := context.WithCancel(ctx)
 			n = newServer(cancel, list)
 			f.servers[id] = n
-			contact := f.timing.Contact
+			probeWait := f.timing.ProbeWait
 			if !slices.ContainsFunc(list, probedSoon) {
-				contact = 0
+				probeWait = 0
 			}
-			f.wait.Go(func() { f.runDiscovery(serverCtx, n, contact) })
+			f.wait.Go(func() { f.runDiscovery(serverCtx, n, probeWait) })
 			f.wait.Go(func() { f.runOpenAPI(serverCtx, n) })
 		}
 		for _, a := range list {
@@ -169,25 +169,26 @@ func probedSoon(a *catalog.APIService) bool {
 	return a.Target.Unresolved == "" && a.Verdict.Status == ""
 }
 
-// Contacted says that a probe of an APIService has ended: where it opened a
+// ProbeEnded says that a probe of an APIService has ended: where it opened a
 // connection, the first downloads use that one.
-func (f *Fetcher) Contacted(name string) {
+func (f *Fetcher) ProbeEnded(name string) {
 	f.mu.Lock()
 	n := f.byName[name]
 	f.mu.Unlock()
 	if n != nil {
-		kick(n.contacted)
+		kick(n.probeEnded)
 	}
 }
 
-// Doubt says that an extension server ended a connection: it may come back with
-// other documents.
-func (f *Fetcher) Doubt(id catalog.BackendID) {
+// RefreshSoon has the next download of OpenAPI come no later than one Interval
+// after the last, because the extension server ended a connection: it may come
+// back with other documents.
+func (f *Fetcher) RefreshSoon(id catalog.BackendID) {
 	f.mu.Lock()
 	n := f.servers[id]
 	f.mu.Unlock()
 	if n != nil {
-		kick(n.doubt)
+		kick(n.refreshSoon)
 	}
 }
 
@@ -223,7 +224,7 @@ func (n *server) update(members []*catalog.APIService) {
 		kick(n.kickOpenAPI)
 	}
 	if edited {
-		kick(n.doubt)
+		kick(n.refreshSoon)
 	}
 }
 
@@ -252,9 +253,9 @@ func (n *server) current() (members []*catalog.APIService, changes, joined int) 
 	return n.members, n.changes, n.joined
 }
 
-// Attempted blocks until discovery was attempted once at each extension server
+// AwaitFirstAttempt blocks until discovery was attempted once at each extension server
 // of the last Sync, or ctx ends.
-func (f *Fetcher) Attempted(ctx context.Context) {
+func (f *Fetcher) AwaitFirstAttempt(ctx context.Context) {
 	f.mu.Lock()
 	var waits []chan struct{}
 	for _, n := range f.servers {
@@ -321,10 +322,10 @@ func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration 
 	return align.Sooner(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
 }
 
-// wait waits for a pause to end, or for a kick. After a doubt it is over no later
+// wait waits for a pause to end, or for a kick. After soon it is over no later
 // than soonest. It says whether anything but time ended or shortened it; alive is
 // false when the loop is to end.
-func wait(ctx context.Context, pause time.Duration, kicked, doubt <-chan struct{}, soonest time.Time) (woken, alive bool) {
+func wait(ctx context.Context, pause time.Duration, kicked, soon <-chan struct{}, soonest time.Time) (woken, alive bool) {
 	end := time.Now().Add(pause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -334,7 +335,7 @@ func wait(ctx context.Context, pause time.Duration, kicked, doubt <-chan struct{
 			return false, false
 		case <-kicked:
 			return true, true
-		case <-doubt:
+		case <-soon:
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
@@ -360,9 +361,9 @@ func hold(ctx context.Context, c <-chan struct{}, limit time.Duration) bool {
 	}
 }
 
-func (f *Fetcher) runDiscovery(ctx context.Context, n *server, contact time.Duration) {
+func (f *Fetcher) runDiscovery(ctx context.Context, n *server, probeWait time.Duration) {
 	defer n.cancel()
-	if contact > 0 && !hold(ctx, n.contacted, contact) {
+	if probeWait > 0 && !hold(ctx, n.probeEnded, probeWait) {
 		return
 	}
 	var state discoveryState
@@ -412,7 +413,7 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
 			failures, quiet = 0, min(quiet+1, 16)
 		}
 		alive := true
-		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), n.kickOpenAPI, n.doubt, began.Add(f.timing.Interval))
+		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), n.kickOpenAPI, n.refreshSoon, began.Add(f.timing.Interval))
 		if !alive {
 			return
 		}

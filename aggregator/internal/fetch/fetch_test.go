@@ -125,14 +125,14 @@ func TestSlowOpenAPIDelaysNoDiscovery(t *testing.T) {
 	run(t, f)(s.Snapshot(name))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	f.Attempted(ctx)
+	f.AwaitFirstAttempt(ctx)
 	if ctx.Err() != nil {
 		t.Fatal("a first attempt at discovery waited for OpenAPI")
 	}
 	l.await(t, name, "that is current", current)
 }
 
-func TestAttemptedAnswersForHungServers(t *testing.T) {
+func TestAwaitFirstAttemptAnswersForHungServers(t *testing.T) {
 	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	dead := backendtest.Dead(t, "dead")
 	timing := patient()
@@ -142,7 +142,7 @@ func TestAttemptedAnswersForHungServers(t *testing.T) {
 		hung.APIService("v1.hung.example"), dead.APIService("v1.dead.example"),
 	}, hung, dead))
 	run(t, f)(snapshot)
-	f.Attempted(t.Context())
+	f.AwaitFirstAttempt(t.Context())
 	for _, name := range []string{"v1.hung.example", "v1.dead.example"} {
 		if d := l.get(name); !d.Stale || d.Problem == "" || d.Discovery != nil {
 			t.Errorf("%s: %+v, want Stale with a problem", name, d)
@@ -150,13 +150,13 @@ func TestAttemptedAnswersForHungServers(t *testing.T) {
 	}
 }
 
-func TestAttemptedEndsWithItsContext(t *testing.T) {
+func TestAwaitFirstAttemptEndsWithItsContext(t *testing.T) {
 	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	f, _ := newFetcher(t, patient())
 	run(t, f)(hung.Snapshot(name))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.Attempted(ctx) // returns, though nothing was attempted to its end
+	f.AwaitFirstAttempt(ctx) // returns, though nothing was attempted to its end
 }
 
 func TestFailuresAreTriedAgain(t *testing.T) {

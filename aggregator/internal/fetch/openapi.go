@@ -45,17 +45,17 @@ type openAPIState struct {
 }
 
 // openAPI downloads both versions for all members and reports whether that
-// succeeded. What fails keeps its last good documents. While nothing gives rise
-// to doubt and v3 has not changed, v2, which servers make of the same types, is
+// succeeded. What fails keeps its last good documents. While nothing hints at
+// a change and v3 has not changed, v2, which servers make of the same types, is
 // asked for only every OpenAPIMax.
-func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, doubted bool) bool {
+func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, hinted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
 	if state.v3URL == nil {
 		state.v3URL = map[string]string{}
 	}
 	unchanged, v3 := f.openAPIV3(ctx, loop, members, state)
-	if unchanged && !doubted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
+	if unchanged && !hinted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
 		return true
 	}
 	v2 := f.openAPIV2(ctx, loop, members, state)
