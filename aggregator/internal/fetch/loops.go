@@ -1,0 +1,159 @@
+package fetch
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
+// wanted sooner.
+const openAPIAfter = 10 * time.Second
+
+func (f *Fetcher) runDiscovery(ctx context.Context, n *server, probeWait time.Duration) {
+	defer n.cancel()
+	if probeWait > 0 && !hold(ctx, n.probeEnded, probeWait) {
+		return
+	}
+	var state discoveryState
+	for failures, seen, first := 0, 0, true; ; {
+		members, changes, _ := n.current()
+		if changes != seen {
+			state, seen = discoveryState{}, changes
+		}
+		before := f.marks(members, discoveryMark)
+		if f.discovery(ctx, members, &state) {
+			failures = 0
+		} else {
+			failures++
+		}
+		if first {
+			close(n.attempted)
+			first = false
+		} else if !slices.Equal(before, f.marks(members, discoveryMark)) {
+			kick(n.kickOpenAPI) // what serves other resources has other schemas
+		}
+		if _, alive := wait(ctx, f.pause(failures, 0, 0), n.kickDiscovery, nil, time.Time{}); !alive {
+			return
+		}
+	}
+}
+
+func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
+	if !hold(ctx, n.attempted, openAPIAfter) {
+		return
+	}
+	state := openAPIState{}
+	woken := true
+	for failures, quiet, seen := 0, 0, 0; ; {
+		members, _, joined := n.current()
+		if joined != seen {
+			state, seen = openAPIState{}, joined
+		}
+		began := time.Now()
+		before := f.marks(members, openAPIMark)
+		ok := f.openAPI(ctx, members, &state, woken)
+		switch {
+		case !ok:
+			failures, quiet = failures+1, 0
+		case woken || !slices.Equal(before, f.marks(members, openAPIMark)):
+			failures, quiet = 0, 0
+		default:
+			failures, quiet = 0, min(quiet+1, 16)
+		}
+		alive := true
+		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), n.kickOpenAPI, n.refreshSoon, began.Add(f.timing.Interval))
+		if !alive {
+			return
+		}
+	}
+}
+
+// pause is the time until the next attempt, after so many that failed, or that
+// found nothing new where the interval grows to limit.
+func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration {
+	if failures > 0 {
+		pause := f.timing.RetryMax
+		if shift := failures - 1; shift < 30 {
+			pause = min(pause, f.timing.RetryMin<<shift)
+		}
+		return pause
+	}
+	pause := f.timing.Interval
+	for ; quiet > 0 && pause < limit; quiet-- {
+		pause = min(2*pause, limit)
+	}
+	return align.Sooner(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
+}
+
+// wait waits for a pause to end, or for a kick. After soon it is over no later
+// than soonest. It says whether anything but time ended or shortened it; alive is
+// false when the loop is to end.
+func wait(ctx context.Context, pause time.Duration, kicked, soon <-chan struct{}, soonest time.Time) (woken, alive bool) {
+	end := time.Now().Add(pause)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, false
+		case <-kicked:
+			return true, true
+		case <-soon:
+			woken = true
+			if soonest.Before(end) {
+				end = soonest
+				timer.Reset(align.Sooner(time.Until(end)))
+			}
+		case <-timer.C:
+			return woken, true
+		}
+	}
+}
+
+// hold waits for c for a time; false means that the loop is to end.
+func hold(ctx context.Context, c <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c:
+		return true
+	case <-timer.C:
+		return true
+	}
+}
+
+// takeTurn waits until no other OpenAPI document is being decoded, or ctx ends.
+// Each turn ends: what a document costs is bounded.
+func (f *Fetcher) takeTurn(ctx context.Context) error {
+	select {
+	case f.decoding <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (f *Fetcher) endTurn() { <-f.decoding }
+
+// marks tells documents of members apart.
+func (f *Fetcher) marks(members []*catalog.APIService, of func(catalog.Document) any) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	marks := make([]any, len(members))
+	for i, a := range members {
+		marks[i] = of(f.documents[a.Name])
+	}
+	return marks
+}
+
+// discoveryMark is kept by a download that finds the same resources.
+func discoveryMark(d catalog.Document) any { return d.Discovery }
+
+func openAPIMark(d catalog.Document) any { return [2]string{d.OpenAPIV2.ETag, d.OpenAPIV3.ETag} }

@@ -1,0 +1,96 @@
+package fetch
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// server is one extension server with the APIServices that lead to it.
+type server struct {
+	cancel     context.CancelFunc
+	attempted  chan struct{} // closed after a first attempt at discovery
+	probeEnded chan struct{} // a probe has ended; one slot
+
+	mu      sync.Mutex
+	members []*catalog.APIService
+	// changes counts how often the members were others or led elsewhere, joined how
+	// often one came or went.
+	changes, joined int
+
+	// The first two start a download now. The third has the next one of OpenAPI come
+	// no later than one Interval after the last.
+	kickDiscovery, kickOpenAPI, refreshSoon chan struct{}
+}
+
+func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
+	return &server{
+		cancel: cancel, members: members, attempted: make(chan struct{}), probeEnded: make(chan struct{}, 1),
+		kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1), refreshSoon: make(chan struct{}, 1),
+	}
+}
+
+// update takes over the members, and starts a download at once where they are
+// others, lead elsewhere, or have just become available or unavailable: that a
+// document is stale is known by trying.
+func (n *server) update(members []*catalog.APIService) {
+	n.mu.Lock()
+	others := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool {
+		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
+	})
+	joined := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
+	turned, edited := false, false
+	for i := range members {
+		if others {
+			break
+		}
+		// A first verdict is no turn: the first download is under way as well.
+		known := n.members[i].Verdict.Status != ""
+		turned = turned || known && available(members[i]) != available(n.members[i])
+		edited = edited || revision(members[i]) != revision(n.members[i])
+	}
+	n.members = members
+	if others {
+		n.changes++
+	}
+	if joined {
+		n.joined++
+	}
+	n.mu.Unlock()
+	if others || turned {
+		kick(n.kickDiscovery)
+		kick(n.kickOpenAPI)
+	}
+	if edited {
+		kick(n.refreshSoon)
+	}
+}
+
+func revision(a *catalog.APIService) string {
+	if a.Object == nil {
+		return ""
+	}
+	return a.Object.ResourceVersion
+}
+
+func available(a *catalog.APIService) bool {
+	return a.Verdict.Status == apiregistrationv1.ConditionTrue
+}
+
+// current returns the members, and how often they have changed.
+func (n *server) current() (members []*catalog.APIService, changes, joined int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.members, n.changes, n.joined
+}
+
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
