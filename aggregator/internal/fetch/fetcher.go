@@ -102,32 +102,32 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 	}
 	clear(f.byName)
 	for id, list := range members {
-		n := f.servers[id]
-		if n != nil {
-			n.update(list)
+		srv := f.servers[id]
+		if srv != nil {
+			srv.setMembers(list)
 		} else {
 			serverCtx, cancel := context.WithCancel(ctx)
-			n = newServer(cancel, list)
-			f.servers[id] = n
+			srv = newServer(cancel, list)
+			f.servers[id] = srv
 			probeWait := f.timing.ProbeWait
 			if !slices.ContainsFunc(list, probedSoon) {
 				probeWait = 0
 			}
-			f.wait.Go(func() { f.runDiscovery(serverCtx, n, probeWait) })
-			f.wait.Go(func() { f.runOpenAPI(serverCtx, n) })
+			f.wait.Go(func() { f.runDiscovery(serverCtx, srv, probeWait) })
+			f.wait.Go(func() { f.runOpenAPI(serverCtx, srv) })
 		}
 		for _, a := range list {
-			f.byName[a.Name] = n
+			f.byName[a.Name] = srv
 			// What is known was dropped with an APIService that came back before its
 			// absence was seen here.
-			if d, ok := f.documents[a.Name]; ok && !same(a.Document, d) {
+			if d, ok := f.documents[a.Name]; ok && !sameDocument(a.Document, d) {
 				f.report(a.Name, d)
 			}
 		}
 	}
-	for id, n := range f.servers {
+	for id, srv := range f.servers {
 		if members[id] == nil {
-			n.cancel()
+			srv.cancel()
 			delete(f.servers, id)
 		}
 	}
@@ -142,10 +142,10 @@ func probedSoon(a *catalog.APIService) bool {
 // connection, the first downloads use that one.
 func (f *Fetcher) ProbeEnded(name string) {
 	f.mu.Lock()
-	n := f.byName[name]
+	srv := f.byName[name]
 	f.mu.Unlock()
-	if n != nil {
-		kick(n.probeEnded)
+	if srv != nil {
+		wake(srv.probeEnded)
 	}
 }
 
@@ -154,10 +154,10 @@ func (f *Fetcher) ProbeEnded(name string) {
 // back with other documents.
 func (f *Fetcher) RefreshSoon(id catalog.BackendID) {
 	f.mu.Lock()
-	n := f.servers[id]
+	srv := f.servers[id]
 	f.mu.Unlock()
-	if n != nil {
-		kick(n.refreshSoon)
+	if srv != nil {
+		wake(srv.refreshSoon)
 	}
 }
 
@@ -166,8 +166,8 @@ func (f *Fetcher) RefreshSoon(id catalog.BackendID) {
 func (f *Fetcher) AwaitFirstAttempt(ctx context.Context) {
 	f.mu.Lock()
 	var waits []chan struct{}
-	for _, n := range f.servers {
-		waits = append(waits, n.attempted)
+	for _, srv := range f.servers {
+		waits = append(waits, srv.attempted)
 	}
 	f.mu.Unlock()
 	for _, c := range waits {
@@ -192,7 +192,7 @@ func (f *Fetcher) Wait() { f.wait.Wait() }
 
 // learn changes what is known of one APIService and reports it. A loop that has
 // been stopped has no say any more: another one may have spoken since.
-func (f *Fetcher) learn(loop context.Context, name string, change func(*catalog.Document)) {
+func (f *Fetcher) update(loop context.Context, name string, change func(*catalog.Document)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if loop.Err() != nil {
@@ -202,13 +202,13 @@ func (f *Fetcher) learn(loop context.Context, name string, change func(*catalog.
 	before := d
 	change(&d)
 	f.documents[name] = d
-	if same(before, d) {
+	if sameDocument(before, d) {
 		return
 	}
 	f.report(name, d)
 }
 
-func same(a, b catalog.Document) bool {
+func sameDocument(a, b catalog.Document) bool {
 	return a.Discovery == b.Discovery && a.Stale == b.Stale && a.Problem == b.Problem &&
 		a.OpenAPIV2.ETag == b.OpenAPIV2.ETag && a.OpenAPIV3.ETag == b.OpenAPIV3.ETag
 }

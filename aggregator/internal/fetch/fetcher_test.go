@@ -221,12 +221,12 @@ func TestMembersThatComeAndGoAreCounted(t *testing.T) {
 	a := (&backendtest.Server{Service: "api", Address: "192.0.2.1:443"}).Snapshot(name).Remotes()
 	b := (&backendtest.Server{Service: "api", Address: "192.0.2.2:443"}).Snapshot(name).Remotes()
 	n := newServer(nil, a)
-	n.update(nil)
-	n.update(a)
+	n.setMembers(nil)
+	n.setMembers(a)
 	if _, changes, joined := n.current(); changes != 2 || joined != 2 {
 		t.Errorf("after a member left and returned: %d changes, %d of them of members", changes, joined)
 	}
-	n.update(b)
+	n.setMembers(b)
 	if _, changes, joined := n.current(); changes != 3 || joined != 2 {
 		t.Errorf("after a member led elsewhere: %d changes, %d of them of members", changes, joined)
 	}

@@ -14,14 +14,14 @@ import (
 // wanted sooner.
 const openAPIAfter = 10 * time.Second
 
-func (f *Fetcher) runDiscovery(ctx context.Context, n *server, probeWait time.Duration) {
-	defer n.cancel()
-	if probeWait > 0 && !hold(ctx, n.probeEnded, probeWait) {
+func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.Duration) {
+	defer srv.cancel()
+	if probeWait > 0 && !waitAtMost(ctx, srv.probeEnded, probeWait) {
 		return
 	}
 	var state discoveryState
 	for failures, seen, first := 0, 0, true; ; {
-		members, changes, _ := n.current()
+		members, changes, _ := srv.current()
 		if changes != seen {
 			state, seen = discoveryState{}, changes
 		}
@@ -32,25 +32,25 @@ func (f *Fetcher) runDiscovery(ctx context.Context, n *server, probeWait time.Du
 			failures++
 		}
 		if first {
-			close(n.attempted)
+			close(srv.attempted)
 			first = false
 		} else if !slices.Equal(before, f.marks(members, discoveryMark)) {
-			kick(n.kickOpenAPI) // what serves other resources has other schemas
+			wake(srv.openAPINow) // what serves other resources has other schemas
 		}
-		if _, alive := wait(ctx, f.pause(failures, 0, 0), n.kickDiscovery, nil, time.Time{}); !alive {
+		if _, alive := wait(ctx, f.pause(failures, 0, 0), srv.discoverNow, nil, time.Time{}); !alive {
 			return
 		}
 	}
 }
 
-func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
-	if !hold(ctx, n.attempted, openAPIAfter) {
+func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
+	if !waitAtMost(ctx, srv.attempted, openAPIAfter) {
 		return
 	}
 	state := openAPIState{}
 	woken := true
 	for failures, quiet, seen := 0, 0, 0; ; {
-		members, _, joined := n.current()
+		members, _, joined := srv.current()
 		if joined != seen {
 			state, seen = openAPIState{}, joined
 		}
@@ -66,7 +66,7 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, n *server) {
 			failures, quiet = 0, min(quiet+1, 16)
 		}
 		alive := true
-		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), n.kickOpenAPI, n.refreshSoon, began.Add(f.timing.Interval))
+		woken, alive = wait(ctx, f.pause(failures, quiet, f.timing.OpenAPIMax), srv.openAPINow, srv.refreshSoon, began.Add(f.timing.Interval))
 		if !alive {
 			return
 		}
@@ -93,7 +93,7 @@ func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration 
 // wait waits for a pause to end, or for a kick. After soon it is over no later
 // than soonest. It says whether anything but time ended or shortened it; alive is
 // false when the loop is to end.
-func wait(ctx context.Context, pause time.Duration, kicked, soon <-chan struct{}, soonest time.Time) (woken, alive bool) {
+func wait(ctx context.Context, pause time.Duration, now, soon <-chan struct{}, soonest time.Time) (woken, alive bool) {
 	end := time.Now().Add(pause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -101,7 +101,7 @@ func wait(ctx context.Context, pause time.Duration, kicked, soon <-chan struct{}
 		select {
 		case <-ctx.Done():
 			return false, false
-		case <-kicked:
+		case <-now:
 			return true, true
 		case <-soon:
 			woken = true
@@ -116,7 +116,7 @@ func wait(ctx context.Context, pause time.Duration, kicked, soon <-chan struct{}
 }
 
 // hold waits for c for a time; false means that the loop is to end.
-func hold(ctx context.Context, c <-chan struct{}, limit time.Duration) bool {
+func waitAtMost(ctx context.Context, c <-chan struct{}, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {

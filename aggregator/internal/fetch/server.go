@@ -24,49 +24,49 @@ type server struct {
 
 	// The first two start a download now. The third has the next one of OpenAPI come
 	// no later than one Interval after the last.
-	kickDiscovery, kickOpenAPI, refreshSoon chan struct{}
+	discoverNow, openAPINow, refreshSoon chan struct{}
 }
 
 func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
 	return &server{
 		cancel: cancel, members: members, attempted: make(chan struct{}), probeEnded: make(chan struct{}, 1),
-		kickDiscovery: make(chan struct{}, 1), kickOpenAPI: make(chan struct{}, 1), refreshSoon: make(chan struct{}, 1),
+		discoverNow: make(chan struct{}, 1), openAPINow: make(chan struct{}, 1), refreshSoon: make(chan struct{}, 1),
 	}
 }
 
 // update takes over the members, and starts a download at once where they are
 // others, lead elsewhere, or have just become available or unavailable: that a
 // document is stale is known by trying.
-func (n *server) update(members []*catalog.APIService) {
-	n.mu.Lock()
-	others := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool {
+func (srv *server) setMembers(members []*catalog.APIService) {
+	srv.mu.Lock()
+	others := !slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool {
 		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
-	joined := !slices.EqualFunc(n.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
+	joined := !slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
 	turned, edited := false, false
 	for i := range members {
 		if others {
 			break
 		}
 		// A first verdict is no turn: the first download is under way as well.
-		known := n.members[i].Verdict.Status != ""
-		turned = turned || known && available(members[i]) != available(n.members[i])
-		edited = edited || revision(members[i]) != revision(n.members[i])
+		known := srv.members[i].Verdict.Status != ""
+		turned = turned || known && available(members[i]) != available(srv.members[i])
+		edited = edited || revision(members[i]) != revision(srv.members[i])
 	}
-	n.members = members
+	srv.members = members
 	if others {
-		n.changes++
+		srv.changes++
 	}
 	if joined {
-		n.joined++
+		srv.joined++
 	}
-	n.mu.Unlock()
+	srv.mu.Unlock()
 	if others || turned {
-		kick(n.kickDiscovery)
-		kick(n.kickOpenAPI)
+		wake(srv.discoverNow)
+		wake(srv.openAPINow)
 	}
 	if edited {
-		kick(n.refreshSoon)
+		wake(srv.refreshSoon)
 	}
 }
 
@@ -82,13 +82,13 @@ func available(a *catalog.APIService) bool {
 }
 
 // current returns the members, and how often they have changed.
-func (n *server) current() (members []*catalog.APIService, changes, joined int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.members, n.changes, n.joined
+func (srv *server) current() (members []*catalog.APIService, changes, joined int) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.members, srv.changes, srv.joined
 }
 
-func kick(c chan struct{}) {
+func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
