@@ -71,13 +71,12 @@ func New(config Config) (*Aggregator, error) {
 			Zone:           config.Zone,
 			ReservedGroups: config.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
-			Documents:      map[string]catalog.Document{},
 		},
 	}
 	a.backends = config.backends(a.lostConnection)
 	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.ProbeNow(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
-	a.fetcher = config.fetcher(a.backends, a.learnDocument)
+	a.fetcher = config.fetcher(a.backends, a.signal)
 	a.discovery = config.discovery()
 	a.openapi = config.openAPI()
 	if config.Status != nil {
@@ -175,9 +174,6 @@ func (a *Aggregator) learnState(s State) {
 		if !ok || r.Local || !r.SameBackend(old) {
 			delete(a.facts.Verdicts, name)
 		}
-		if !ok || r.Local || old.Local {
-			delete(a.facts.Documents, name)
-		}
 	}
 	a.facts.Registrations, a.facts.Services = registrations, s.Services
 	a.known = true
@@ -192,13 +188,6 @@ func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
 		return
 	}
 	a.facts.Verdicts[name] = v
-	a.signal()
-}
-
-func (a *Aggregator) learnDocument(name string, d catalog.Document) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.facts.Documents[name] = d
 	a.signal()
 }
 
@@ -244,7 +233,9 @@ func (a *Aggregator) SetZone(zone string) {
 		return
 	}
 	a.facts.Zone = zone
-	a.signal()
+	if a.known { // a snapshot without the first state would drop what was remembered
+		a.signal()
+	}
 }
 
 func (a *Aggregator) signal() {
@@ -280,7 +271,9 @@ func (a *Aggregator) build(ctx context.Context) {
 		case <-a.dirty:
 		}
 		began := time.Now()
+		documents := a.fetcher.Documents()
 		a.mu.Lock()
+		a.facts.Documents = documents
 		snapshot, known := catalog.Build(a.facts), a.known
 		a.mu.Unlock()
 		a.publish(ctx, snapshot)

@@ -5,6 +5,7 @@ package fetch
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -55,18 +56,19 @@ func DefaultTiming() Timing {
 	}
 }
 
-// Fetcher runs two loops for each extension server: one for discovery, one for
-// OpenAPI, so that a slow document delays no other.
+// Fetcher keeps the documents of extension servers. It runs two loops for each
+// server: one for discovery, one for OpenAPI, so that a slow document delays no
+// other.
 type Fetcher struct {
 	timing   Timing
 	backends *backend.Pool
-	report   func(name string, d catalog.Document)
+	changed  func()
+	loops    sync.WaitGroup
 
-	mu        sync.Mutex
+	mu        sync.Mutex // held alone: nothing that is called under it takes another lock
 	servers   map[catalog.BackendID]*server
 	byName    map[string]*server
 	documents map[string]catalog.Document
-	wait      sync.WaitGroup
 
 	// decoding has room for one: an OpenAPI document takes many times its size
 	// while it is decoded.
@@ -74,109 +76,22 @@ type Fetcher struct {
 	logf     func(format string, args ...any)
 }
 
-// New returns a Fetcher; report gets each document that changed, from several
-// goroutines, in order for each name.
-func New(timing Timing, backends *backend.Pool, report func(name string, d catalog.Document)) *Fetcher {
+// New returns a Fetcher. It calls changed, from several goroutines, after
+// Documents have changed.
+func New(timing Timing, backends *backend.Pool, changed func()) *Fetcher {
 	return &Fetcher{
-		timing: timing, backends: backends, report: report,
+		timing: timing, backends: backends, changed: changed,
 		servers: map[catalog.BackendID]*server{}, byName: map[string]*server{}, documents: map[string]catalog.Document{},
 		decoding: make(chan struct{}, 1), logf: klog.Warningf,
 	}
 }
 
-// Sync starts, keeps and stops loops so that they fit the snapshot. They end
-// with ctx; Wait waits for them.
-func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
-	members := map[catalog.BackendID][]*catalog.APIService{}
-	names := map[string]bool{}
-	for _, a := range s.Remotes() {
-		members[a.Backend] = append(members[a.Backend], a)
-		names[a.Name] = true
-	}
+// Documents returns what is known now, by APIService name, of those that were
+// seeded or part of the last Sync.
+func (f *Fetcher) Documents() map[string]catalog.Document {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name := range f.documents {
-		if !names[name] {
-			delete(f.documents, name)
-		}
-	}
-	clear(f.byName)
-	for id, list := range members {
-		srv := f.servers[id]
-		if srv != nil {
-			srv.setMembers(list)
-		} else {
-			serverCtx, cancel := context.WithCancel(ctx)
-			srv = newServer(cancel, list)
-			f.servers[id] = srv
-			probeWait := f.timing.ProbeWait
-			if !slices.ContainsFunc(list, probedSoon) {
-				probeWait = 0
-			}
-			f.wait.Go(func() { f.runDiscovery(serverCtx, srv, probeWait) })
-			f.wait.Go(func() { f.runOpenAPI(serverCtx, srv) })
-		}
-		for _, a := range list {
-			f.byName[a.Name] = srv
-			// What is known was dropped with an APIService that came back before its
-			// absence was seen here.
-			if d, ok := f.documents[a.Name]; ok && !sameDocument(a.Document, d) {
-				f.report(a.Name, d)
-			}
-		}
-	}
-	for id, srv := range f.servers {
-		if members[id] == nil {
-			srv.cancel()
-			delete(f.servers, id)
-		}
-	}
-}
-
-// probedSoon says whether a first probe is to come or under way.
-func probedSoon(a *catalog.APIService) bool {
-	return a.Target.Unresolved == "" && a.Verdict.Status == ""
-}
-
-// ProbeEnded says that a probe of an APIService has ended: where it opened a
-// connection, the first downloads use that one.
-func (f *Fetcher) ProbeEnded(name string) {
-	f.mu.Lock()
-	srv := f.byName[name]
-	f.mu.Unlock()
-	if srv != nil {
-		wake(srv.probeEnded)
-	}
-}
-
-// RefreshSoon has the next download of OpenAPI come no later than one Interval
-// after the last, because the extension server ended a connection: it may come
-// back with other documents.
-func (f *Fetcher) RefreshSoon(id catalog.BackendID) {
-	f.mu.Lock()
-	srv := f.servers[id]
-	f.mu.Unlock()
-	if srv != nil {
-		wake(srv.refreshSoon)
-	}
-}
-
-// AwaitFirstAttempt blocks until discovery was attempted once at each extension server
-// of the last Sync, or ctx ends.
-func (f *Fetcher) AwaitFirstAttempt(ctx context.Context) {
-	f.mu.Lock()
-	var waits []chan struct{}
-	for _, srv := range f.servers {
-		waits = append(waits, srv.attempted)
-	}
-	f.mu.Unlock()
-	for _, c := range waits {
-		select {
-		case <-c:
-		case <-ctx.Done():
-			return
-		}
-	}
+	return maps.Clone(f.documents)
 }
 
 // Seed sets what is known of an APIService before a first download. Call it
@@ -187,28 +102,144 @@ func (f *Fetcher) Seed(name string, d catalog.Document) {
 	f.documents[name] = d
 }
 
-// Wait returns when all loops have ended.
-func (f *Fetcher) Wait() { f.wait.Wait() }
-
-// learn changes what is known of one APIService and reports it. A loop that has
-// been stopped has no say any more: another one may have spoken since.
-func (f *Fetcher) update(loop context.Context, name string, change func(*catalog.Document)) {
+// Sync starts, keeps and stops loops so that they fit the snapshot, and forgets
+// the documents of APIServices that it does not have. Loops end with ctx; Wait
+// waits for them.
+func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
+	members := map[catalog.BackendID][]*catalog.APIService{}
+	names := map[string]bool{}
+	for _, a := range s.Remotes() {
+		members[a.Backend] = append(members[a.Backend], a)
+		names[a.Name] = true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if loop.Err() != nil {
-		return
+	maps.DeleteFunc(f.documents, func(name string, _ catalog.Document) bool { return !names[name] })
+	clear(f.byName)
+	for id, list := range members {
+		srv := f.servers[id]
+		if srv != nil {
+			srv.setMembers(list)
+		} else {
+			srv = f.start(ctx, list)
+			f.servers[id] = srv
+		}
+		for _, a := range list {
+			f.byName[a.Name] = srv
+		}
 	}
-	d := f.documents[name]
-	before := d
-	change(&d)
-	f.documents[name] = d
-	if sameDocument(before, d) {
-		return
+	for id, srv := range f.servers {
+		if members[id] == nil {
+			srv.cancel()
+			delete(f.servers, id)
+		}
 	}
-	f.report(name, d)
 }
 
-func sameDocument(a, b catalog.Document) bool {
-	return a.Discovery == b.Discovery && a.Stale == b.Stale && a.Problem == b.Problem &&
-		a.OpenAPIV2.ETag == b.OpenAPIV2.ETag && a.OpenAPIV3.ETag == b.OpenAPIV3.ETag
+// start begins the loops of an extension server.
+func (f *Fetcher) start(ctx context.Context, members []*catalog.APIService) *server {
+	ctx, cancel := context.WithCancel(ctx)
+	srv := newServer(cancel, members)
+	probeWait := f.timing.ProbeWait
+	if !slices.ContainsFunc(members, probedSoon) {
+		probeWait = 0
+	}
+	f.loops.Go(func() { f.runDiscovery(ctx, srv, probeWait) })
+	f.loops.Go(func() { f.runOpenAPI(ctx, srv) })
+	return srv
+}
+
+// probedSoon says whether a first probe is to come or under way.
+func probedSoon(a *catalog.APIService) bool {
+	return a.Target.Unresolved == "" && a.Verdict.Status == ""
+}
+
+// Wait returns when all loops have ended.
+func (f *Fetcher) Wait() { f.loops.Wait() }
+
+// ProbeEnded says that a probe of an APIService has ended: where it opened a
+// connection, the first downloads use that one.
+func (f *Fetcher) ProbeEnded(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if srv := f.byName[name]; srv != nil {
+		wake(srv.probeEnded)
+	}
+}
+
+// RefreshSoon has the next download of OpenAPI come no later than one Interval
+// after the last, because the extension server ended a connection: it may come
+// back with other documents.
+func (f *Fetcher) RefreshSoon(id catalog.BackendID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if srv := f.servers[id]; srv != nil {
+		wake(srv.refreshSoon)
+	}
+}
+
+// AwaitFirstAttempt blocks until discovery was attempted once at each extension
+// server of the last Sync, or ctx ends.
+func (f *Fetcher) AwaitFirstAttempt(ctx context.Context) {
+	f.mu.Lock()
+	var attempts []chan struct{}
+	for _, srv := range f.servers {
+		attempts = append(attempts, srv.attempted)
+	}
+	f.mu.Unlock()
+	for _, c := range attempts {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// update changes what is known of one APIService. A loop that has been stopped
+// changes nothing any more: another one may have done so since.
+func (f *Fetcher) update(loop context.Context, name string, change func(*catalog.Document)) {
+	f.mu.Lock()
+	stopped := loop.Err() != nil
+	before := f.documents[name]
+	after := before
+	if !stopped {
+		change(&after)
+		f.documents[name] = after
+	}
+	f.mu.Unlock()
+	if !stopped && !(sameDiscovery(before, after) && sameOpenAPI(before, after)) {
+		f.changed()
+	}
+}
+
+// known lists the documents of the members, in their order.
+func (f *Fetcher) known(members []*catalog.APIService) []catalog.Document {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	documents := make([]catalog.Document, len(members))
+	for i, a := range members {
+		documents[i] = f.documents[a.Name]
+	}
+	return documents
+}
+
+// members are the APIServices that lead to a server, and how often they have
+// changed.
+func (f *Fetcher) members(srv *server) (members []*catalog.APIService, changes, joined int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return srv.members, srv.changes, srv.joined
+}
+
+func sameDiscovery(a, b catalog.Document) bool {
+	return sameResources(a, b) && a.Stale == b.Stale && a.Problem == b.Problem
+}
+
+// sameResources goes by the pointer: a download that finds the same resources
+// keeps it.
+func sameResources(a, b catalog.Document) bool { return a.Discovery == b.Discovery }
+
+func sameOpenAPI(a, b catalog.Document) bool {
+	return a.OpenAPIV2.ETag == b.OpenAPIV2.ETag && a.OpenAPIV3.ETag == b.OpenAPIV3.ETag
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/align"
-	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
 // openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
@@ -21,11 +20,11 @@ func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.
 	}
 	var state discoveryState
 	for failures, seen, first := 0, 0, true; ; {
-		members, changes, _ := srv.current()
+		members, changes, _ := f.members(srv)
 		if changes != seen {
 			state, seen = discoveryState{}, changes
 		}
-		before := f.marks(members, discoveryMark)
+		before := f.known(members)
 		if f.discovery(ctx, members, &state) {
 			failures = 0
 		} else {
@@ -34,7 +33,7 @@ func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.
 		if first {
 			close(srv.attempted)
 			first = false
-		} else if !slices.Equal(before, f.marks(members, discoveryMark)) {
+		} else if !slices.EqualFunc(before, f.known(members), sameResources) {
 			wake(srv.openAPINow) // what serves other resources has other schemas
 		}
 		if _, alive := wait(ctx, f.pause(failures, 0, 0), srv.discoverNow, nil, time.Time{}); !alive {
@@ -50,17 +49,17 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 	state := openAPIState{}
 	woken := true
 	for failures, quiet, seen := 0, 0, 0; ; {
-		members, _, joined := srv.current()
+		members, _, joined := f.members(srv)
 		if joined != seen {
 			state, seen = openAPIState{}, joined
 		}
 		began := time.Now()
-		before := f.marks(members, openAPIMark)
+		before := f.known(members)
 		ok := f.openAPI(ctx, members, &state, woken)
 		switch {
 		case !ok:
 			failures, quiet = failures+1, 0
-		case woken || !slices.Equal(before, f.marks(members, openAPIMark)):
+		case woken || !slices.EqualFunc(before, f.known(members), sameOpenAPI):
 			failures, quiet = 0, 0
 		default:
 			failures, quiet = 0, min(quiet+1, 16)
@@ -141,19 +140,3 @@ func (f *Fetcher) takeTurn(ctx context.Context) error {
 }
 
 func (f *Fetcher) endTurn() { <-f.decoding }
-
-// marks tells documents of members apart.
-func (f *Fetcher) marks(members []*catalog.APIService, of func(catalog.Document) any) []any {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	marks := make([]any, len(members))
-	for i, a := range members {
-		marks[i] = of(f.documents[a.Name])
-	}
-	return marks
-}
-
-// discoveryMark is kept by a download that finds the same resources.
-func discoveryMark(d catalog.Document) any { return d.Discovery }
-
-func openAPIMark(d catalog.Document) any { return [2]string{d.OpenAPIV2.ETag, d.OpenAPIV3.ETag} }

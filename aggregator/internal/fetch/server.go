@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"slices"
-	"sync"
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
@@ -16,15 +15,15 @@ type server struct {
 	attempted  chan struct{} // closed after a first attempt at discovery
 	probeEnded chan struct{} // a probe has ended; one slot
 
-	mu      sync.Mutex
+	// The first two start a download now. The third has the next one of OpenAPI come
+	// no later than one Interval after the last. One slot each.
+	discoverNow, openAPINow, refreshSoon chan struct{}
+
+	// The Fetcher's lock guards these.
 	members []*catalog.APIService
 	// changes counts how often the members were others or led elsewhere, joined how
 	// often one came or went.
 	changes, joined int
-
-	// The first two start a download now. The third has the next one of OpenAPI come
-	// no later than one Interval after the last.
-	discoverNow, openAPINow, refreshSoon chan struct{}
 }
 
 func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
@@ -34,34 +33,32 @@ func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server
 	}
 }
 
-// update takes over the members, and starts a download at once where they are
+// setMembers takes over the members, and starts a download at once where they are
 // others, lead elsewhere, or have just become available or unavailable: that a
 // document is stale is known by trying.
 func (srv *server) setMembers(members []*catalog.APIService) {
-	srv.mu.Lock()
-	others := !slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool {
-		return a.Name == b.Name && slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
+	sameNames := slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
+	sameTargets := sameNames && slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool {
+		return slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
-	joined := !slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
 	turned, edited := false, false
 	for i := range members {
-		if others {
+		if !sameTargets {
 			break
 		}
 		// A first verdict is no turn: the first download is under way as well.
-		known := srv.members[i].Verdict.Status != ""
-		turned = turned || known && available(members[i]) != available(srv.members[i])
+		judged := srv.members[i].Verdict.Status != ""
+		turned = turned || judged && available(members[i]) != available(srv.members[i])
 		edited = edited || revision(members[i]) != revision(srv.members[i])
 	}
 	srv.members = members
-	if others {
+	if !sameTargets {
 		srv.changes++
 	}
-	if joined {
+	if !sameNames {
 		srv.joined++
 	}
-	srv.mu.Unlock()
-	if others || turned {
+	if !sameTargets || turned {
 		wake(srv.discoverNow)
 		wake(srv.openAPINow)
 	}
@@ -70,22 +67,15 @@ func (srv *server) setMembers(members []*catalog.APIService) {
 	}
 }
 
+func available(a *catalog.APIService) bool {
+	return a.Verdict.Status == apiregistrationv1.ConditionTrue
+}
+
 func revision(a *catalog.APIService) string {
 	if a.Object == nil {
 		return ""
 	}
 	return a.Object.ResourceVersion
-}
-
-func available(a *catalog.APIService) bool {
-	return a.Verdict.Status == apiregistrationv1.ConditionTrue
-}
-
-// current returns the members, and how often they have changed.
-func (srv *server) current() (members []*catalog.APIService, changes, joined int) {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	return srv.members, srv.changes, srv.joined
 }
 
 func wake(c chan struct{}) {
