@@ -28,30 +28,13 @@ func patient() Timing {
 	}
 }
 
-// learned collects what a Fetcher reports.
+// learned reads what a Fetcher knows; changed has a value after it has changed.
 type learned struct {
-	mu      sync.Mutex
-	docs    map[string]catalog.Document
-	history []catalog.Document // of all names
+	fetcher *Fetcher
 	changed chan struct{}
 }
 
-func (l *learned) report(name string, d catalog.Document) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.docs[name] = d
-	l.history = append(l.history, d)
-	select {
-	case l.changed <- struct{}{}:
-	default:
-	}
-}
-
-func (l *learned) get(name string) catalog.Document {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.docs[name]
-}
+func (l *learned) get(name string) catalog.Document { return l.fetcher.Documents()[name] }
 
 // await waits until the document of name is as wanted.
 func (l *learned) await(t *testing.T, name string, what string, wanted func(catalog.Document) bool) catalog.Document {
@@ -75,8 +58,13 @@ func newFetcher(t *testing.T, timing Timing) (*Fetcher, *learned) {
 	t.Helper()
 	pool := backend.New(backend.Config{})
 	t.Cleanup(pool.Close)
-	l := &learned{docs: map[string]catalog.Document{}, changed: make(chan struct{}, 1)}
-	return New(timing, pool, l.report), l
+	l := newLearned(timing, pool)
+	return l.fetcher, l
+}
+
+func newLearned(timing Timing, pool *backend.Pool) *learned {
+	changed := make(chan struct{}, 1)
+	return &learned{fetcher: New(timing, pool, func() { wake(changed) }), changed: changed}
 }
 
 // run starts loops by Sync and stops them when the test ends.
@@ -125,14 +113,14 @@ func TestSlowOpenAPIDelaysNoDiscovery(t *testing.T) {
 	run(t, f)(s.Snapshot(name))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	f.Attempted(ctx)
+	f.AwaitFirstAttempt(ctx)
 	if ctx.Err() != nil {
 		t.Fatal("a first attempt at discovery waited for OpenAPI")
 	}
 	l.await(t, name, "that is current", current)
 }
 
-func TestAttemptedAnswersForHungServers(t *testing.T) {
+func TestAwaitFirstAttemptAnswersForHungServers(t *testing.T) {
 	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	dead := backendtest.Dead(t, "dead")
 	timing := patient()
@@ -142,7 +130,7 @@ func TestAttemptedAnswersForHungServers(t *testing.T) {
 		hung.APIService("v1.hung.example"), dead.APIService("v1.dead.example"),
 	}, hung, dead))
 	run(t, f)(snapshot)
-	f.Attempted(t.Context())
+	f.AwaitFirstAttempt(t.Context())
 	for _, name := range []string{"v1.hung.example", "v1.dead.example"} {
 		if d := l.get(name); !d.Stale || d.Problem == "" || d.Discovery != nil {
 			t.Errorf("%s: %+v, want Stale with a problem", name, d)
@@ -150,13 +138,13 @@ func TestAttemptedAnswersForHungServers(t *testing.T) {
 	}
 }
 
-func TestAttemptedEndsWithItsContext(t *testing.T) {
+func TestAwaitFirstAttemptEndsWithItsContext(t *testing.T) {
 	hung := backendtest.Start(t, "hung", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	f, _ := newFetcher(t, patient())
 	run(t, f)(hung.Snapshot(name))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.Attempted(ctx) // returns, though nothing was attempted to its end
+	f.AwaitFirstAttempt(ctx) // returns, though nothing was attempted to its end
 }
 
 func TestFailuresAreTriedAgain(t *testing.T) {
@@ -200,18 +188,29 @@ func TestReturnOfAServerIsSeenAtOnce(t *testing.T) {
 	await(t, "another fetch after the server is available again", func() bool { return s.Count("/apis") > before })
 }
 
-// An APIService that is deleted and made anew between two snapshots has lost its
-// document in the facts, and its server will say that nothing has changed.
-func TestWhatIsKnownIsToldAgainWhereItWasDropped(t *testing.T) {
+// A document stays while snapshots have its APIService, and goes with it.
+func TestDocumentsAreThoseOfTheLastSnapshot(t *testing.T) {
 	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
 	f, l := newFetcher(t, patient())
 	sync := run(t, f)
+	f.Seed(name, catalog.Document{Stale: true, Problem: "seeded"})
+	if d := f.Documents(); len(d) != 1 || d[name].Problem != "seeded" {
+		t.Errorf("before the first snapshot: %+v", d)
+	}
 	sync(s.Snapshot(name))
 	known := l.await(t, name, "that is current", current)
-	l.report(name, catalog.Document{})
-	sync(s.Snapshot(name)) // without a document
+	sync(s.Snapshot(name)) // made anew, without a document
 	if again := l.get(name); again.Discovery != known.Discovery {
-		t.Errorf("after the document was dropped: %+v", again)
+		t.Errorf("after a snapshot without the document: %+v", again)
+	}
+	given := f.Documents()
+	delete(given, name)
+	if len(f.Documents()) != 1 {
+		t.Error("what was given to a caller is changed with it")
+	}
+	sync(catalog.Build(catalog.Facts{}))
+	if d := f.Documents(); len(d) != 0 {
+		t.Errorf("after the APIService has gone: %+v", d)
 	}
 }
 
@@ -220,14 +219,15 @@ func TestWhatIsKnownIsToldAgainWhereItWasDropped(t *testing.T) {
 func TestMembersThatComeAndGoAreCounted(t *testing.T) {
 	a := (&backendtest.Server{Service: "api", Address: "192.0.2.1:443"}).Snapshot(name).Remotes()
 	b := (&backendtest.Server{Service: "api", Address: "192.0.2.2:443"}).Snapshot(name).Remotes()
+	f, _ := newFetcher(t, patient())
 	n := newServer(nil, a)
-	n.update(nil)
-	n.update(a)
-	if _, changes, joined := n.current(); changes != 2 || joined != 2 {
+	n.setMembers(nil)
+	n.setMembers(a)
+	if _, changes, joined := f.members(n); changes != 2 || joined != 2 {
 		t.Errorf("after a member left and returned: %d changes, %d of them of members", changes, joined)
 	}
-	n.update(b)
-	if _, changes, joined := n.current(); changes != 3 || joined != 2 {
+	n.setMembers(b)
+	if _, changes, joined := f.members(n); changes != 3 || joined != 2 {
 		t.Errorf("after a member led elsewhere: %d changes, %d of them of members", changes, joined)
 	}
 }
@@ -256,7 +256,12 @@ func TestOldServersLastWordDoesNotCount(t *testing.T) {
 		}
 		<-r.Context().Done()
 	}))
-	fresh := backendtest.Start(t, "fresh", aggregatedServer(version("a.example", "v1")))
+	ended := make(chan struct{})
+	answer := aggregatedServer(version("a.example", "v1"))
+	fresh := backendtest.Start(t, "fresh", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-ended
+		answer.ServeHTTP(w, r)
+	}))
 	f, l := newFetcher(t, patient())
 	sync := run(t, f)
 	sync(old.Snapshot(name))
@@ -269,22 +274,19 @@ func TestOldServersLastWordDoesNotCount(t *testing.T) {
 	f.mu.Unlock()
 	sync(fresh.Snapshot(name))
 	<-oldServer.attempted // the old server's download has ended
-	l.await(t, name, "from the fresh server", current)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, d := range l.history {
-		if d.Problem != "" {
-			t.Errorf("after the move the old server's end was reported: %s", d.Problem)
-		}
+	if d := l.get(name); d.Problem != "" || d.Stale {
+		t.Errorf("after the move the old server's end is told: %s", d.Problem)
 	}
+	close(ended)
+	l.await(t, name, "from the fresh server", current)
 }
 
 func TestNothingIsLeftRunning(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	s := backendtest.Start(t, "api", aggregatedServer(version("a.example", "v1")))
 	pool := backend.New(backend.Config{})
-	l := &learned{docs: map[string]catalog.Document{}, changed: make(chan struct{}, 1)}
-	f := New(patient(), pool, l.report)
+	l := newLearned(patient(), pool)
+	f := l.fetcher
 	ctx, cancel := context.WithCancel(t.Context())
 	f.Sync(ctx, s.Snapshot(name))
 	l.await(t, name, "that is current", current)

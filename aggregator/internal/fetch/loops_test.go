@@ -94,7 +94,7 @@ func paced(t *testing.T, timing Timing, test func(f *Fetcher, r *remote, sync fu
 		r.set("/apis/a.example/v1", string(legacyList("a.example/v1", thing)))
 		pool := backend.New(backend.Config{Wrap: func(http.RoundTripper) http.RoundTripper { return r }})
 		defer pool.Close()
-		f := New(timing, pool, func(string, catalog.Document) {})
+		f := New(timing, pool, func() {})
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
 		test(f, r, func(resourceVersion string) {
@@ -115,16 +115,16 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// uncontacted is the usual timing without a prober.
-func uncontacted() Timing {
+// withoutProber is the usual timing without a prober.
+func withoutProber() Timing {
 	timing := DefaultTiming()
-	timing.Contact = 0
+	timing.ProbeWait = 0
 	return timing
 }
 
 func TestUnchangedOpenAPIIsAskedForLessAndLess(t *testing.T) {
 	const m = time.Minute
-	paced(t, uncontacted(), func(f *Fetcher, r *remote, sync func(string)) {
+	paced(t, withoutProber(), func(f *Fetcher, r *remote, sync func(string)) {
 		sync("1")
 		pass(19 * m)
 		r.expect(t, "unchanged", v2, m, 2*m, 4*m, 5*m, 5*m)
@@ -144,7 +144,7 @@ func TestV2IsSeldomAskedForWhileV3IsUnchanged(t *testing.T) {
 	v3 := func(hash string) string {
 		return fmt.Sprintf(`{"paths":{%q:{"serverRelativeURL":"/openapi/v3/%s?hash=%s"}}}`, key, key, hash)
 	}
-	paced(t, uncontacted(), func(f *Fetcher, r *remote, sync func(string)) {
+	paced(t, withoutProber(), func(f *Fetcher, r *remote, sync func(string)) {
 		for _, hash := range []string{"1", "2"} {
 			r.set("/openapi/v3/"+key+"?hash="+hash, `{"openapi":"3.0.0","paths":{}}`)
 		}
@@ -158,12 +158,12 @@ func TestV2IsSeldomAskedForWhileV3IsUnchanged(t *testing.T) {
 		if late := r.next(t, v2).Sub(r.next(t, "/openapi/v3")); late != 0 {
 			t.Errorf("v3 has changed, and v2 was asked for %v after it", late)
 		}
-		f.Doubt(id())
+		f.RefreshSoon(id())
 		if late := r.next(t, v2).Sub(r.next(t, "/openapi/v3")); late != 0 {
 			t.Errorf("a connection was lost, and v2 was asked for %v after v3", late)
 		}
 	})
-	paced(t, uncontacted(), func(_ *Fetcher, r *remote, sync func(string)) {
+	paced(t, withoutProber(), func(_ *Fetcher, r *remote, sync func(string)) {
 		r.remove(v2)
 		sync("1")
 		pass(8 * m)
@@ -184,8 +184,8 @@ func TestSignsOfChangeHasten(t *testing.T) {
 		at   time.Duration // when the sign comes, after the last download
 		want time.Duration // when the next download comes, after the last one
 	}{
-		"a connection lost soon after a download": {func(f *Fetcher, _ *remote, _ func(string)) { f.Doubt(id()) }, 10 * time.Second, m},
-		"a connection lost later":                 {func(f *Fetcher, _ *remote, _ func(string)) { f.Doubt(id()) }, 2 * m, 2 * m},
+		"a connection lost soon after a download": {func(f *Fetcher, _ *remote, _ func(string)) { f.RefreshSoon(id()) }, 10 * time.Second, m},
+		"a connection lost later":                 {func(f *Fetcher, _ *remote, _ func(string)) { f.RefreshSoon(id()) }, 2 * m, 2 * m},
 		"the APIService was edited":               {func(_ *Fetcher, _ *remote, sync func(string)) { sync("2") }, 2 * m, 2 * m},
 		"other resources": {func(_ *Fetcher, r *remote, _ func(string)) {
 			other := thing
@@ -194,7 +194,7 @@ func TestSignsOfChangeHasten(t *testing.T) {
 		}, 10 * time.Second, m},
 	} {
 		t.Run(what, func(t *testing.T) {
-			paced(t, uncontacted(), func(f *Fetcher, r *remote, sync func(string)) {
+			paced(t, withoutProber(), func(f *Fetcher, r *remote, sync func(string)) {
 				sync("1")
 				pass(8 * m)
 				r.times(v2)
@@ -228,8 +228,8 @@ func TestFirstDownloadsUseTheProbesConnection(t *testing.T) {
 		if n := len(r.times("/apis")) + len(r.times(v2)); n > 0 {
 			t.Errorf("%d requests before a probe has ended", n)
 		}
-		f.Contacted(name)
-		f.Contacted("v1.unknown.example")
+		f.ProbeEnded(name)
+		f.ProbeEnded("v1.unknown.example")
 		pass(0)
 		if len(r.times("/apis")) != 1 || len(r.times(v2)) != 1 {
 			t.Error("a probe has ended, and the documents are not downloaded")
@@ -237,7 +237,7 @@ func TestFirstDownloadsUseTheProbesConnection(t *testing.T) {
 	})
 	paced(t, DefaultTiming(), func(_ *Fetcher, r *remote, sync func(string)) {
 		sync("1")
-		pass(DefaultTiming().Contact)
+		pass(DefaultTiming().ProbeWait)
 		if len(r.times("/apis")) != 1 {
 			t.Error("discovery waits for ever for a probe that does not end")
 		}
