@@ -178,11 +178,11 @@ type Backend struct {
 	// Refused spreads clients of an extension server that is unavailable.
 	Refused limit.Crowd
 	// Retries bounds what is sent again.
-	Retries *retry.Budget
-	limits  limit.Config
-	set     *balance.Set
-	target  atomic.Pointer[catalog.Target] // that of the last update
-	way     way
+	Retries      *retry.Budget
+	limits       limit.Config
+	set          *balance.Set
+	target       atomic.Pointer[catalog.Target] // that of the last update
+	reachability reachability
 }
 
 // Dropped counts the requests that were turned away. The more they are, the
@@ -402,7 +402,7 @@ func (b *Backend) Health() []balance.Health { return b.set.Health(time.Now()) }
 // Probed takes note of an active probe of an endpoint.
 func (b *Backend) Probed(address string, passed bool) {
 	b.set.Probed(address, passed)
-	b.sayWay(address, passed)
+	b.logReachability(address, passed)
 }
 
 // All lists the endpoints of a target, for probes.
