@@ -176,7 +176,7 @@ type Backend struct {
 	// Dropped tells how long clients are to wait before they try again.
 	Dropped Dropped
 	// Refused spreads clients of an extension server that is unavailable.
-	Refused limit.Crowd
+	Refused limit.RefusalRate
 	// Retries bounds what is sent again.
 	Retries      *retry.Budget
 	limits       limit.Config
