@@ -169,7 +169,7 @@ type Backend struct {
 	client   func() (cert, key []byte)
 	broken   bool // no certificate can mend it
 	unclear  atomic.Uint64
-	current  atomic.Pointer[wire]
+	current  atomic.Pointer[transport]
 
 	// Limiter bounds the requests under way, Streams the long-running ones.
 	Limiter, Streams *limit.Limiter
@@ -198,37 +198,38 @@ func (d Dropped) Add() int {
 	return int(d.tracker.GetRetryAfter(""))
 }
 
-// wire is what requests travel on; it is rebuilt when the client certificate changes.
-type wire struct {
-	http    *http.Transport
-	streams *streams
-	rt      http.RoundTripper
-	tls     *tls.Config
-	err     error
+// transport sends requests to one extension server. It is made anew when the client
+// certificate changes.
+type transport struct {
+	http  *http.Transport
+	conns *connPool
+	rt    http.RoundTripper
+	tls   *tls.Config
+	err   error
 }
 
 // retire closes connections that carry no request; the others end with their
 // last one.
-func (w *wire) retire() {
-	if w.http != nil {
-		w.http.CloseIdleConnections()
-		w.streams.retire()
+func (t *transport) retire() {
+	if t.http != nil {
+		t.http.CloseIdleConnections()
+		t.conns.retire()
 	}
 }
 
 // openFirst sends over an open HTTP/2 connection where there is one.
-type openFirst struct{ wire *wire }
+type openFirst struct{ transport *transport }
 
 // RoundTrip implements http.RoundTripper. The transport for HTTP/1.1, which
 // dials, would look for an open connection too, after work of its own.
 func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := o.wire.streams.transport.RoundTrip(r)
+	response, err := o.transport.conns.h2.RoundTrip(r)
 	if !errors.Is(err, http2.ErrNoCachedConn) {
 		return response, err
 	}
 	r = r.WithContext(r.Context())
 	r.Header = Canonical(r.Header)
-	return o.wire.http.RoundTrip(r)
+	return o.transport.http.RoundTrip(r)
 }
 
 // Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2
@@ -276,15 +277,15 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		b.roots = x509.NewCertPool()
 		if !b.roots.AppendCertsFromPEM(a.CABundle) {
 			b.broken = true
-			b.current.Store(&wire{err: errors.New("unable to load root certificates: spec.caBundle holds no PEM certificate")})
+			b.current.Store(&transport{err: errors.New("unable to load root certificates: spec.caBundle holds no PEM certificate")})
 			return b
 		}
 	}
-	b.current.Store(b.newWire())
+	b.current.Store(b.newTransport())
 	return b
 }
 
-func (b *Backend) newWire() *wire {
+func (b *Backend) newTransport() *transport {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         b.service.ServerName(),
@@ -295,12 +296,12 @@ func (b *Backend) newWire() *wire {
 		if cert, key := b.client(); len(cert) > 0 {
 			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
-				return &wire{err: fmt.Errorf("loading the proxy's client certificate: %w", err)}
+				return &transport{err: fmt.Errorf("loading the proxy's client certificate: %w", err)}
 			}
 			config.Certificates = []tls.Certificate{pair}
 		}
 	}
-	t := &wire{tls: config}
+	t := &transport{tls: config}
 	t.http = &http.Transport{
 		// The environment's HTTP proxy is for the outside; extension servers
 		// are inside.
@@ -315,13 +316,13 @@ func (b *Backend) newWire() *wire {
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
 	var err error
-	t.streams, err = useStreams(t.http, func(kind string) {
+	t.conns, err = usePool(t.http, func(kind string) {
 		if kind == protocolReset {
 			b.unclear.Add(1)
 		}
 	})
 	if err != nil {
-		return &wire{err: err}
+		return &transport{err: err}
 	}
 	t.rt = openFirst{t}
 	if b.wrap != nil {
@@ -334,7 +335,7 @@ func (b *Backend) reload() {
 	if b.broken {
 		return
 	}
-	b.current.Swap(b.newWire()).retire()
+	b.current.Swap(b.newTransport()).retire()
 }
 
 // Err is why no connection can be made at all; nil when one can.
@@ -343,9 +344,9 @@ func (b *Backend) Err() error { return b.current.Load().err }
 // CloseIdle closes the connections to an endpoint that carry no request, and those
 // over HTTP/1.1 to all endpoints.
 func (b *Backend) CloseIdle(address string) {
-	if w := b.current.Load(); w.http != nil {
-		w.http.CloseIdleConnections()
-		w.streams.closeIdle(address)
+	if t := b.current.Load(); t.http != nil {
+		t.http.CloseIdleConnections()
+		t.conns.closeIdle(address)
 	}
 }
 
