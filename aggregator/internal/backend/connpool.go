@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // RecordData is how much of a body, in bytes, fits into one TLS record with the header
@@ -31,7 +31,7 @@ const (
 	// A connection with requests under way is asked for a sign of life when it
 	// has been silent for pingAfter, or up to an eighth less, and given up
 	// pingTimeout later. One that carries none is left alone: its next request asks.
-	pingAfter   = align.Step
+	pingAfter   = coalesce.Step
 	pingTimeout = 2 * time.Second
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
@@ -209,7 +209,7 @@ func (p *connPool) closeIdle(address string) {
 // going to be.
 func (n *sharedConn) arm(after time.Duration) {
 	if n.armed.CompareAndSwap(false, true) {
-		n.timer.Reset(align.Sooner(after))
+		n.timer.Reset(coalesce.Shorten(after))
 	}
 }
 

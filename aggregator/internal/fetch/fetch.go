@@ -14,7 +14,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -31,7 +31,7 @@ type Timing struct {
 	// DiscoveryTimeout and OpenAPITimeout bound one download.
 	DiscoveryTimeout, OpenAPITimeout time.Duration
 	// Interval between downloads that succeed; jittered by a tenth, and up to an
-	// eighth shorter: see align.
+	// eighth shorter: see coalesce.
 	Interval time.Duration
 	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
 	// download that finds nothing new. Below Interval it has no effect.
@@ -318,7 +318,7 @@ func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration 
 	for ; quiet > 0 && pause < limit; quiet-- {
 		pause = min(2*pause, limit)
 	}
-	return align.Sooner(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
+	return coalesce.Shorten(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
 }
 
 // wait waits for a pause to end, or for a kick. After a doubt it is over no later
@@ -338,7 +338,7 @@ func wait(ctx context.Context, pause time.Duration, kicked, doubt <-chan struct{
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
-				timer.Reset(align.Sooner(time.Until(end)))
+				timer.Reset(coalesce.Shorten(time.Until(end)))
 			}
 		case <-timer.C:
 			return woken, true
