@@ -364,7 +364,7 @@ func (b *Backend) update(a *catalog.APIService, inFlight int) {
 	b.target.Store(&a.Target)
 	members := make([]balance.Member, len(a.Target.Endpoints))
 	for i, e := range a.Target.Endpoints {
-		members[i] = balance.Member{Address: e.Address, Far: e.Far, Terminating: e.Terminating, Fallback: e.Fallback}
+		members[i] = balance.Member{Address: e.Address, OtherZone: e.OtherZone, Terminating: e.Terminating, Fallback: e.Fallback}
 	}
 	drain(b.set.Update(time.Now(), members))
 }
