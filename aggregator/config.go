@@ -163,7 +163,7 @@ func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
 	return backend.New(config)
 }
 
-func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)) *proxy.Proxy {
+func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService)) *proxy.Proxy {
 	return proxy.New(proxy.Config{
 		Backends:         backends,
 		ForwardRedirects: c.ForwardRedirects,
@@ -171,7 +171,7 @@ func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)
 		IdentityHeaders:  c.IdentityHeaders,
 		IdentityPrefixes: c.IdentityHeaderPrefixes,
 		SendUID:          c.SendUID,
-		Suspect:          suspect,
+		ProbeNow:         probeNow,
 	})
 }
 

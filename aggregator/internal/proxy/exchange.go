@@ -133,7 +133,7 @@ func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, s
 	ctx, cancel := context.WithCancel(x.ctx)
 	hedged := make(chan *answer, 1) // nil if the second attempt failed or was not made
 	late := time.AfterFunc(hedgeAfter, func() {
-		x.proxy.config.Suspect(x.apiService)
+		x.proxy.config.ProbeNow(x.apiService)
 		var other *answer
 		if hedge {
 			other = x.hedge(choice, cancel)

@@ -60,7 +60,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		return
 	}
 	if err != nil {
-		p.config.Suspect(a)
+		p.config.ProbeNow(a)
 		fail(respond.BackendFailed, "error dialing backend: %v", err)
 		return
 	}
