@@ -148,10 +148,10 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
+func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
-		Lost:              lost,
+		ConnectionLost:    connectionLost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
 		DialResolvesNames: c.DialResolvesNames,

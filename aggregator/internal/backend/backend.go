@@ -73,9 +73,9 @@ type Config struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Limits of the requests for one extension server whose APIService sets none.
 	Limits limit.Config
-	// Lost is called when an extension server ends a connection; it must not
+	// ConnectionLost is called when an extension server ends a connection; it must not
 	// block.
-	Lost func(catalog.BackendID)
+	ConnectionLost func(catalog.BackendID)
 }
 
 // Pool holds one Backend for each catalog.BackendID in use.
@@ -262,15 +262,15 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		limits:   p.config.Limits,
 	}
 	id, lost := a.Backend, func() {}
-	if p.config.Lost != nil {
-		lost = func() { p.config.Lost(id) }
+	if p.config.ConnectionLost != nil {
+		lost = func() { p.config.ConnectionLost(id) }
 	}
 	b.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := p.dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return watch(conn, lost), nil
+		return newWatchedConn(conn, lost), nil
 	}
 	b.update(a, a.Settings.MaxInFlight)
 	if len(a.CABundle) > 0 {
