@@ -29,7 +29,7 @@ type Timing struct {
 	// DiscoveryTimeout and OpenAPITimeout bound one download.
 	DiscoveryTimeout, OpenAPITimeout time.Duration
 	// Interval between downloads that succeed; jittered by a tenth, and up to an
-	// eighth shorter: see align.
+	// eighth shorter: see coalesce.
 	Interval time.Duration
 	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
 	// download that finds nothing new. Below Interval it has no effect.

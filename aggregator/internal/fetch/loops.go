@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
@@ -86,7 +86,7 @@ func (f *Fetcher) pause(failures, quiet int, limit time.Duration) time.Duration 
 	for ; quiet > 0 && pause < limit; quiet-- {
 		pause = min(2*pause, limit)
 	}
-	return align.Sooner(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
+	return coalesce.Shorten(pause + time.Duration((rand.Float64()-0.5)*0.2*float64(pause)))
 }
 
 // wait waits for a pause to end, or for a kick. After soon it is over no later
@@ -106,7 +106,7 @@ func wait(ctx context.Context, pause time.Duration, now, soon <-chan struct{}, s
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
-				timer.Reset(align.Sooner(time.Until(end)))
+				timer.Reset(coalesce.Shorten(time.Until(end)))
 			}
 		case <-timer.C:
 			return woken, true

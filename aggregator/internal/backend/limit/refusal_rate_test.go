@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-func TestACrowdIsAskedToWait(t *testing.T) {
-	var c Crowd
+func TestManyRefusedClientsAreAskedToWait(t *testing.T) {
+	var rate RefusalRate
 	now := time.Unix(1000, 0)
 	refuse := func(n int) (wait int) {
 		for range n {
-			wait = c.Refuse(now)
+			wait = rate.Refuse(now)
 		}
 		return wait
 	}
@@ -35,9 +35,9 @@ func TestACrowdIsAskedToWait(t *testing.T) {
 	}
 }
 
-// A crowd that keeps to what it is asked settles below what it would be without.
-func TestAnObedientCrowdIsSpread(t *testing.T) {
-	var c Crowd
+// Clients that wait as they are asked to come less often than once a second each.
+func TestObedientClientsAreSpread(t *testing.T) {
+	var rate RefusalRate
 	const clients = 3000
 	at := make([]time.Duration, clients) // of the next request
 	total := 0
@@ -50,7 +50,7 @@ func TestAnObedientCrowdIsSpread(t *testing.T) {
 				continue
 			}
 			total++
-			at[i] = tick + time.Duration(max(c.Refuse(time.Unix(0, 0).Add(tick)), 1))*time.Second
+			at[i] = tick + time.Duration(max(rate.Refuse(time.Unix(0, 0).Add(tick)), 1))*time.Second
 		}
 	}
 	if perSecond := total / 20; perSecond > clients/3 {

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // RecordData is how much of a body, in bytes, fits into one TLS record with the header
@@ -31,18 +31,18 @@ const (
 	// A connection with requests under way is asked for a sign of life when it
 	// has been silent for pingAfter, or up to an eighth less, and given up
 	// pingTimeout later. One that carries none is left alone: its next request asks.
-	pingAfter   = align.Step
+	pingAfter   = coalesce.Step
 	pingTimeout = 2 * time.Second
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
 	stateLimit = 100 * time.Millisecond
 )
 
-// streams keeps the HTTP/2 connections of one wire. It is the transport's own
-// pool but for the pings: the transport sends them over idle connections too,
-// which costs more than all else that a quiet server does.
-type streams struct {
-	transport *http2.Transport
+// connPool keeps the HTTP/2 connections of one transport. It does what the pool of
+// http2.Transport does, but for the pings: that one sends them over idle connections
+// too, which costs more than all else that a quiet server does.
+type connPool struct {
+	h2 *http2.Transport
 
 	mu    sync.Mutex
 	conns map[string][]*sharedConn // by host:port
@@ -58,23 +58,23 @@ type sharedConn struct {
 	fresh atomic.Bool  // not yet used by the request that it was dialled for
 }
 
-// useStreams makes t speak HTTP/2 where the far end does, over connections that
+// usePool makes t speak HTTP/2 where the far end does, over connections that
 // dial makes, which must be watched ones.
-func useStreams(t *http.Transport, countError func(kind string)) (*streams, error) {
+func usePool(t *http.Transport, countError func(kind string)) (*connPool, error) {
 	h2, err := http2.ConfigureTransports(t)
 	if err != nil {
 		return nil, fmt.Errorf("configuring HTTP/2: %w", err)
 	}
-	s := &streams{transport: h2, conns: map[string][]*sharedConn{}}
+	p := &connPool{h2: h2, conns: map[string][]*sharedConn{}}
 	h2.CountError = countError
 	h2.MaxReadFrameSize = MaxFrame
-	h2.ConnPool = s
+	h2.ConnPool = p
 	// No header goes into the encoder's table, which the headers that differ
 	// with each request thrash: that takes more stack than a stream's goroutine
 	// has, see apartConn.
 	h2.MaxEncoderHeaderTableSize = 1
-	t.TLSNextProto[http2.NextProtoTLS] = s.take
-	return s, nil
+	t.TLSNextProto[http2.NextProtoTLS] = p.take
+	return p, nil
 }
 
 // refusedConn stands for a connection that cannot be used.
@@ -85,13 +85,13 @@ func (r refusedConn) RoundTrip(*http.Request) (*http.Response, error) { return n
 
 // take is given a new connection once its handshake is done. Several requests
 // may dial at a time; one connection is enough for them.
-func (s *streams) take(address string, c *tls.Conn) http.RoundTripper {
-	if s.hasRoom(address) {
+func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
+	if p.hasRoom(address) {
 		go c.Close() // it says good-bye, which may take a moment
-		return s.transport
+		return p.h2
 	}
 	apart := writeApart(c)
-	cc, err := s.transport.NewClientConn(apart)
+	cc, err := p.h2.NewClientConn(apart)
 	if err != nil {
 		go apart.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
@@ -100,31 +100,31 @@ func (s *streams) take(address string, c *tls.Conn) http.RoundTripper {
 	n.fresh.Store(true)
 	n.armed.Store(true)
 	n.timer = time.AfterFunc(pingAfter, n.check)
-	s.mu.Lock()
-	surplus := slices.ContainsFunc(s.conns[address], (*sharedConn).hasRoom)
+	p.mu.Lock()
+	surplus := slices.ContainsFunc(p.conns[address], (*sharedConn).hasRoom)
 	if !surplus {
-		s.conns[address] = append(s.conns[address], n)
+		p.conns[address] = append(p.conns[address], n)
 	}
-	s.mu.Unlock()
+	p.mu.Unlock()
 	if surplus {
 		n.timer.Stop()
 		go cc.Close()
 	}
-	return s.transport
+	return p.h2
 }
 
 func (n *sharedConn) hasRoom() bool { return n.h2.CanTakeNewRequest() }
 
-func (s *streams) hasRoom(address string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.conns[address], (*sharedConn).hasRoom)
+func (p *connPool) hasRoom(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.conns[address], (*sharedConn).hasRoom)
 }
 
 // GetClientConn implements http2.ClientConnPool. It never dials: that is up to
 // the transport for HTTP/1.1, which learns what the far end speaks.
-func (s *streams) GetClientConn(r *http.Request, address string) (*http2.ClientConn, error) {
-	n := s.reserve(address)
+func (p *connPool) GetClientConn(r *http.Request, address string) (*http2.ClientConn, error) {
+	n := p.reserve(address)
 	if n == nil {
 		return nil, http2.ErrNoCachedConn
 	}
@@ -137,10 +137,10 @@ func (s *streams) GetClientConn(r *http.Request, address string) (*http2.ClientC
 	return n.h2, nil
 }
 
-func (s *streams) reserve(address string) *sharedConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, n := range s.conns[address] {
+func (p *connPool) reserve(address string) *sharedConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.conns[address] {
 		if n.h2.ReserveNewRequest() {
 			return n
 		}
@@ -149,19 +149,19 @@ func (s *streams) reserve(address string) *sharedConn {
 }
 
 // MarkDead implements http2.ClientConnPool.
-func (s *streams) MarkDead(cc *http2.ClientConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for address, list := range s.conns {
+func (p *connPool) MarkDead(cc *http2.ClientConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for address, list := range p.conns {
 		i := slices.IndexFunc(list, func(n *sharedConn) bool { return n.h2 == cc })
 		if i < 0 {
 			continue
 		}
 		list[i].timer.Stop()
 		if list = slices.Delete(list, i, i+1); len(list) > 0 {
-			s.conns[address] = list
+			p.conns[address] = list
 		} else {
-			delete(s.conns, address)
+			delete(p.conns, address)
 		}
 		return
 	}
@@ -169,11 +169,11 @@ func (s *streams) MarkDead(cc *http2.ClientConn) {
 
 // retire closes the connections that carry no request, and lets the others
 // take no more: they end with their last one.
-func (s *streams) retire() {
-	s.mu.Lock()
-	all := s.conns
-	s.conns = map[string][]*sharedConn{}
-	s.mu.Unlock()
+func (p *connPool) retire() {
+	p.mu.Lock()
+	all := p.conns
+	p.conns = map[string][]*sharedConn{}
+	p.mu.Unlock()
 	for _, list := range all {
 		for _, n := range list {
 			n.retire()
@@ -192,15 +192,15 @@ func (n *sharedConn) retire() {
 
 // closeIdle closes the connections to one address that carry no request. The
 // others stay: pings find out about them.
-func (s *streams) closeIdle(address string) {
-	s.mu.Lock()
-	list := slices.Clone(s.conns[address])
-	s.mu.Unlock()
+func (p *connPool) closeIdle(address string) {
+	p.mu.Lock()
+	list := slices.Clone(p.conns[address])
+	p.mu.Unlock()
 	for _, n := range list {
 		if n.busy() {
 			continue
 		}
-		s.MarkDead(n.h2)
+		p.MarkDead(n.h2)
 		n.retire() // ends with a request that came meanwhile
 	}
 }
@@ -209,7 +209,7 @@ func (s *streams) closeIdle(address string) {
 // going to be.
 func (n *sharedConn) arm(after time.Duration) {
 	if n.armed.CompareAndSwap(false, true) {
-		n.timer.Reset(align.Sooner(after))
+		n.timer.Reset(coalesce.Shorten(after))
 	}
 }
 

@@ -1,11 +1,11 @@
-package align
+package coalesce
 
 import (
 	"testing"
 	"time"
 )
 
-func TestSooner(t *testing.T) {
+func TestShorten(t *testing.T) {
 	moment := time.Unix(1_800_000_000, 0) // a multiple of Step
 	for _, c := range []struct {
 		begun, d, want time.Duration
@@ -24,7 +24,7 @@ func TestSooner(t *testing.T) {
 		{0, 0, 0},
 		{time.Second, 0, 0},
 	} {
-		if got := sooner(moment.Add(c.begun), c.d); got != c.want {
+		if got := shorten(moment.Add(c.begun), c.d); got != c.want {
 			t.Errorf("%v that begin %v after a moment: %v, want %v", c.d, c.begun, got, c.want)
 		}
 	}
@@ -35,7 +35,7 @@ func TestLongPausesEndTogether(t *testing.T) {
 	for begun := time.Duration(0); begun < Step; begun += 7 * time.Millisecond {
 		for d := 8 * Step; d < time.Minute; d += 13 * time.Millisecond {
 			now := time.Unix(1_800_000_000, 0).Add(begun)
-			got := sooner(now, d)
+			got := shorten(now, d)
 			if end := now.Add(got).UnixNano(); end%int64(Step) != 0 || got > d || got < d-Step {
 				t.Fatalf("%v that begin %v after a moment are %v", d, begun, got)
 			}

@@ -6,17 +6,17 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-func TestTheWayIsSaidWhenItChanges(t *testing.T) {
+func TestReachabilityIsLoggedWhenItChanges(t *testing.T) {
 	const one, two, cluster = "192.0.2.1:443", "192.0.2.2:443", "10.0.0.1:443"
 	type probe struct {
 		address string
 		passed  bool
-		want    int // the way after it
+		want    int // how the Service is reached after it
 	}
 	for what, c := range map[string]struct {
 		only   bool // without a cluster IP
 		probes []probe
-		said   int
+		logged int
 	}{
 		"inside the Pod network": {false, []probe{{one, true, toEndpoints}, {two, true, toEndpoints}, {cluster, true, toEndpoints}, {one, true, toEndpoints}}, 1},
 		"cluster IP answers first, inside": {false, []probe{
@@ -40,19 +40,19 @@ func TestTheWayIsSaidWhenItChanges(t *testing.T) {
 				endpoints = append(endpoints, catalog.Endpoint{Address: cluster, Fallback: true})
 			}
 			a := &catalog.APIService{Target: catalog.Target{Endpoints: endpoints}}
-			b, said := New(Config{}).Get(a), 0
+			b, logged := New(Config{}).Get(a), 0
 			for i, p := range c.probes {
-				before := b.way.last
+				before := b.reachability.last
 				b.Probed(p.address, p.passed)
-				if b.way.last != before {
-					said++
+				if b.reachability.last != before {
+					logged++
 				}
-				if b.way.last != p.want {
-					t.Errorf("after probe %d: way %d, want %d", i, b.way.last, p.want)
+				if b.reachability.last != p.want {
+					t.Errorf("after probe %d: %d, want %d", i, b.reachability.last, p.want)
 				}
 			}
-			if said != c.said {
-				t.Errorf("said %d times, want %d", said, c.said)
+			if logged != c.logged {
+				t.Errorf("logged %d times, want %d", logged, c.logged)
 			}
 		})
 	}

@@ -109,7 +109,7 @@ func TestRequestAfterUnusedConnectionWasClosed(t *testing.T) {
 	if err := conn.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if rt := w.streams.take(address, conn); rt != w.streams.transport {
+	if rt := w.conns.take(address, conn); rt != w.conns.h2 {
 		t.Fatalf("the connection was not taken: %v", rt)
 	}
 	unused := only(t, b)
@@ -146,10 +146,10 @@ func TestPoolForgetsConnections(t *testing.T) {
 	}
 	<-done
 	b.CloseIdle(address)
-	streams := b.current.Load().streams
+	pool := b.current.Load().conns
 	waitFor(t, func() bool {
-		streams.mu.Lock()
-		defer streams.mu.Unlock()
-		return len(streams.conns) == 0
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return len(pool.conns) == 0
 	})
 }

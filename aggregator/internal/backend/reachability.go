@@ -8,31 +8,32 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 )
 
-// Ways to a Service that has endpoints and a cluster IP.
+// What reaches a Service that has endpoints and a cluster IP.
 const (
 	undecided = iota
 	toEndpoints
 	toClusterIP
 )
 
-// way is how a Service was last found to be reached, by probes that passed.
-type way struct {
+// reachability is how a Service was last found to be reached, by probes that passed.
+type reachability struct {
 	mu        sync.Mutex
 	last      int
 	clusterIP bool // its last probe passed
 }
 
-// probed takes note of a probe, and says whether the way is another by it.
-func (w *way) probed(health []balance.Health, address string, passed bool) (now int, changed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// probed takes note of a probe. It returns how the Service is reached now, and
+// whether the probe has changed that.
+func (r *reachability) probed(health []balance.Health, address string, passed bool) (now int, changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	both, direct := false, false
 	for _, h := range health {
 		switch {
 		case h.Fallback:
 			both = true
 			if h.Address == address {
-				w.clusterIP = passed
+				r.clusterIP = passed
 			}
 		case !h.Down && !h.Ejected:
 			direct = true
@@ -41,20 +42,20 @@ func (w *way) probed(health []balance.Health, address string, passed bool) (now 
 			now = toEndpoints
 		}
 	}
-	if !direct && w.clusterIP {
+	if !direct && r.clusterIP {
 		now = toClusterIP
 	}
-	if !both || now == undecided || now == w.last {
-		return w.last, false
+	if !both || now == undecided || now == r.last {
+		return r.last, false
 	}
-	w.last = now
+	r.last = now
 	return now, true
 }
 
-// sayWay logs how the Service is reached when that has changed.
-func (b *Backend) sayWay(address string, passed bool) {
+// logReachability logs how the Service is reached when that has changed.
+func (b *Backend) logReachability(address string, passed bool) {
 	health := b.Health()
-	now, changed := b.way.probed(health, address, passed)
+	now, changed := b.reachability.probed(health, address, passed)
 	switch {
 	case !changed:
 	case now == toEndpoints:

@@ -196,15 +196,15 @@ func TestIdleConnectionsAreLeftAlone(t *testing.T) {
 
 func only(t *testing.T, b *Backend) *sharedConn {
 	t.Helper()
-	s := b.current.Load().streams
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, list := range s.conns {
-		if len(list) == 1 && len(s.conns) == 1 {
+	pool := b.current.Load().conns
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	for _, list := range pool.conns {
+		if len(list) == 1 && len(pool.conns) == 1 {
 			return list[0]
 		}
 	}
-	t.Fatalf("connections: %v", s.conns)
+	t.Fatalf("connections: %v", pool.conns)
 	return nil
 }
 
@@ -240,10 +240,10 @@ func TestConnectionsAreShared(t *testing.T) {
 		t.Errorf("%d of 10 requests are on the first connection", n)
 	}
 	begin(245) // the server allows 250 streams
-	streams := b.current.Load().streams
-	streams.mu.Lock()
-	conns := len(streams.conns[address])
-	streams.mu.Unlock()
+	pool := b.current.Load().conns
+	pool.mu.Lock()
+	conns := len(pool.conns[address])
+	pool.mu.Unlock()
 	if conns < 2 || conns > 5 {
 		t.Errorf("%d connections for 255 requests", conns)
 	}
@@ -297,11 +297,11 @@ func TestClosingIdleConnections(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("the request under way failed: %v", err)
 	}
-	streams := b.current.Load().streams
+	pool := b.current.Load().conns
 	waitFor(t, func() bool {
-		streams.mu.Lock()
-		defer streams.mu.Unlock()
-		return len(streams.conns) == 0
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return len(pool.conns) == 0
 	})
 }
 
