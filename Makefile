@@ -46,8 +46,8 @@ bench: ## side by side with the reference
 bench-smoke: ## a small bench that shows that everything works
 	$(GO) run ./bench -short $(BENCHFLAGS)
 
-bench-scale: ## how cost grows with the number of APIServices and CRDs; draws docs/growth.svg
-	$(GO) run ./bench -scale -plot docs/growth.svg $(BENCHFLAGS)
+bench-scale: ## how cost grows with the number of APIServices and CRDs; draws docs/evidence/growth.svg
+	$(GO) run ./bench -scale -plot docs/evidence/growth.svg $(BENCHFLAGS)
 
 faults: ## extension servers that die, freeze and flood, behind the reference and behind ours
 	$(GO) run ./bench/faults $(FAULTSFLAGS)
