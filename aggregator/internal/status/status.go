@@ -64,13 +64,13 @@ type Writer struct {
 	leading atomic.Bool
 
 	// Of the goroutine that writes.
-	tried   map[types.UID]attempt
-	history map[types.UID]*history
+	lastWrites map[types.UID]lastWrite
+	history    map[types.UID]*history
 }
 
-// attempt remembers what was written over which version of an object, so that
+// lastWrite remembers what was written over which version of an object, so that
 // a cache that lags behind does not cause the same write twice.
-type attempt struct {
+type lastWrite struct {
 	resourceVersion string
 	verdict         catalog.Verdict
 }
@@ -79,7 +79,7 @@ type attempt struct {
 func New(config Config) *Writer {
 	w := &Writer{
 		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
+		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
 	w.peers = peerViews{reports: map[string]*peerReport{}, changed: w.signal}
 	return w
@@ -191,9 +191,9 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 			done = false
 		}
 	}
-	for uid := range w.tried {
+	for uid := range w.lastWrites {
 		if !alive[uid] {
-			delete(w.tried, uid)
+			delete(w.lastWrites, uid)
 		}
 	}
 	for uid := range w.history {
@@ -215,8 +215,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return 0, nil
 	}
-	try := attempt{a.Object.ResourceVersion, verdict}
-	if w.tried[a.Object.UID] == try {
+	write := lastWrite{a.Object.ResourceVersion, verdict}
+	if w.lastWrites[a.Object.UID] == write {
 		return 0, nil // the cache has not caught up with that write
 	}
 	h := w.history[a.Object.UID]
@@ -243,7 +243,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		w.tried[a.Object.UID] = try // the watch brings what is stored now
+		w.lastWrites[a.Object.UID] = write // the watch brings what is stored now
 	default:
 		return 0, err
 	}
