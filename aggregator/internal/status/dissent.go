@@ -141,7 +141,7 @@ func (w *Writer) dissent(ctx context.Context) {
 				w.withdraw(context.WithoutCancel(ctx), &p)
 			}
 			return
-		case <-w.changed:
+		case <-w.wakeDissent:
 		case <-timer.C:
 		}
 		now := time.Now()

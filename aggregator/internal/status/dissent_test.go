@@ -115,8 +115,7 @@ func dissentLease(lease, server, sees string, renewed time.Time) *coordinationv1
 func TestWordsForTheOthers(t *testing.T) {
 	const fails = `{"v1.a.example":{"status":"False","reason":"FailedDiscoveryCheck"}}`
 	now := time.Now()
-	p := peerViews{reports: map[string]*peerReport{}, changed: func() {}}
-	defer p.end()
+	p := newPeerViews(func() {})
 	expect := func(own catalog.Status, want string) {
 		t.Helper()
 		if got := p.others(now, name, own); got != want {

@@ -46,7 +46,11 @@ type peerReport struct {
 type peerViews struct {
 	mu      sync.Mutex
 	reports map[string]*peerReport // by the name of the server's Lease
-	changed func()
+	changed func()                 // must not block
+}
+
+func newPeerViews(changed func()) *peerViews {
+	return &peerViews{reports: map[string]*peerReport{}, changed: changed}
 }
 
 // learn takes over a Lease.

@@ -57,11 +57,11 @@ type Config struct {
 type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
-	dirty    chan struct{}
-	changed  chan struct{} // the same for dissent
-	peers    peerViews
-
-	leading atomic.Bool
+	leading  atomic.Bool
+	peers    *peerViews
+	// One slot each: what wakes the loop that writes conditions, and the one that
+	// publishes dissent.
+	wakeWriting, wakeDissent chan struct{}
 
 	// Of the goroutine that writes.
 	lastWrites map[types.UID]lastWrite
@@ -77,32 +77,25 @@ type lastWrite struct {
 
 // New returns a Writer.
 func New(config Config) *Writer {
-	w := &Writer{
-		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	wakeWriting := make(chan struct{}, 1)
+	return &Writer{
+		config:      config,
+		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
+		peers:      newPeerViews(func() { wake(wakeWriting) }),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
-	w.peers = peerViews{reports: map[string]*peerReport{}, changed: w.signal}
-	return w
 }
 
 // Sync takes over the verdicts of a snapshot.
 func (w *Writer) Sync(s *catalog.Snapshot) {
 	w.snapshot.Store(s)
-	w.signal()
-	w.compare()
+	wake(w.wakeWriting)
+	wake(w.wakeDissent)
 }
 
-func (w *Writer) signal() {
+func wake(slot chan<- struct{}) {
 	select {
-	case w.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// compare has verdicts compared with conditions anew.
-func (w *Writer) compare() {
-	select {
-	case w.changed <- struct{}{}:
+	case slot <- struct{}{}:
 	default:
 	}
 }
@@ -136,8 +129,8 @@ func (w *Writer) Leading() bool { return w.leading.Load() }
 // write.
 func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.leading.Store(true)
-	w.compare()
-	defer w.compare()
+	wake(w.wakeDissent)
+	defer wake(w.wakeDissent)
 	defer w.leading.Store(false)
 	defer w.followPeers(ctx)()
 	timer := time.NewTimer(0)
@@ -157,7 +150,7 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-w.dirty:
+		case <-w.wakeWriting:
 		case <-timer.C:
 		}
 	}
