@@ -35,11 +35,11 @@ const (
 
 // peerReport is what another server published.
 type peerReport struct {
-	server  string
-	views   map[string]view
-	renewed metav1.MicroTime
-	fresh   time.Time // when this server learnt of the renewal: clocks may differ
-	version string
+	server      string
+	views       map[string]view
+	renewed     metav1.MicroTime
+	renewalSeen time.Time // when this server learnt of the renewal: clocks may differ
+	version     string
 }
 
 // peerViews is what the other servers see.
@@ -55,7 +55,7 @@ func newPeerViews(changed func()) *peerViews {
 
 // learn takes over a Lease.
 func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
-	r := &peerReport{server: lease.Annotations[serverAnnotation], fresh: now, version: lease.ResourceVersion}
+	r := &peerReport{server: lease.Annotations[serverAnnotation], renewalSeen: now, version: lease.ResourceVersion}
 	if lease.Spec.RenewTime != nil {
 		r.renewed = *lease.Spec.RenewTime
 	}
@@ -67,7 +67,7 @@ func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
 	if old != nil && old.renewed.Equal(&r.renewed) {
-		r.fresh = old.fresh
+		r.renewalSeen = old.renewalSeen
 	}
 	p.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
@@ -97,7 +97,7 @@ func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Du
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, r := range p.reports {
-		if left := dissentLife - now.Sub(r.fresh); left > 0 {
+		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
 			wait = sooner(wait, left)
 			continue
 		}
@@ -120,7 +120,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 	servers := map[view][]string{}
 	for _, r := range p.reports {
 		v, ok := r.views[name]
-		if !ok || v.Status == own || now.Sub(r.fresh) >= dissentLife {
+		if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
 			continue
 		}
 		if !plain(v.Reason, maxReason) {
@@ -219,7 +219,7 @@ func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Durati
 	over, wait := w.peers.expired(time.Now())
 	done = true
 	for name, version := range over {
-		bounded, cancel := context.WithTimeout(ctx, dissentWrite)
+		bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 		cancel()
 		switch {
