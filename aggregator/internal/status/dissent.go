@@ -78,7 +78,7 @@ func (d differences) update(now time.Time, s *catalog.Snapshot) (views map[strin
 				d[a.Name] = difference{a.Verdict.Status, now}
 			}
 			if left := dissentAfter - now.Sub(d[a.Name].since); left > 0 {
-				wait = sooner(wait, left)
+				wait = shorterWait(wait, left)
 				continue
 			}
 			views[a.Name] = view{a.Verdict.Status, a.Verdict.Reason}
@@ -92,8 +92,8 @@ func (d differences) update(now time.Time, s *catalog.Snapshot) (views map[strin
 	return views, wait
 }
 
-// sooner is the shorter of two waits, where zero is none.
-func sooner(a, b time.Duration) time.Duration {
+// shorterWait is the shorter of two waits, where zero is none.
+func shorterWait(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
@@ -155,7 +155,7 @@ func (w *Writer) dissent(ctx context.Context) {
 			_, _, later = p.next(time.Now(), views)
 		}
 		timer.Stop()
-		if wait = sooner(wait, later); wait > 0 {
+		if wait = shorterWait(wait, later); wait > 0 {
 			timer.Reset(wait)
 		}
 	}
@@ -174,7 +174,7 @@ func (w *Writer) publish(ctx context.Context, p *publication, views map[string]v
 			err = w.putDissent(ctx, views)
 		}
 	}
-	w.settle(ctx, p, views, err)
+	w.noteStored(ctx, p, views, err)
 }
 
 func (w *Writer) withdraw(ctx context.Context, p *publication) {
@@ -184,11 +184,11 @@ func (w *Writer) withdraw(ctx context.Context, p *publication) {
 	if apierrors.IsNotFound(err) {
 		err = nil
 	}
-	w.settle(ctx, p, nil, err)
+	w.noteStored(ctx, p, nil, err)
 }
 
-// settle takes note of what is stored now.
-func (w *Writer) settle(ctx context.Context, p *publication, views map[string]view, err error) {
+// noteStored takes note of what is stored now.
+func (w *Writer) noteStored(ctx context.Context, p *publication, views map[string]view, err error) {
 	p.views, p.written, p.unsure = views, time.Now(), err != nil
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).V(2).Info("Telling the status writer what this server sees failed", "err", err)

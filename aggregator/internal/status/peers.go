@@ -60,7 +60,7 @@ func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
 		r.renewed = *lease.Spec.RenewTime
 	}
 	encoded := lease.Annotations[dissentAnnotation]
-	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !plain(r.server, maxServerName) {
+	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !printable(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
 	p.mu.Lock()
@@ -98,7 +98,7 @@ func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Du
 	defer p.mu.Unlock()
 	for name, r := range p.reports {
 		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
-			wait = sooner(wait, left)
+			wait = shorterWait(wait, left)
 			continue
 		}
 		if over == nil {
@@ -123,7 +123,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 		if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
 			continue
 		}
-		if !plain(v.Reason, maxReason) {
+		if !printable(v.Reason, maxReason) {
 			v.Reason = ""
 		}
 		if v.Status == apiregistrationv1.ConditionTrue {
@@ -137,7 +137,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 		if more := len(names) - maxNamed; more > 0 {
 			names = append(names[:maxNamed], fmt.Sprintf("%d more", more))
 		}
-		part := phrase(v.Status) + " to " + strings.Join(names, ", ")
+		part := statusWord(v.Status) + " to " + strings.Join(names, ", ")
 		if v.Reason != "" {
 			part += ": " + v.Reason
 		}
@@ -150,7 +150,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 	return strings.Join(parts, "; ")
 }
 
-func phrase(s catalog.Status) string {
+func statusWord(s catalog.Status) string {
 	switch s {
 	case apiregistrationv1.ConditionTrue:
 		return "available"
@@ -160,8 +160,8 @@ func phrase(s catalog.Status) string {
 	return "unknown"
 }
 
-// plain says whether text is fit to be shown.
-func plain(text string, most int) bool {
+// printable says whether text is fit to be shown.
+func printable(text string, most int) bool {
 	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
 }
 

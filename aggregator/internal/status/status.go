@@ -171,7 +171,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 		}
 		alive[a.Object.UID] = true
 		held, err := w.writeCondition(ctx, mayWrite, a)
-		wait = sooner(wait, held)
+		wait = shorterWait(wait, held)
 		if err != nil {
 			if ctx.Err() != nil {
 				return true, 0
