@@ -218,8 +218,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
-	turns := stored != nil && stored.Status != a.Verdict.Status
-	if wait := h.hold(time.Now(), up, turns); wait > 0 {
+	statusChanges := stored != nil && stored.Status != a.Verdict.Status
+	if wait := h.hold(time.Now(), up, statusChanges); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -241,8 +241,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		return 0, err
 	}
 	if err == nil {
-		if turns && !up {
-			h.fell(time.Now())
+		if statusChanges && !up {
+			h.recordFall(time.Now())
 		}
 		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
 			"status", a.Verdict.Status, "reason", verdict.Reason, "message", verdict.Message, "seenBy", w.config.Identity)
