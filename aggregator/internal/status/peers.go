@@ -213,8 +213,8 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// deleteExpired removes the Leases of servers that are gone. It says whether all are, and how
-// long until there may be more; zero for never.
+// deleteExpired removes the Leases of servers that are gone. It says whether all
+// were removed, and how long until there may be more; zero for never.
 func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
 	done = true

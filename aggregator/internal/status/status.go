@@ -68,8 +68,8 @@ type Writer struct {
 	history    map[types.UID]*history
 }
 
-// lastWrite remembers what was written over which version of an object, so that
-// a cache that lags behind does not cause the same write twice.
+// lastWrite is what was written last, or refused as outdated, over which version of
+// an object. A cache that lags behind does not cause the same write twice.
 type lastWrite struct {
 	resourceVersion string
 	verdict         catalog.Verdict
