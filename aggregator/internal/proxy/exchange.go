@@ -73,7 +73,6 @@ func (x *exchange) readOnly() bool {
 // run returns the first answer of any attempt. On success the caller ends the
 // answer.
 func (x *exchange) run() (*answer, error) {
-	x.backend.Retries.Request()
 	var tried []string
 	for attempt := 1; ; attempt++ {
 		choice, err := x.backend.Pick(x.apiService.Target, tried...)
@@ -88,7 +87,7 @@ func (x *exchange) run() (*answer, error) {
 		// An endpoint that retires a connection is as good as another one.
 		elsewhere := others || errors.Is(err, errNotBegun)
 		again := x.ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.readOnly()) &&
-			x.body.rewind() && x.backend.Retries.Take(time.Now())
+			x.body.rewind() && x.backend.TakeRetry()
 		klog.FromContext(x.ctx).V(4).Info("Attempt at an extension server failed",
 			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
 		if !again {
@@ -168,7 +167,7 @@ func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, s
 
 // hedge makes the second of two attempts at the same time.
 func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *answer {
-	if !x.backend.Retries.Take(time.Now()) {
+	if !x.backend.TakeRetry() {
 		return nil
 	}
 	choice, err := x.backend.Pick(x.apiService.Target, slow.Address)
@@ -280,7 +279,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 		choice.Done(time.Now(), outcome)
 		// A write that was cut short by a deadline may have been half done.
 		sent := t.wrote.Load() || t.connected.Load() && ctx.Err() != nil
-		begun := !refused(err) || x.backend.UnclearResets() != unclear
+		begun := !refusedToBegin(err) || x.backend.UnclearResets() != unclear
 		return nil, sent && begun, err
 	}
 	choice.Note(time.Now(), balance.Answered)
@@ -295,9 +294,9 @@ var errNotBegun = errors.New("the extension server did not begin to handle the r
 // errPerhapsBegun is the same where the transport does not ask that much.
 var errPerhapsBegun = errors.New("the extension server ended the connection")
 
-// refused says whether the extension server has told that it did not begin to
+// refusedToBegin says whether the extension server has told that it did not begin to
 // handle the request (RFC 9113, sections 6.8 and 8.7).
-func refused(err error) bool {
+func refusedToBegin(err error) bool {
 	var stream http2.StreamError
 	return errors.Is(err, errNotBegun) || errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream
 }

@@ -62,37 +62,23 @@ func New(config Config) *Proxy {
 
 // Serve answers r on behalf of a remote APIService.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
-	fail := func(reason respond.Reason, message string) {
-		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: message})
+	user, ok := request.UserFrom(r.Context())
+	protocol, upgrade := upgradeProtocol(r.Header)
+	switch {
+	case !ok:
+		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
+		return
+	case ambiguous(r.URL.Path) || !utf8.ValidString(r.URL.Path):
+		respond.Write(w, r, respond.Fail{Reason: respond.PathRefused, APIService: a.Name})
+		return
+	case upgrade && protocol == "":
+		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
+		return
 	}
 	b := p.config.Backends.Get(a)
-	if !a.Routable() {
-		respond.Write(w, r, respond.Fail{
-			Reason: respond.Unavailable, APIService: a.Name, Cause: a.Verdict.Reason, RetryAfter: b.Refused.Refuse(time.Now()),
-		})
-		return
-	}
-	if err := b.Err(); err != nil {
-		fail(respond.TransportInvalid, err.Error())
-		return
-	}
-	user, ok := request.UserFrom(r.Context())
-	if !ok {
-		fail(respond.NoUser, "")
-		return
-	}
-	if ambiguous(r.URL.Path) || !utf8.ValidString(r.URL.Path) {
-		fail(respond.PathRefused, "")
-		return
-	}
-	protocol, upgrade := upgradeProtocol(r.Header)
-	if upgrade && protocol == "" {
-		fail(respond.UpgradeRefused, "")
-		return
-	}
-	release, err := admit(r, b, user.GetName(), upgrade)
-	if err != nil {
-		respond.Write(w, r, respond.Fail{Reason: respond.TooMany, APIService: a.Name, RetryAfter: b.Dropped.Add()})
+	release, refusal := b.Admit(r.Context(), a, user.GetName(), upgrade || isLongRunning(r))
+	if refusal != nil {
+		respond.Write(w, r, refused(a, refusal))
 		return
 	}
 	defer release()
@@ -112,12 +98,18 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	p.forward(ctx, w, r, out, a, b)
 }
 
-// admit waits for the extension server's leave to send it one more request.
-func admit(r *http.Request, b *backend.Backend, user string, upgrade bool) (release func(), err error) {
-	if upgrade || isLongRunning(r) {
-		return b.Streams.Acquire(r.Context(), user)
+// refused says to a client why its request is not sent.
+func refused(a *catalog.APIService, refusal *backend.Refusal) respond.Fail {
+	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
+	switch refusal.Reason {
+	case backend.Unavailable:
+		f.Reason, f.Cause = respond.Unavailable, a.Verdict.Reason
+	case backend.Unusable:
+		f.Reason, f.Message = respond.TransportInvalid, refusal.Err.Error()
+	case backend.Full:
+		f.Reason = respond.TooMany
 	}
-	return b.Limiter.Acquire(r.Context(), user)
+	return f
 }
 
 // isWatch says whether a long-running request is a watch: a list of events each of

@@ -110,7 +110,6 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 // dialUpgrade connects to an endpoint, another one where the first cannot be
 // reached: nothing was sent then.
 func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
-	b.Retries.Request()
 	var tried []string
 	for attempt := 1; ; attempt++ {
 		choice, err := b.Pick(a.Target, tried...)
@@ -129,7 +128,7 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 			outcome = balance.Neutral // the client left
 		}
 		choice.Done(time.Now(), outcome)
-		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.Retries.Take(time.Now()) {
+		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.TakeRetry() {
 			return nil, choice, err
 		}
 		tried = append(tried, choice.Address)
