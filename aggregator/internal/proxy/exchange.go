@@ -45,7 +45,7 @@ type exchange struct {
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	body       *replayBody // nil where there is none
-	watch      bool
+	kind       kind
 	winner     atomic.Int32
 	stopHedge  atomic.Pointer[context.CancelFunc] // of the attempt under way
 	began      atomic.Bool                        // the first attempt, which has the request's own header
@@ -65,11 +65,6 @@ func (a *answer) end() {
 	a.choice.Done(time.Now(), balance.Neutral)
 }
 
-// readOnly says whether sending the request twice does no harm.
-func (x *exchange) readOnly() bool {
-	return x.request.Method == http.MethodGet || x.request.Method == http.MethodHead
-}
-
 // run returns the first answer of any attempt. On success the caller ends the
 // answer.
 func (x *exchange) run() (*answer, error) {
@@ -80,13 +75,13 @@ func (x *exchange) run() (*answer, error) {
 			return nil, errUnresolved{err}
 		}
 		others := choice.Alternatives(time.Now())
-		result, sent, err := x.attempt(choice, others && x.readOnly() && x.body == nil)
+		result, sent, err := x.attempt(choice, others && x.kind.readOnly && x.body == nil)
 		if err == nil {
 			return result, nil
 		}
 		// An endpoint that retires a connection is as good as another one.
 		elsewhere := others || errors.Is(err, errNotBegun)
-		again := x.ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.readOnly()) &&
+		again := x.ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.kind.readOnly) &&
 			x.body.rewind() && x.backend.TakeRetry()
 		klog.FromContext(x.ctx).V(4).Info("Attempt at an extension server failed",
 			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
@@ -188,7 +183,7 @@ func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *a
 		result.end()
 		return nil
 	}
-	if !x.watch {
+	if !x.kind.watch {
 		// The other endpoint answered while this one was silent. With a watch that may
 		// mean that there is no event yet.
 		slow.Note(time.Now(), balance.Failed)
@@ -245,7 +240,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 	if x.body != nil {
 		out.Body = x.body
 	}
-	if !x.readOnly() {
+	if !x.kind.readOnly {
 		// The transport sends a request again by itself where it has no body or
 		// GetBody helps it. Here that is decided in run: elsewhere, and counted. With a
 		// body, though an empty one, the connection also waits until it is written.
@@ -263,7 +258,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice b
 		defer timer.Stop()
 	}
 	response, err := x.backend.RoundTrip(out)
-	if err == nil && x.readOnly() {
+	if err == nil && x.kind.readOnly {
 		err = readSmall(response)
 	}
 	if err != nil && t.again.Load() {
