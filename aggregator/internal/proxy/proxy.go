@@ -3,8 +3,8 @@
 //
 // Serve is the way of a request, from the top to the bottom: classify says what kind
 // of request it is, clean what of it may be forwarded, exchange sends it, again where
-// that does no harm, and copy streams the answer to the client. Upgrades are sent by
-// upgrade and go on in a tunnel.
+// that does no harm, hedge sends it twice where an answer is late, and copy streams
+// the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
 package proxy
 
 import (
@@ -97,8 +97,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		p.upgrade(w, r, out.WithContext(ctx), a, b)
 		return
 	}
-	p.forward(w, r, &exchange{
-		proxy: p, ctx: ctx, request: out, kind: kind, body: newReplayBody(r), apiService: a, backend: b,
+	p.forward(ctx, w, r, &exchange{
+		request: out, kind: kind, body: newReplayBody(r),
+		apiService: a, backend: b, probeNow: p.config.ProbeNow,
 	})
 }
 
@@ -125,12 +126,8 @@ func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
 }
 
 // forward sends a request and streams the answer back.
-func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
-	run := x.run
-	if x.kind.longRunning {
-		run = x.runApart
-	}
-	response, err := run()
+func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	response, err := x.run(ctx)
 	if err != nil {
 		p.exchangeFailed(w, r, x.apiService, err)
 		return
@@ -153,7 +150,8 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 // that of a log, for example, would take it for whole.
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
 	response.Request = nil // sent: no reason to hold it
-	stream := &balance.Stream{End: response.cancel}
+	end := func() { response.cancel(nil) }
+	stream := &balance.Stream{End: end}
 	defer p.drainer.hold(r.Context(), stream)()
 	if !x.kind.watch {
 		copyResponse(w, r, response.Response, nil)
@@ -161,7 +159,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, x *exchange, resp
 	}
 	defer response.choice.Hold(stream)()
 	if d := x.apiService.Settings.MaxWatch; d > 0 {
-		timer := time.AfterFunc(d, response.cancel)
+		timer := time.AfterFunc(d, end)
 		defer timer.Stop()
 	}
 	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
