@@ -38,10 +38,11 @@ type Aggregator struct {
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
-	hush     func()        // closes quiet
-	quiet    chan struct{} // closed when the status writer is to end
-	hushed   chan struct{} // closed when it has ended
 	recalled chan struct{} // closed when the memory was read
+
+	stopReporting    func()        // closes reportingStops
+	reportingStops   chan struct{} // closed when the status writer is to end
+	reportingStopped chan struct{} // closed when it has ended
 
 	mu    sync.Mutex
 	facts catalog.Facts
@@ -59,8 +60,6 @@ func New(config Config) (*Aggregator, error) {
 	a := &Aggregator{
 		config:   config,
 		routes:   make(chan struct{}),
-		quiet:    make(chan struct{}),
-		hushed:   make(chan struct{}),
 		recalled: make(chan struct{}),
 		dirty:    make(chan struct{}, 1),
 		newer:    make(chan struct{}, 1),
@@ -71,19 +70,20 @@ func New(config Config) (*Aggregator, error) {
 			Zone:           config.Zone,
 			ReservedGroups: config.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
-			Documents:      map[string]catalog.Document{},
 		},
+		reportingStops:   make(chan struct{}),
+		reportingStopped: make(chan struct{}),
 	}
 	a.backends = config.backends(a.lostConnection)
-	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
+	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.ProbeNow(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
-	a.fetcher = config.fetcher(a.backends, a.learnDocument)
+	a.fetcher = config.fetcher(a.backends, a.signal)
 	a.discovery = config.discovery()
 	a.openapi = config.openAPI()
 	if config.Status != nil {
 		a.writer = status.New(*config.Status)
 	}
-	a.hush = sync.OnceFunc(func() { close(a.quiet) })
+	a.stopReporting = sync.OnceFunc(func() { close(a.reportingStops) })
 	a.snapshot.Store(catalog.Build(a.facts))
 	return a, nil
 }
@@ -113,29 +113,31 @@ func (a *Aggregator) Run(ctx context.Context) error {
 
 // report writes conditions until ctx ends or StopReporting is called.
 func (a *Aggregator) report(ctx context.Context) {
-	defer close(a.hushed)
+	defer close(a.reportingStopped)
 	if a.writer == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
 		select {
-		case <-a.quiet:
-			cancel()
+		case <-a.reportingStops:
 		case <-ctx.Done():
 		}
-	}()
+		cancel()
+	})
 	_ = a.writer.Run(ctx) // ends with its context
+	cancel()
+	stopping.Wait()
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that
-// another server takes over at once. It blocks until that is done or ctx ends.
+// another server takes over at its next look. It blocks until that is done or ctx ends.
 // Call it before the API that conditions are written to goes away.
 func (a *Aggregator) StopReporting(ctx context.Context) {
-	a.hush()
+	a.stopReporting()
 	select {
-	case <-a.hushed:
+	case <-a.reportingStopped:
 	case <-ctx.Done():
 	}
 }
@@ -145,7 +147,7 @@ func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
 
 // AwaitDiscovery blocks until discovery was attempted once at every extension
 // server that is routed, or ctx ends. Call it after Routes is closed.
-func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.Attempted(ctx) }
+func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstAttempt(ctx) }
 
 // ReloadClientCertificate makes requests use Config.ClientCertificate anew.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
@@ -175,9 +177,6 @@ func (a *Aggregator) learnState(s State) {
 		if !ok || r.Local || !r.SameBackend(old) {
 			delete(a.facts.Verdicts, name)
 		}
-		if !ok || r.Local || old.Local {
-			delete(a.facts.Documents, name)
-		}
 	}
 	a.facts.Registrations, a.facts.Services = registrations, s.Services
 	a.known = true
@@ -185,7 +184,7 @@ func (a *Aggregator) learnState(s State) {
 }
 
 func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
-	a.fetcher.Contacted(name)
+	a.fetcher.ProbeEnded(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.facts.Verdicts[name] == v {
@@ -195,20 +194,13 @@ func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
 	a.signal()
 }
 
-func (a *Aggregator) learnDocument(name string, d catalog.Document) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.facts.Documents[name] = d
-	a.signal()
-}
-
 // lostConnection has the APIServices of an extension server probed, and its
 // documents downloaded sooner, because it ended a connection.
 func (a *Aggregator) lostConnection(id catalog.BackendID) {
-	a.fetcher.Doubt(id)
+	a.fetcher.RefreshSoon(id)
 	for _, s := range a.snapshot.Load().Remotes() {
 		if s.Backend == id {
-			a.prober.Suspect(s.Name)
+			a.prober.ProbeNow(s.Name)
 		}
 	}
 }
@@ -244,7 +236,9 @@ func (a *Aggregator) SetZone(zone string) {
 		return
 	}
 	a.facts.Zone = zone
-	a.signal()
+	if a.known { // a snapshot without the first state would drop what was remembered
+		a.signal()
+	}
 }
 
 func (a *Aggregator) signal() {
@@ -280,7 +274,9 @@ func (a *Aggregator) build(ctx context.Context) {
 		case <-a.dirty:
 		}
 		began := time.Now()
+		documents := a.fetcher.Documents()
 		a.mu.Lock()
+		a.facts.Documents = documents
 		snapshot, known := catalog.Build(a.facts), a.known
 		a.mu.Unlock()
 		a.publish(ctx, snapshot)

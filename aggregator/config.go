@@ -175,12 +175,12 @@ func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService
 	})
 }
 
-func (c *Config) fetcher(backends *backend.Pool, report func(string, catalog.Document)) *fetch.Fetcher {
+func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher {
 	timing := fetch.DefaultTiming()
 	if timing.DiscoveryTimeout = c.DiscoveryTimeout; c.DiscoveryTimeout < 0 {
 		timing.DiscoveryTimeout = unboundedDiscovery
 	}
-	return fetch.New(timing, backends, report)
+	return fetch.New(timing, backends, changed)
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {

@@ -45,17 +45,17 @@ type openAPIState struct {
 }
 
 // openAPI downloads both versions for all members and reports whether that
-// succeeded. What fails keeps its last good documents. While nothing gives rise
-// to doubt and v3 has not changed, v2, which servers make of the same types, is
+// succeeded. What fails keeps its last good documents. While nothing hints at
+// a change and v3 has not changed, v2, which servers make of the same types, is
 // asked for only every OpenAPIMax.
-func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, doubted bool) bool {
+func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, hinted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
 	if state.v3URL == nil {
 		state.v3URL = map[string]string{}
 	}
 	unchanged, v3 := f.openAPIV3(ctx, loop, members, state)
-	if unchanged && !doubted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
+	if unchanged && !hinted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
 		return true
 	}
 	v2 := f.openAPIV2(ctx, loop, members, state)
@@ -97,7 +97,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case state.noV2:
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
 		for _, a := range members {
-			f.learn(loop, a.Name, func(d *catalog.Document) {
+			f.update(loop, a.Name, func(d *catalog.Document) {
 				d.OpenAPIV2 = catalog.Blob{}
 				if state.noV3 {
 					d.OpenAPIV3 = catalog.Blob{}
@@ -138,7 +138,7 @@ func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members
 			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
 			continue
 		}
-		f.learn(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a.Name, func(d *catalog.Document) {
 			d.OpenAPIV2 = own.v2
 			if alsoV3 {
 				d.OpenAPIV3 = own.v3
@@ -205,7 +205,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
 		if !ok {
 			delete(state.v3URL, a.Name)
-			f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
+			f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
 			continue
 		}
 		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
@@ -249,7 +249,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 		return unusable{fmt.Errorf("reading %s: %w", u.Path, err)}
 	}
 	state.v3URL[a.Name] = relative
-	f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
+	f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
 	return nil
 }
 

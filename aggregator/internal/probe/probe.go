@@ -130,9 +130,9 @@ func (p *Prober) Sync(ctx context.Context, s *catalog.Snapshot) {
 	}
 }
 
-// Suspect asks for a probe now, because a request failed. Many at a time
+// ProbeNow asks for a probe now, because a request failed. Many at a time
 // cause one probe.
-func (p *Prober) Suspect(name string) {
+func (p *Prober) ProbeNow(name string) {
 	p.mu.Lock()
 	l := p.loops[name]
 	p.mu.Unlock()

@@ -216,15 +216,15 @@ func TestSuspicionProbesAtOnceButNotInAFlood(t *testing.T) {
 			sync(at("192.0.2.1:443"))
 			pass(time.Second)
 			s.take()
-			p.Suspect(name)
+			p.ProbeNow(name)
 			synctest.Wait()
 			if got := s.take(); len(got) != 1 || got[0] != time.Second {
 				t.Errorf("a suspicion did not probe at once: %v", got)
 			}
-			p.Suspect("v1.unknown.example")
+			p.ProbeNow("v1.unknown.example")
 			// A flood: a thousand a second for ten seconds.
 			for range 10_000 {
-				p.Suspect(name)
+				p.ProbeNow(name)
 				pass(time.Millisecond)
 			}
 			pauses := s.take()
