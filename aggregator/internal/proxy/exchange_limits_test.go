@@ -402,8 +402,8 @@ func TestAWatchIsSentAgainBeforeItsFirstByte(t *testing.T) {
 	}
 }
 
-// A connection takes a header that is all of a request for one that may be repeated,
-// and does not wait until it is written.
+// The transport takes a header that is all of a request for one that it may send again
+// by itself.
 func TestOnlyWhatMayBeRepeatedIsAHeaderAlone(t *testing.T) {
 	l := newLab(t)
 	alone := make(chan bool, 1)
