@@ -28,8 +28,7 @@ const (
 type Timing struct {
 	// DiscoveryTimeout and OpenAPITimeout bound one download.
 	DiscoveryTimeout, OpenAPITimeout time.Duration
-	// Interval between downloads that succeed; jittered by a tenth, and up to an
-	// eighth shorter: see align.
+	// Interval between downloads that succeed; see pace.Regular.
 	Interval time.Duration
 	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
 	// download that finds nothing new. Below Interval it has no effect.

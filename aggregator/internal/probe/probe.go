@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"reflect"
@@ -19,9 +18,9 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
@@ -34,8 +33,7 @@ const (
 type Timing struct {
 	// Timeout of one probe.
 	Timeout time.Duration
-	// Interval between probes that pass; jittered by a tenth, and up to an eighth
-	// shorter: see align.
+	// Interval between probes that pass; see pace.Regular.
 	Interval time.Duration
 	// RetryMin and RetryMax bound the pause after a probe that failed: a tenth of
 	// the time for which probes have failed. While only some endpoints are down it
@@ -95,7 +93,7 @@ type subject struct {
 type loop struct {
 	subject subject
 	cancel  context.CancelFunc
-	kick    chan struct{}
+	wake    chan struct{}
 }
 
 // Sync starts, keeps and stops loops so that they fit the snapshot. Loops end
@@ -118,7 +116,7 @@ func (p *Prober) Sync(ctx context.Context, s *catalog.Snapshot) {
 			old.cancel()
 		}
 		loopCtx, cancel := context.WithCancel(ctx)
-		l := &loop{subject: sub, cancel: cancel, kick: make(chan struct{}, 1)}
+		l := &loop{subject: sub, cancel: cancel, wake: make(chan struct{}, 1)}
 		p.loops[a.Name] = l
 		p.wait.Go(func() { p.run(loopCtx, l, a) })
 	}
@@ -140,7 +138,7 @@ func (p *Prober) ProbeNow(name string) {
 		return
 	}
 	select {
-	case l.kick <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
@@ -149,7 +147,7 @@ func (p *Prober) ProbeNow(name string) {
 func (p *Prober) Wait() { p.wait.Wait() }
 
 func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
-	var failing trouble
+	var failing pace.Failing
 	before := func() {}
 	defer func() { before() }()
 	for {
@@ -162,61 +160,30 @@ func (p *Prober) run(ctx context.Context, l *loop, a *catalog.APIService) {
 		}
 		p.report(a.Name, verdict)
 		passed := verdict.Status == apiregistrationv1.ConditionTrue
-		if !p.rest(ctx, l, a, passed, &failing) {
+		if !p.awaitNext(ctx, l, a, passed, &failing) {
 			return
 		}
 	}
 }
 
-// trouble is the time since which an APIService, or an endpoint of it, fails; zero
-// while all is well.
-type trouble struct{ since time.Time }
-
-// pause is a tenth of that time, within bounds.
-func (t *trouble) pause(least, most time.Duration) time.Duration {
-	if t.since.IsZero() {
-		t.since = time.Now()
-	}
-	return min(max(time.Since(t.since)/10, least), most)
-}
-
-// interval is the pause after a probe that passed.
-func (p *Prober) interval() time.Duration {
-	return align.Sooner(p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval)))
-}
-
-// rest waits for the pause to end, or for a kick. That shortens the pause, but not
-// below RetryMin: a flood of failing requests is not turned into a flood of
-// probes. It returns false when the loop is to end.
-func (p *Prober) rest(ctx context.Context, l *loop, a *catalog.APIService, passed bool, failing *trouble) bool {
-	sleep := func(d time.Duration, kick <-chan struct{}) bool {
-		if d <= 0 {
-			return ctx.Err() == nil
-		}
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-			return false
-		case <-kick:
-		case <-timer.C:
-		}
-		return true
-	}
-	began, pause := time.Now(), p.interval()
+// awaitNext waits until the next probe is due, or asked for. Asking shortens the
+// pause, but not below RetryMin: a flood of failing requests is not turned into a
+// flood of probes. It returns false when the loop is to end.
+func (p *Prober) awaitNext(ctx context.Context, l *loop, a *catalog.APIService, passed bool, failing *pace.Failing) bool {
+	began, pause := time.Now(), pace.Regular(p.timing.Interval)
 	several := len(a.Target.Endpoints) > 1
-	if several && !sleep(p.timing.RetryMin, nil) { // the other ones' answers may be under way
+	if several && !pace.Wait(ctx, p.timing.RetryMin, nil) { // the other ones' answers may be under way
 		return false
 	}
 	switch {
 	case !passed:
-		pause = failing.pause(p.timing.RetryMin, p.timing.RetryMax)
+		pause = failing.Pause(time.Now(), p.timing.RetryMin, p.timing.RetryMax)
 	case several && p.degraded(a):
-		pause = failing.pause(p.timing.RetryMin, pause)
+		pause = failing.Pause(time.Now(), p.timing.RetryMin, pause)
 	default:
-		*failing = trouble{}
+		failing.Over()
 	}
-	return sleep(pause-time.Since(began), l.kick) && sleep(p.timing.RetryMin-time.Since(began), nil)
+	return pace.Wait(ctx, pause-time.Since(began), l.wake) && pace.Wait(ctx, p.timing.RetryMin-time.Since(began), nil)
 }
 
 // HTTP checks by a GET of the APIService's own discovery path at each
