@@ -184,9 +184,9 @@ func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher 
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {
-	p := probe.New(probe.DefaultTiming(), probe.HTTP(backends), report)
-	p.Watch(backends)
-	return p
+	return probe.New(probe.Config{
+		Timing: probe.DefaultTiming(), Check: probe.HTTP(backends), Degraded: probe.Degraded(backends), Report: report,
+	})
 }
 
 func (c *Config) discovery() *discovery.Service {
