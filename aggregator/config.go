@@ -189,6 +189,13 @@ func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verd
 	})
 }
 
+func (c *Config) writer() *status.Writer {
+	if c.Status == nil {
+		return nil
+	}
+	return status.New(*c.Status)
+}
+
 func (c *Config) discovery() *discovery.Service {
 	return discovery.New(discovery.Config{Manager: c.Discovery, Peers: c.PeerDiscovery, First: c.FirstGroups, Local: c.Local})
 }
