@@ -5,28 +5,21 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
+// Between two snapshots there is a pause that grows with what one costs: however
+// many facts arrive, building takes at most a fifth of a processor, and the first
+// fact after a quiet time never waits.
 const (
-	// After a snapshot there is a rest of buildRest times what it cost, between
-	// minRest and maxRest: building takes at most a fifth of a processor, however
-	// many facts arrive, and the first fact after a quiet time never waits.
-	buildRest = 4
-	minRest   = 10 * time.Millisecond
-	maxRest   = 250 * time.Millisecond
+	minPause = 10 * time.Millisecond
+	maxPause = 250 * time.Millisecond
 )
 
 // build turns facts into snapshots; a burst of facts costs one.
 func (a *Aggregator) build(ctx context.Context) {
 	first := true
-	rest := time.NewTimer(0)
-	defer rest.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-rest.C:
-		}
 		select {
 		case <-ctx.Done():
 			return
@@ -39,7 +32,9 @@ func (a *Aggregator) build(ctx context.Context) {
 			close(a.routes)
 			first = false
 		}
-		rest.Reset(min(max(buildRest*time.Since(began), minRest), maxRest))
+		if !pace.Wait(ctx, pace.AfterWork(time.Since(began), minPause, maxPause), nil) {
+			return
+		}
 	}
 }
 

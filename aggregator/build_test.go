@@ -46,7 +46,7 @@ func TestManyFactsCostFewSnapshots(t *testing.T) {
 		if snapshots < 10 || snapshots > 100 {
 			t.Errorf("%d snapshots for a thousand facts", snapshots)
 		}
-		time.Sleep(maxRest)
+		time.Sleep(maxPause)
 		synctest.Wait()
 		a.facts.mu.Lock()
 		last := a.facts.all.Verdicts["v1.a.example"].Message

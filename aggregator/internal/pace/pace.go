@@ -42,6 +42,12 @@ func (f *Failing) Pause(now time.Time, least, most time.Duration) time.Duration 
 // Over says that it does not fail any more.
 func (f *Failing) Over() { *f = Failing{} }
 
+// AfterWork is the pause after work that cost so long, from least to most: four
+// times that, so that work which is always due takes a fifth of a processor.
+func AfterWork(cost, least, most time.Duration) time.Duration {
+	return min(max(4*cost, least), most)
+}
+
 // Wait waits for a pause to end, or for wake, which may be nil. It is false when
 // ctx ended.
 func Wait(ctx context.Context, pause time.Duration, wake <-chan struct{}) bool {

@@ -68,6 +68,15 @@ func TestFailing(t *testing.T) {
 	}
 }
 
+func TestAfterWork(t *testing.T) {
+	const ms = time.Millisecond
+	for cost, want := range map[time.Duration]time.Duration{0: 10 * ms, 2 * ms: 10 * ms, 5 * ms: 20 * ms, time.Second: 250 * ms} {
+		if got := AfterWork(cost, 10*ms, 250*ms); got != want {
+			t.Errorf("after %v: %v, want %v", cost, got, want)
+		}
+	}
+}
+
 func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wake := make(chan struct{}, 1)

@@ -22,15 +22,15 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
+// Between two states there is a pause that grows with what reading one costs: a
+// thousand changes in a row do not cost a thousand states, and the first after a
+// quiet time never waits.
 const (
-	// After a state there is a rest of readRest times what reading it cost,
-	// between minRest and maxRest: a thousand changes in a row do not cost a
-	// thousand states, and the first after a quiet time never waits.
-	readRest = 4
-	minRest  = 5 * time.Millisecond
-	maxRest  = 250 * time.Millisecond
+	minPause = 5 * time.Millisecond
+	maxPause = 250 * time.Millisecond
 )
 
 // State is all that a host knows at one moment. Its values are read only once
@@ -152,12 +152,8 @@ func (i *Informers) Run(ctx context.Context, publish func(State)) error {
 			return err
 		}
 		publish(state)
-		rest := time.NewTimer(min(max(readRest*time.Since(began), minRest), maxRest))
-		select {
-		case <-ctx.Done():
-			rest.Stop()
+		if !pace.Wait(ctx, pace.AfterWork(time.Since(began), minPause, maxPause), nil) {
 			return ctx.Err()
-		case <-rest.C:
 		}
 		select {
 		case <-ctx.Done():

@@ -246,7 +246,7 @@ func TestBurstsCostFewStates(t *testing.T) {
 	}
 	h.await(t, "all changes", func(s State) bool { return len(s.APIServices) == changes })
 	_, after := h.state()
-	if bound := int(time.Since(began)/minRest) + 2; after-before > min(bound, changes) {
+	if bound := int(time.Since(began)/minPause) + 2; after-before > min(bound, changes) {
 		t.Errorf("%d states in %v, want at most %d", after-before, time.Since(began), bound)
 	}
 }
