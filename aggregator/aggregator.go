@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -28,6 +26,9 @@ import (
 // Aggregator is one aggregation layer. Facts go in (from the source, the
 // probes and the downloads), snapshots come out, and requests are answered
 // from the latest snapshot.
+//
+// Its methods may be called at any time, from any goroutine, unless they say
+// otherwise.
 type Aggregator struct {
 	config    Config
 	facts     *facts
@@ -150,14 +151,16 @@ func (a *Aggregator) StopReporting(ctx context.Context) {
 	}
 }
 
-// Routes is closed when everything that the source knew at first is routed.
+// Routes is closed when everything that the source knew at first is routed. It
+// stays open if Run ends before that.
 func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
 
 // AwaitDiscovery blocks until discovery was attempted once at every extension
 // server that is routed, or ctx ends. Call it after Routes is closed.
 func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstAttempt(ctx) }
 
-// ReloadClientCertificate makes requests use Config.ClientCertificate anew.
+// ReloadClientCertificate makes new connections to extension servers present what
+// Config.ClientCertificate returns now. Requests under way finish on the old ones.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
 
 // Claims says whether an extension server answers the path, and the bound that
@@ -173,13 +176,6 @@ func (a *Aggregator) Claims(path string) (timeout time.Duration, remote bool) {
 // IsRemote says whether an extension server answers the path.
 func (a *Aggregator) IsRemote(path string) bool {
 	return a.snapshot.Load().Route(path).Kind == catalog.Remote
-}
-
-// ValidateSettings checks the annotations of an APIService that hold settings
-// of the layer; path is that of the annotations.
-func ValidateSettings(annotations map[string]string, path *field.Path) field.ErrorList {
-	_, errs := catalog.ParseSettings(annotations, path)
-	return errs
 }
 
 // SetZone replaces Config.Zone: endpoints are chosen by it from the next

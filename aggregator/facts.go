@@ -22,7 +22,7 @@ func newFacts(c Config) *facts {
 		all: catalog.Facts{
 			Resolver:       c.Resolver != nil,
 			Self:           c.Self,
-			Addressing:     c.Addressing,
+			Addressing:     c.Addressing.internal(),
 			Zone:           c.Zone,
 			ReservedGroups: c.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
@@ -60,6 +60,7 @@ func (f *facts) setState(s State) {
 		}
 		registrations[o.Name] = r
 	}
+	services := s.services()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, old := range known {
@@ -68,7 +69,7 @@ func (f *facts) setState(s State) {
 			delete(f.all.Verdicts, name)
 		}
 	}
-	f.all.Registrations, f.all.Services = registrations, s.Services
+	f.all.Registrations, f.all.Services = registrations, services
 	f.known = true
 	f.signal()
 }

@@ -37,24 +37,17 @@ const (
 // published.
 type State struct {
 	APIServices []*apiregistrationv1.APIService
-	// Services holds the Services that APIServices name. Nil means that the
-	// host has no Services; then a resolver finds the extension servers.
+	// Services holds the Services that APIServices name.
 	Services map[types.NamespacedName]catalog.ServiceFacts
 }
 
-// Source publishes the complete state: first when it is known, and again
-// after each change. It may coalesce changes. Run blocks until ctx ends.
-type Source interface {
-	Run(ctx context.Context, publish func(State)) error
-}
-
-// Informers is the Source of a Kubernetes API server.
+// Informers publishes what a Kubernetes API server knows.
 type Informers struct {
 	apiServices apiregistrationinformers.APIServiceInformer
 	services    corelisters.ServiceLister
 	slices      endpointslices.EndpointSliceGetter
 
-	dirty  chan struct{}
+	dirty  chan struct{} // one slot
 	named  atomic.Pointer[map[types.NamespacedName]catalog.ServiceFacts]
 	synced []cache.InformerSynced
 }
@@ -140,7 +133,8 @@ func last(obj any) any {
 	return obj
 }
 
-// Run implements Source.
+// Run publishes the complete state: first when it is known, and again after changes.
+// It blocks until ctx ends or reading fails.
 func (i *Informers) Run(ctx context.Context, publish func(State)) error {
 	if !cache.WaitForCacheSync(ctx.Done(), i.synced...) {
 		return ctx.Err()
@@ -197,38 +191,4 @@ func (i *Informers) service(key types.NamespacedName) catalog.ServiceFacts {
 	}
 	slices, err := i.slices.GetEndpointSlices(key.Namespace, key.Name)
 	return catalog.ServiceFacts{Service: service, Slices: slices, SlicesErr: err}
-}
-
-// Static is a Source whose state is set by hand: for embedders and tests.
-type Static struct {
-	state atomic.Pointer[State]
-	dirty chan struct{}
-}
-
-// NewStatic returns a Source that publishes initial first.
-func NewStatic(initial State) *Static {
-	s := &Static{dirty: make(chan struct{}, 1)}
-	s.state.Store(&initial)
-	return s
-}
-
-// Set replaces the whole state.
-func (s *Static) Set(state State) {
-	s.state.Store(&state)
-	select {
-	case s.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// Run implements Source. It must not run twice at a time.
-func (s *Static) Run(ctx context.Context, publish func(State)) error {
-	for {
-		publish(*s.state.Load())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.dirty:
-		}
-	}
 }
