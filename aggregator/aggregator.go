@@ -43,11 +43,12 @@ type Aggregator struct {
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
-	hush     func()        // closes quiet
-	quiet    chan struct{} // closed when the status writer is to end
-	hushed   chan struct{} // closed when it has ended
 	recalled chan struct{} // closed when the memory was read
 	newer    chan struct{} // for the memory: a snapshot was published
+
+	stopReporting    func()        // closes reportingStops
+	reportingStops   chan struct{} // closed when the status writer is to end
+	reportingStopped chan struct{} // closed when it has ended
 }
 
 // New returns an Aggregator that knows no APIServices until Run. It fails where
@@ -65,6 +66,7 @@ func New(config Config) (*Aggregator, error) {
 		fetcher.ProbeEnded(name)
 		facts.setVerdict(name, v)
 	})
+	reportingStops := make(chan struct{})
 	a := &Aggregator{
 		config:    config,
 		facts:     facts,
@@ -77,12 +79,13 @@ func New(config Config) (*Aggregator, error) {
 		openapi:   config.openAPI(),
 		writer:    config.writer(),
 		routes:    make(chan struct{}),
-		quiet:     make(chan struct{}),
-		hushed:    make(chan struct{}),
 		recalled:  make(chan struct{}),
 		newer:     make(chan struct{}, 1),
+
+		stopReporting:    sync.OnceFunc(func() { close(reportingStops) }),
+		reportingStops:   reportingStops,
+		reportingStopped: make(chan struct{}),
 	}
-	a.hush = sync.OnceFunc(func() { close(a.quiet) })
 	empty, _ := facts.snapshot(nil)
 	a.snapshot.Store(empty)
 	return a, nil
@@ -124,29 +127,31 @@ func (a *Aggregator) Run(ctx context.Context) error {
 
 // report writes conditions until ctx ends or StopReporting is called.
 func (a *Aggregator) report(ctx context.Context) {
-	defer close(a.hushed)
+	defer close(a.reportingStopped)
 	if a.writer == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
 		select {
-		case <-a.quiet:
-			cancel()
+		case <-a.reportingStops:
 		case <-ctx.Done():
 		}
-	}()
+		cancel()
+	})
 	_ = a.writer.Run(ctx) // ends with its context
+	cancel()
+	stopping.Wait()
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that
-// another server takes over at once. It blocks until that is done or ctx ends.
+// another server takes over at its next look. It blocks until that is done or ctx ends.
 // Call it before the API that conditions are written to goes away.
 func (a *Aggregator) StopReporting(ctx context.Context) {
-	a.hush()
+	a.stopReporting()
 	select {
-	case <-a.hushed:
+	case <-a.reportingStopped:
 	case <-ctx.Done():
 	}
 }

@@ -207,10 +207,10 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
+func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
-		Lost:              lost,
+		ConnectionLost:    connectionLost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
 		DialResolvesNames: c.DialResolvesNames,
@@ -222,7 +222,7 @@ func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
 	return backend.New(config)
 }
 
-func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)) *proxy.Proxy {
+func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService)) *proxy.Proxy {
 	return proxy.New(proxy.Config{
 		Backends:         backends,
 		ForwardRedirects: c.ForwardRedirects,
@@ -230,7 +230,7 @@ func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)
 		IdentityHeaders:  c.IdentityHeaders,
 		IdentityPrefixes: c.IdentityHeaderPrefixes,
 		SendUID:          c.SendUID,
-		Suspect:          suspect,
+		ProbeNow:         probeNow,
 	})
 }
 

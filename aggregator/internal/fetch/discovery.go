@@ -27,8 +27,9 @@ import (
 const (
 	discoveryUser  = "system:kube-aggregator"
 	discoveryGroup = "system:masters"
-	// maxDiscoveryValues bounds the objects and arrays of a discovery document.
-	maxDiscoveryValues = 100_000
+	// maxDiscoveryTokens bounds what a discovery document holds, see
+	// document.WellFormed. A resource has some 30.
+	maxDiscoveryTokens = 200_000
 )
 
 var (
@@ -142,7 +143,7 @@ func isAggregated(contentType string) bool {
 // isKind refuses what is not a JSON object of that kind. The decoders take less
 // for an empty list, and an empty list would replace what is known.
 func isKind(body []byte, kind string) error {
-	if err := document.WellFormed(body, maxDiscoveryValues); err != nil {
+	if err := document.WellFormed(body, maxDiscoveryTokens); err != nil {
 		return err
 	}
 	var typed metav1.TypeMeta

@@ -6,15 +6,15 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // Regular is the pause of a loop that has nothing to hurry for: an interval,
 // jittered by a tenth so that loops that began together drift apart, and up to an
-// eighth shorter so that pauses end in common moments, see align.
+// eighth shorter so that pauses end in common moments, see coalesce.
 func Regular(interval time.Duration) time.Duration {
 	jitter := time.Duration((rand.Float64() - 0.5) * 0.2 * float64(interval))
-	return align.Sooner(interval + jitter)
+	return coalesce.Shorten(interval + jitter)
 }
 
 // Doubled is first, doubled so many times, and most at most.
@@ -42,10 +42,13 @@ func (f *Failing) Pause(now time.Time, least, most time.Duration) time.Duration 
 // Over says that it does not fail any more.
 func (f *Failing) Over() { *f = Failing{} }
 
-// AfterWork is the pause after work that cost so long, from least to most: four
-// times that, so that work which is always due takes a fifth of a processor.
+// workPause is the pause after work, in times what the work cost: work that is
+// always due takes a fifth of a processor.
+const workPause = 4
+
+// AfterWork is the pause after work that cost so long, from least to most.
 func AfterWork(cost, least, most time.Duration) time.Duration {
-	return min(max(4*cost, least), most)
+	return min(max(workPause*cost, least), most)
 }
 
 // Wait waits for a pause to end, or for wake, which may be nil. It is false when
@@ -81,7 +84,7 @@ func WaitOrShorten(ctx context.Context, pause time.Duration, wake, shorten <-cha
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
-				timer.Reset(align.Sooner(time.Until(end)))
+				timer.Reset(coalesce.Shorten(time.Until(end)))
 			}
 		case <-timer.C:
 			return woken, true

@@ -11,7 +11,7 @@ import (
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -138,7 +138,7 @@ func TestProbesThatPassAreAligned(t *testing.T) {
 					t.Fatalf("%d probes in an hour", len(s.asked))
 				}
 				for _, at := range s.asked[1:] {
-					if off := at.UnixNano() % int64(align.Step); off != 0 {
+					if off := at.UnixNano() % int64(coalesce.Step); off != 0 {
 						t.Errorf("%d endpoints: a probe at %v, %v after the others", len(addresses), at, time.Duration(off))
 					}
 				}

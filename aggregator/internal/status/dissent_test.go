@@ -115,41 +115,41 @@ func dissentLease(lease, server, sees string, renewed time.Time) *coordinationv1
 func TestWordsForTheOthers(t *testing.T) {
 	const fails = `{"v1.a.example":{"status":"False","reason":"FailedDiscoveryCheck"}}`
 	now := time.Now()
-	h := hearing{reports: map[string]*report{}, changed: func() {}}
-	defer h.end()
+	p := peerViews{reports: map[string]*peerReport{}, changed: func() {}}
+	defer p.end()
 	expect := func(own catalog.Status, want string) {
 		t.Helper()
-		if got := h.others(now, name, own); got != want {
+		if got := p.others(now, name, own); got != want {
 			t.Errorf("others than %s: %q, want %q", own, got, want)
 		}
 	}
 	expect("True", "")
-	h.learn(now, dissentLease("l2", "two:6443", fails, now))
-	h.learn(now, dissentLease("l1", "one:6443", fails, now))
-	h.learn(now, dissentLease("l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
-	h.learn(now, dissentLease("l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
+	p.learn(now, dissentLease("l2", "two:6443", fails, now))
+	p.learn(now, dissentLease("l1", "one:6443", fails, now))
+	p.learn(now, dissentLease("l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
+	p.learn(now, dissentLease("l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck; unknown to three:6443: EndpointsAccessError")
 	expect("False", "available to four:6443; unknown to three:6443: EndpointsAccessError")
 	for _, bad := range []string{"", "[]", "{", `{"v1.a.example":3}`, strings.Repeat(" ", 3*maxDissent)} {
-		h.learn(now, dissentLease("l3", "three:6443", bad, now))
+		p.learn(now, dissentLease("l3", "three:6443", bad, now))
 		expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
 	}
-	h.learn(now, dissentLease("l5", "evil\nserver", fails, now))
-	h.learn(now, dissentLease("l6", strings.Repeat("x", maxServerName+1), fails, now))
+	p.learn(now, dissentLease("l5", "evil\nserver", fails, now))
+	p.learn(now, dissentLease("l6", strings.Repeat("x", maxServerName+1), fails, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
-	h.forget("l2")
+	p.forget("l2")
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
 	for i := range 7 {
-		h.learn(now, dissentLease(fmt.Sprint("m", i), fmt.Sprintf("s%d:6443", i), fails, now))
+		p.learn(now, dissentLease(fmt.Sprint("m", i), fmt.Sprintf("s%d:6443", i), fails, now))
 	}
 	expect("True", "unavailable to one:6443, s0:6443, s1:6443, s2:6443, s3:6443, 3 more: FailedDiscoveryCheck")
 
 	now = now.Add(dissentLife) // but one has been renewed meanwhile, by its own clock
-	h.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
-	h.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLife)))
+	p.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
+	p.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLife)))
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
-	if over := h.expired(now); len(over) != 11 {
-		t.Errorf("%d have expired: %v", len(over), over)
+	if over, wait := p.expired(now); len(over) != 11 || wait != dissentLife {
+		t.Errorf("%d have expired, the next do in %v: %v", len(over), wait, over)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
@@ -24,16 +23,6 @@ import (
 )
 
 const (
-	// Lease times: another server takes over at its first look that is leaseDuration
-	// after it saw the writer's last renewal. It looks every retryPeriod, or up to 1.2 times
-	// that later: 12.4 s after the renewal at most. A writer for whom another waits
-	// renews it every renewEvery, or half a retryPeriod later, and stops
-	// renewDeadline after that: before the Lease ends for others.
-	leaseDuration = 8 * time.Second
-	renewDeadline = 2500 * time.Millisecond
-	renewEvery    = 4 * time.Second
-	retryPeriod   = time.Second
-
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
 	retryWrite = time.Second
@@ -70,12 +59,11 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	dirty    chan struct{}
 	changed  chan struct{} // the same for dissent
-	heard    hearing
+	peers    peerViews
 
 	leading atomic.Bool
-	lease   *lease // nil without an election; set by Run
 
-	mu      sync.Mutex
+	// Of the goroutine that writes.
 	tried   map[types.UID]attempt
 	history map[types.UID]*history
 }
@@ -93,7 +81,7 @@ func New(config Config) *Writer {
 		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
 	}
-	w.heard = hearing{reports: map[string]*report{}, changed: w.signal}
+	w.peers = peerViews{reports: map[string]*peerReport{}, changed: w.signal}
 	return w
 }
 
@@ -122,109 +110,82 @@ func (w *Writer) compare() {
 // Run writes until ctx ends, whenever this server is the one to write.
 func (w *Writer) Run(ctx context.Context) error {
 	if w.config.Leases == nil {
-		w.write(ctx)
+		w.write(ctx, func() error { return nil })
 		return ctx.Err()
+	}
+	election, err := newElection(w.config)
+	if err != nil {
+		return err
 	}
 	if w.config.Ready != nil {
 		if err := w.config.Ready(ctx); err != nil {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
 		}
 	}
-	w.lease = newLease(ctx, w.config.Leases.Leases(w.config.Namespace), w.config.Namespace, w.config.Name, w.config.Identity)
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:            w.lease,
-		LeaseDuration:   leaseDuration,
-		RenewDeadline:   renewDeadline,
-		RetryPeriod:     retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: w.write,
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("preparing the election of the status writer: %w", err)
-	}
 	var dissenting sync.WaitGroup
 	dissenting.Go(func() { w.dissent(ctx) })
-	for ctx.Err() == nil {
-		elector.Run(ctx) // returns when the Lease is lost
-	}
+	election.stand(ctx, func(term context.Context) { w.write(term, election.check) })
 	dissenting.Wait()
-	w.mu.Lock() // the last term's goroutine has ended
-	defer w.mu.Unlock()
 	return ctx.Err()
 }
 
 // Leading says whether this server is the one that writes.
 func (w *Writer) Leading() bool { return w.leading.Load() }
 
-// mayWrite is nil while no other server can be the one that writes.
-func (w *Writer) mayWrite(ctx context.Context) error {
-	if w.lease == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
-	defer cancel()
-	holds, err := w.lease.holds(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("looking at the Lease %s: %w", w.lease.Describe(), err)
-	case !holds:
-		return fmt.Errorf("another server holds the Lease %s", w.lease.Describe())
-	}
-	return nil
-}
-
-// write keeps conditions in line until ctx ends.
-func (w *Writer) write(ctx context.Context) {
-	w.mu.Lock() // one at a time, should an old term still be ending
-	defer w.mu.Unlock()
+// write keeps conditions in line until ctx ends. It asks mayWrite before each
+// write.
+func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.leading.Store(true)
 	w.compare()
 	defer w.compare()
 	defer w.leading.Store(false)
-	defer w.hear(ctx)()
-	if w.lease != nil {
-		var following sync.WaitGroup
-		following.Go(func() { w.lease.follow(ctx) })
-		defer following.Wait()
-	}
-	w.signal()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.dirty:
-		}
-		if w.reconcile(ctx) {
+	defer w.followPeers(ctx)()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		done, wait := w.reconcile(ctx, mayWrite)
+		if !done {
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryWrite):
+			}
 			continue
 		}
+		timer.Stop()
+		if wait > 0 {
+			timer.Reset(wait)
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(retryWrite):
-			w.signal()
+		case <-w.dirty:
+		case <-timer.C:
 		}
 	}
 }
 
-// reconcile writes what differs; false means that something is left to do.
-func (w *Writer) reconcile(ctx context.Context) bool {
+// reconcile writes what differs, and returns how long until there may be more to
+// write; zero for never. Done is false where a write failed.
+func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	s := w.snapshot.Load()
 	if s == nil {
-		return true
+		return true, 0
 	}
-	done := w.bury(ctx)
+	done, wait = w.deleteExpired(ctx)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
 			continue
 		}
 		alive[a.Object.UID] = true
-		if err := w.one(ctx, a); err != nil {
+		held, err := w.writeCondition(ctx, mayWrite, a)
+		wait = sooner(wait, held)
+		if err != nil {
 			if ctx.Err() != nil {
-				return true
+				return true, 0
+			}
+			if errors.Is(err, errLeaseInDoubt) {
+				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
+				return false, 0
 			}
 			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
 			done = false
@@ -240,21 +201,23 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 			delete(w.history, uid)
 		}
 	}
-	return done
+	return done, wait
 }
 
-func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
+// writeCondition writes the condition of an APIService where it differs, or returns how long
+// that has to wait.
+func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *catalog.APIService) (wait time.Duration, err error) {
 	if a.Verdict.Status == "" || a.Invalid != "" {
-		return nil
+		return 0, nil
 	}
-	verdict := w.worded(a.Name, a.Verdict)
+	verdict := w.withPeerViews(a.Name, a.Verdict)
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
-		return nil
+		return 0, nil
 	}
 	try := attempt{a.Object.ResourceVersion, verdict}
 	if w.tried[a.Object.UID] == try {
-		return nil // the cache has not caught up with that write
+		return 0, nil // the cache has not caught up with that write
 	}
 	h := w.history[a.Object.UID]
 	if h == nil {
@@ -264,11 +227,10 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	turns := stored != nil && stored.Status != a.Verdict.Status
 	if wait := h.hold(time.Now(), up, turns); wait > 0 {
-		time.AfterFunc(wait, w.signal)
-		return nil
+		return wait, nil
 	}
-	if err := w.mayWrite(ctx); err != nil {
-		return err
+	if err := mayWrite(); err != nil {
+		return 0, err
 	}
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{
@@ -278,14 +240,12 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	_, err := w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		w.tried[a.Object.UID] = try // the watch brings what is stored now
-	case errors.Is(err, context.Canceled):
-		return nil
 	default:
-		return err
+		return 0, err
 	}
 	if err == nil {
 		if turns && !up {
@@ -297,5 +257,5 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 			w.config.Observe(a.Object, after)
 		}
 	}
-	return nil
+	return 0, nil
 }
