@@ -26,7 +26,8 @@ const (
 
 // Timing of the downloads from one extension server.
 type Timing struct {
-	// DiscoveryTimeout and OpenAPITimeout bound one download.
+	// DiscoveryTimeout and OpenAPITimeout bound one download. An APIService may set
+	// a DiscoveryTimeout of its own.
 	DiscoveryTimeout, OpenAPITimeout time.Duration
 	// Interval between downloads that succeed; see pace.Regular.
 	Interval time.Duration
