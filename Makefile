@@ -4,7 +4,7 @@ TESTFLAGS ?=
 BENCHFLAGS ?=
 FAULTSFLAGS ?=
 
-.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke bench-scale faults faults-short ci
+.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke bench-scale faults faults-short evidence ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -46,14 +46,19 @@ bench: ## side by side with the reference
 bench-smoke: ## a small bench that shows that everything works
 	$(GO) run ./bench -short $(BENCHFLAGS)
 
-bench-scale: ## how cost grows with the number of APIServices and CRDs; draws docs/growth.svg
-	$(GO) run ./bench -scale -plot docs/growth.svg $(BENCHFLAGS)
+bench-scale: ## how cost grows with the number of APIServices and CRDs; writes docs/evidence/growth.md
+	$(GO) run ./bench -scale -plot docs/evidence/growth.svg -markdown docs/evidence/growth.md $(BENCHFLAGS)
 
 faults: ## extension servers that die, freeze and flood, behind the reference and behind ours
 	$(GO) run ./bench/faults $(FAULTSFLAGS)
 
 faults-short: ## a shorter form, on ours alone; fails when a count, not a time, misses its goal
 	$(GO) run ./bench/faults -short -check $(FAULTSFLAGS)
+
+evidence: ## measures all that docs/evidence shows and puts it there, about fifty minutes
+	$(GO) run ./bench -markdown docs/evidence/performance.md
+	$(GO) run ./bench -scale -plot docs/evidence/growth.svg -markdown docs/evidence/growth.md
+	$(GO) run ./bench/faults -markdown docs/evidence/faults.md
 
 ci: ## what .ci/run runs
 	.ci/run

@@ -70,15 +70,14 @@ func New(config Config) (*Aggregator, error) {
 			Zone:           config.Zone,
 			ReservedGroups: config.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
-			Documents:      map[string]catalog.Document{},
 		},
 		reportingStops:   make(chan struct{}),
 		reportingStopped: make(chan struct{}),
 	}
 	a.backends = config.backends(a.lostConnection)
-	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.Suspect(s.Name) })
+	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.ProbeNow(s.Name) })
 	a.prober = config.prober(a.backends, a.learnVerdict)
-	a.fetcher = config.fetcher(a.backends, a.learnDocument)
+	a.fetcher = config.fetcher(a.backends, a.signal)
 	a.discovery = config.discovery()
 	a.openapi = config.openAPI()
 	if config.Status != nil {
@@ -148,7 +147,7 @@ func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
 
 // AwaitDiscovery blocks until discovery was attempted once at every extension
 // server that is routed, or ctx ends. Call it after Routes is closed.
-func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.Attempted(ctx) }
+func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstAttempt(ctx) }
 
 // ReloadClientCertificate makes requests use Config.ClientCertificate anew.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
@@ -178,9 +177,6 @@ func (a *Aggregator) learnState(s State) {
 		if !ok || r.Local || !r.SameBackend(old) {
 			delete(a.facts.Verdicts, name)
 		}
-		if !ok || r.Local || old.Local {
-			delete(a.facts.Documents, name)
-		}
 	}
 	a.facts.Registrations, a.facts.Services = registrations, s.Services
 	a.known = true
@@ -188,7 +184,7 @@ func (a *Aggregator) learnState(s State) {
 }
 
 func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
-	a.fetcher.Contacted(name)
+	a.fetcher.ProbeEnded(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.facts.Verdicts[name] == v {
@@ -198,20 +194,13 @@ func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
 	a.signal()
 }
 
-func (a *Aggregator) learnDocument(name string, d catalog.Document) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.facts.Documents[name] = d
-	a.signal()
-}
-
 // lostConnection has the APIServices of an extension server probed, and its
 // documents downloaded sooner, because it ended a connection.
 func (a *Aggregator) lostConnection(id catalog.BackendID) {
-	a.fetcher.Doubt(id)
+	a.fetcher.RefreshSoon(id)
 	for _, s := range a.snapshot.Load().Remotes() {
 		if s.Backend == id {
-			a.prober.Suspect(s.Name)
+			a.prober.ProbeNow(s.Name)
 		}
 	}
 }
@@ -247,7 +236,9 @@ func (a *Aggregator) SetZone(zone string) {
 		return
 	}
 	a.facts.Zone = zone
-	a.signal()
+	if a.known { // a snapshot without the first state would drop what was remembered
+		a.signal()
+	}
 }
 
 func (a *Aggregator) signal() {
@@ -283,7 +274,9 @@ func (a *Aggregator) build(ctx context.Context) {
 		case <-a.dirty:
 		}
 		began := time.Now()
+		documents := a.fetcher.Documents()
 		a.mu.Lock()
+		a.facts.Documents = documents
 		snapshot, known := catalog.Build(a.facts), a.known
 		a.mu.Unlock()
 		a.publish(ctx, snapshot)

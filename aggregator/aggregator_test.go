@@ -209,7 +209,7 @@ func TestLifeOfAnAPIService(t *testing.T) {
 	e.down.Store(true)
 	s.Cut()
 	r.await("the layer to hold it for unavailable", func() bool {
-		r.prober.Suspect("v1.a.example")
+		r.prober.ProbeNow("v1.a.example")
 		return r.get("/apis/a.example/v1/things", "application/json").Code == 503 &&
 			!r.snapshot.Load().Get("a.example", "v1").Routable()
 	})

@@ -148,10 +148,10 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
+func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
-		Lost:              lost,
+		ConnectionLost:    connectionLost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
 		DialResolvesNames: c.DialResolvesNames,
@@ -163,7 +163,7 @@ func (c *Config) backends(lost func(catalog.BackendID)) *backend.Pool {
 	return backend.New(config)
 }
 
-func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)) *proxy.Proxy {
+func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService)) *proxy.Proxy {
 	return proxy.New(proxy.Config{
 		Backends:         backends,
 		ForwardRedirects: c.ForwardRedirects,
@@ -171,16 +171,16 @@ func (c *Config) proxy(backends *backend.Pool, suspect func(*catalog.APIService)
 		IdentityHeaders:  c.IdentityHeaders,
 		IdentityPrefixes: c.IdentityHeaderPrefixes,
 		SendUID:          c.SendUID,
-		Suspect:          suspect,
+		ProbeNow:         probeNow,
 	})
 }
 
-func (c *Config) fetcher(backends *backend.Pool, report func(string, catalog.Document)) *fetch.Fetcher {
+func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher {
 	timing := fetch.DefaultTiming()
 	if timing.DiscoveryTimeout = c.DiscoveryTimeout; c.DiscoveryTimeout < 0 {
 		timing.DiscoveryTimeout = unboundedDiscovery
 	}
-	return fetch.New(timing, backends, report)
+	return fetch.New(timing, backends, changed)
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {

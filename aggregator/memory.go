@@ -44,8 +44,6 @@ func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIV
 		return nil
 	}
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for name, data := range saved {
 		d := &apidiscoveryv2.APIVersionDiscovery{}
 		if err := json.Unmarshal(data, d); err != nil {
@@ -53,9 +51,7 @@ func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIV
 			continue
 		}
 		recalled[name] = d
-		document := catalog.Document{Discovery: d, Stale: true, Problem: "not confirmed since this server started"}
-		a.facts.Documents[name] = document
-		a.fetcher.Seed(name, document)
+		a.fetcher.Seed(name, catalog.Document{Discovery: d, Stale: true, Problem: "not confirmed since this server started"})
 	}
 	return recalled
 }

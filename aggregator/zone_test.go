@@ -20,14 +20,14 @@ func TestSetZone(t *testing.T) {
 	r := run(t, Config{}, State{APIServices: []*apiregistrationv1.APIService{server.APIService("v1.a.example")}, Services: services})
 	defer r.stop()
 	for _, c := range []struct {
-		zone string
-		far  bool
+		zone      string
+		otherZone bool
 	}{{"here", true}, {"there", false}, {"here", true}, {"", false}} {
 		r.SetZone(c.zone)
 		deadline := time.Now().Add(patience)
-		for tick := time.Tick(5 * time.Millisecond); r.snapshot.Load().Remotes()[0].Target.Endpoints[0].Far != c.far; <-tick {
+		for tick := time.Tick(5 * time.Millisecond); r.snapshot.Load().Remotes()[0].Target.Endpoints[0].OtherZone != c.otherZone; <-tick {
 			if time.Now().After(deadline) {
-				t.Fatalf("in zone %q the endpoint is not far=%v", c.zone, c.far)
+				t.Fatalf("in zone %q the endpoint is not in another zone=%v", c.zone, c.otherZone)
 			}
 		}
 	}

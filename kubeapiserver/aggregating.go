@@ -19,8 +19,8 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
-	"github.com/annex-api/annex/kubeapiserver/handlerchain"
-	"github.com/annex-api/annex/kubeapiserver/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/connauth"
+	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 )
 
 const (
@@ -80,7 +80,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		if err != nil {
 			return nil, err
 		}
-		generic.Authentication.Authenticator = handlerchain.RememberCertificates(
+		generic.Authentication.Authenticator = connauth.Remember(
 			generic.Authentication.Authenticator, generic.SecureServing.ClientCA, generic.Authentication.RequestHeaderConfig, observe)
 	}
 	if generic.FlowControl != nil {

@@ -6,14 +6,12 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
-	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
-	"github.com/annex-api/annex/kubeapiserver/openapidocs"
-	"github.com/annex-api/annex/kubeapiserver/watchcache"
+	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 )
 
 // Server is a kube-apiserver that is not running yet.
@@ -38,14 +36,6 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	var o chainOptions
 	for _, set := range options {
 		set(&o)
-	}
-	for _, options := range []*generic.RESTOptionsGetter{
-		&config.KubeAPIs.ControlPlane.Generic.RESTOptionsGetter,
-		&config.ApiExtensions.GenericConfig.RESTOptionsGetter,
-		&config.ApiExtensions.ExtraConfig.CRDRESTOptionsGetter,
-		&config.Aggregator.GenericConfig.RESTOptionsGetter,
-	} {
-		*options = watchcache.Align(*options)
 	}
 	apis, crdAPIs, layerAPIs := config.KubeAPIs.ControlPlane.Generic, config.ApiExtensions.GenericConfig, config.Aggregator.GenericConfig
 	release := openapidocs.Releasing(

@@ -15,7 +15,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 
 	"github.com/annex-api/annex/aggregator"
-	"github.com/annex-api/annex/kubeapiserver/handlerchain"
+	"github.com/annex-api/annex/kubeapiserver/internal/handlerchain"
 )
 
 // delegatingFairness gives back the seats of requests that wait for extension

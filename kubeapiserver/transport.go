@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"k8s.io/component-base/tracing"
 
-	"github.com/annex-api/annex/kubeapiserver/handlerchain"
+	"github.com/annex-api/annex/kubeapiserver/internal/handlerchain"
 )
 
 // wrapTransport observes requests to extension servers: deprecated

@@ -101,6 +101,18 @@ func TestUpEphemeralLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// timeout(1) signals the process and then its group: two signals that belong together end it as one does.
+func TestTwoSignalsAtOnceEndItInOrder(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	p := run(t, "annex", "up", "--ephemeral")
+	p.until(t, "Ctrl-C stops it.")
+	p.signal(t, syscall.SIGTERM)
+	p.signal(t, syscall.SIGTERM)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
 func TestKubeAPIServerWithEmbeddedEtcd(t *testing.T) {
 	store, err := certs.Open(certs.Options{Dir: filepath.Join(t.TempDir(), "pki")})
 	if err != nil {
@@ -112,15 +124,31 @@ func TestKubeAPIServerWithEmbeddedEtcd(t *testing.T) {
 		"--data-dir="+filepath.Join(t.TempDir(), "data"), "--bind-address=127.0.0.1", "--secure-port="+port,
 		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/12",
 		"--tls-cert-file="+f.Server.Cert, "--tls-private-key-file="+f.Server.Key, "--client-ca-file="+f.CA.Cert,
-		"--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
+		"--authorization-mode=RBAC", "--logging-format=json", "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+f.ServiceAccountPub, "--service-account-signing-key-file="+f.ServiceAccountKey)
 	client := adminClient(t, "https://127.0.0.1:"+port, f)
 	waitFor(t, "/readyz", func() bool {
 		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(t.Context())
 		return err == nil
 	})
+	metrics, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the reference's main package brings along.
+	for _, want := range []string{
+		`kubernetes_build_info{`, `git_version="` + version.GitVersion + `"`, `rest_client_requests_total{`,
+		`workqueue_adds_total{`, `informer_queued_items{`, `name="kube-apiserver"`,
+	} {
+		if !strings.Contains(string(metrics), want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
 	p.signal(t, syscall.SIGTERM)
 	if code := p.wait(t); code != 0 {
 		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+	if !strings.Contains(p.err.String(), `{"ts":`) {
+		t.Errorf("--logging-format=json logs\n%s", p.err)
 	}
 }

@@ -4,10 +4,8 @@ import (
 	"io/fs"
 	"math"
 	"path"
-	"runtime/metrics"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // memoryShare is the part of a memory limit that the Go heap may take: stacks of
@@ -49,35 +47,6 @@ func memoryLimit(root fs.FS) int64 {
 		return 0
 	}
 	return int64(float64(limit) * memoryShare)
-}
-
-const (
-	// roomSize is in bytes. With GOGC at 100 a collection begins twice as much later.
-	roomSize = 40 << 20
-	// roomyLimit is the least memory limit that leaves space for it, in bytes.
-	roomyLimit = 1 << 30
-)
-
-// heapRoom is memory that nobody touches: the garbage collector counts it as alive,
-// and begins its work later by as much. With little alive, GOGC has it run more often
-// than what it frees is worth. It takes addresses, and as much of a memory limit.
-// There is none where GOGC, in percent, is other than Go's default or was
-// set by the operator, or where limit, the narrowest of the process in bytes, is narrow.
-func heapRoom(limit int64, percent uint64, gogc string) []byte {
-	if gogc != "" || percent != 100 || limit < roomyLimit {
-		return nil
-	}
-	return theRoom()
-}
-
-// theRoom is the process's: memory that is allocated again would be cleared, and so touched.
-var theRoom = sync.OnceValue(func() []byte { return make([]byte, roomSize) })
-
-// gcPercent is the garbage collector's GOGC now.
-func gcPercent() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
 }
 
 func readLimit(root fs.FS, name string) int64 {

@@ -1,8 +1,6 @@
 package launch
 
 import (
-	"math"
-	"runtime/debug"
 	"testing"
 	"testing/fstest"
 )
@@ -51,30 +49,5 @@ func TestMemoryLimitIsTheNarrowestGroups(t *testing.T) {
 				t.Errorf("limit %d, want %d", got, c.want)
 			}
 		})
-	}
-}
-
-func TestHeapRoom(t *testing.T) {
-	for _, c := range []struct {
-		limit   int64
-		percent uint64
-		gogc    string
-		want    int
-	}{
-		{math.MaxInt64, 100, "", roomSize},
-		{roomyLimit, 100, "", roomSize},
-		{roomyLimit - 1, 100, "", 0},
-		{math.MaxInt64, 100, "100", 0},
-		{math.MaxInt64, 400, "", 0},
-		{math.MaxInt64, math.MaxUint64, "off", 0},
-	} {
-		if got := len(heapRoom(c.limit, c.percent, c.gogc)); got != c.want {
-			t.Errorf("limit %d, %d percent, GOGC=%q: %d bytes, want %d", c.limit, c.percent, c.gogc, got, c.want)
-		}
-	}
-	before := debug.SetGCPercent(300)
-	defer debug.SetGCPercent(before)
-	if got := gcPercent(); got != 300 {
-		t.Errorf("GOGC is %d percent, want 300", got)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	cliflag "k8s.io/component-base/cli/flag"
 	basecompatibility "k8s.io/component-base/compatibility"
 	"k8s.io/component-base/featuregate"
@@ -27,8 +27,6 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
-	"github.com/annex-api/annex/kubeapiserver/idlegc"
-	"github.com/annex-api/annex/kubeapiserver/queuemetrics"
 )
 
 // identityRenewal is how often a server renews its identity Lease. That lasts
@@ -40,11 +38,10 @@ var renewIdentitySeldom = sync.OnceFunc(func() {
 	apiserver.IdentityLeaseRenewIntervalPeriod = max(apiserver.IdentityLeaseRenewIntervalPeriod, identityRenewal)
 })
 
-// Prepare sets the process's feature gates, metrics of work queues, renewal of identity Leases and logging as the flags ask. It is called once, before Run
-// and before anything else logs: klog takes no new settings while it is in use. Flags, which may be
-// nil, are logged.
+// Prepare sets the process's feature gates, renewal of identity Leases and logging as the flags ask.
+// It is called once, before Run and before anything else logs: klog takes no new settings while it is
+// in use. Flags, which may be nil, are logged.
 func (o *Options) Prepare(flags *pflag.FlagSet) error {
-	queuemetrics.Install()
 	renewIdentitySeldom()
 	registry := o.Server.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
@@ -71,17 +68,6 @@ func (o *Options) Run(ctx context.Context) error {
 	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" && limit < debug.SetMemoryLimit(-1) { // a program's own stays
 		debug.SetMemoryLimit(limit)
 	}
-	narrowest := debug.SetMemoryLimit(-1)
-	if limit > 0 {
-		narrowest = min(narrowest, limit)
-	}
-	room := heapRoom(narrowest, gcPercent(), os.Getenv("GOGC"))
-	defer runtime.KeepAlive(room)
-	resting, stop := context.WithCancel(ctx)
-	var keeper sync.WaitGroup
-	keeper.Go(func() { idlegc.Run(resting) })
-	defer keeper.Wait()
-	defer stop()
 	transport := &o.Server.Etcd.StorageConfig.Transport
 	external := o.Etcd == nil && len(transport.ServerList) > 0
 	switch {
@@ -134,6 +120,12 @@ func (o *Options) serve(ctx context.Context, opts options.CompletedOptions, memb
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	informers, err := cache.NewInformerName("kube-apiserver")
+	if err != nil {
+		return err
+	}
+	defer informers.Release()
+	opts.InformerName = informers // a label of their metrics
 	config, err := app.NewConfig(opts)
 	if err != nil {
 		return err

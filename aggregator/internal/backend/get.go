@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"strings"
 
-	"k8s.io/client-go/transport"
+	authproxy "k8s.io/client-go/transport"
 )
 
 const (
@@ -57,7 +57,7 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 	if err != nil {
 		return Reply{}, fmt.Errorf("building a request for %s: %w", c.Path, err)
 	}
-	transport.SetAuthProxyHeaders(r, c.User, "", c.Groups, nil)
+	authproxy.SetAuthProxyHeaders(r, c.User, "", c.Groups, nil)
 	if c.Accept != "" {
 		r.Header.Set("Accept", c.Accept)
 	}

@@ -27,8 +27,9 @@ import (
 const (
 	discoveryUser  = "system:kube-aggregator"
 	discoveryGroup = "system:masters"
-	// maxDiscoveryValues bounds the objects and arrays of a discovery document.
-	maxDiscoveryValues = 100_000
+	// maxDiscoveryTokens bounds what a discovery document holds, see
+	// document.WellFormed. A resource has some 30.
+	maxDiscoveryTokens = 200_000
 )
 
 var (
@@ -75,7 +76,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	if err != nil {
 		state.etag = ""
 		for _, a := range members {
-			f.learnFailure(loop, a, err)
+			f.updateFailed(loop, a, err)
 		}
 		return false
 	}
@@ -86,12 +87,12 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 			gv.entry, gv.err = f.legacyDiscovery(ctx, b, a)
 		}
 		if gv.err != nil {
-			f.learnFailure(loop, a, gv.err)
+			f.updateFailed(loop, a, gv.err)
 			complete = false
 			continue
 		}
 		entry := gv.entry
-		f.learn(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a.Name, func(d *catalog.Document) {
 			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, entry) {
 				d.Discovery = entry
 			}
@@ -105,14 +106,14 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	return complete
 }
 
-func (f *Fetcher) learnFailure(loop context.Context, a *catalog.APIService, err error) {
-	f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {
+	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
 }
 
 // confirm marks what is known as current, after the server said so.
 func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
-		f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+		f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
 	}
 	return true
 }
@@ -142,7 +143,7 @@ func isAggregated(contentType string) bool {
 // isKind refuses what is not a JSON object of that kind. The decoders take less
 // for an empty list, and an empty list would replace what is known.
 func isKind(body []byte, kind string) error {
-	if err := document.WellFormed(body, maxDiscoveryValues); err != nil {
+	if err := document.WellFormed(body, maxDiscoveryTokens); err != nil {
 		return err
 	}
 	var typed metav1.TypeMeta

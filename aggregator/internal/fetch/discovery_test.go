@@ -95,8 +95,8 @@ func TestAggregatedDiscovery(t *testing.T) {
 	if got := resources(d); got != "of-v1.a.example" || d.Stale || d.Problem != "" {
 		t.Errorf("resources %q, stale %v, problem %q", got, d.Stale, d.Problem)
 	}
-	if len(l.docs) != 1 {
-		t.Errorf("documents of %d APIServices, want only %s: what else it advertises is not its own", len(l.docs), name)
+	if known := f.Documents(); len(known) != 1 {
+		t.Errorf("documents of %d APIServices, want only %s: what else it advertises is not its own", len(known), name)
 	}
 	request := s.Requests()[0]
 	if got := request.Header.Get("Accept"); got != discovery.AcceptV2 {

@@ -19,8 +19,8 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -35,7 +35,7 @@ type Timing struct {
 	// Timeout of one probe.
 	Timeout time.Duration
 	// Interval between probes that pass; jittered by a tenth, and up to an eighth
-	// shorter: see align.
+	// shorter: see coalesce.
 	Interval time.Duration
 	// RetryMin and RetryMax bound the pause after a probe that failed: a tenth of
 	// the time for which probes have failed. While only some endpoints are down it
@@ -130,9 +130,9 @@ func (p *Prober) Sync(ctx context.Context, s *catalog.Snapshot) {
 	}
 }
 
-// Suspect asks for a probe now, because a request failed. Many at a time
+// ProbeNow asks for a probe now, because a request failed. Many at a time
 // cause one probe.
-func (p *Prober) Suspect(name string) {
+func (p *Prober) ProbeNow(name string) {
 	p.mu.Lock()
 	l := p.loops[name]
 	p.mu.Unlock()
@@ -182,7 +182,7 @@ func (t *trouble) pause(least, most time.Duration) time.Duration {
 
 // interval is the pause after a probe that passed.
 func (p *Prober) interval() time.Duration {
-	return align.Sooner(p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval)))
+	return coalesce.Shorten(p.timing.Interval + time.Duration((rand.Float64()-0.5)*0.2*float64(p.timing.Interval)))
 }
 
 // rest waits for the pause to end, or for a kick. That shortens the pause, but not

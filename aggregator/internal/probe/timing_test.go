@@ -11,7 +11,7 @@ import (
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/align"
+	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -133,7 +133,7 @@ func TestProbesThatPassAreAligned(t *testing.T) {
 					t.Fatalf("%d probes in an hour", len(s.asked))
 				}
 				for _, at := range s.asked[1:] {
-					if off := at.UnixNano() % int64(align.Step); off != 0 {
+					if off := at.UnixNano() % int64(coalesce.Step); off != 0 {
 						t.Errorf("%d endpoints: a probe at %v, %v after the others", len(addresses), at, time.Duration(off))
 					}
 				}
@@ -216,15 +216,15 @@ func TestSuspicionProbesAtOnceButNotInAFlood(t *testing.T) {
 			sync(at("192.0.2.1:443"))
 			pass(time.Second)
 			s.take()
-			p.Suspect(name)
+			p.ProbeNow(name)
 			synctest.Wait()
 			if got := s.take(); len(got) != 1 || got[0] != time.Second {
 				t.Errorf("a suspicion did not probe at once: %v", got)
 			}
-			p.Suspect("v1.unknown.example")
+			p.ProbeNow("v1.unknown.example")
 			// A flood: a thousand a second for ten seconds.
 			for range 10_000 {
-				p.Suspect(name)
+				p.ProbeNow(name)
 				pass(time.Millisecond)
 			}
 			pauses := s.take()

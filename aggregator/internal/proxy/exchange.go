@@ -133,7 +133,7 @@ func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, s
 	ctx, cancel := context.WithCancel(x.ctx)
 	hedged := make(chan *answer, 1) // nil if the second attempt failed or was not made
 	late := time.AfterFunc(hedgeAfter, func() {
-		x.proxy.config.Suspect(x.apiService)
+		x.proxy.config.ProbeNow(x.apiService)
 		var other *answer
 		if hedge {
 			other = x.hedge(choice, cancel)
@@ -212,15 +212,15 @@ func (x *exchange) outgoing(ctx context.Context, host string) *http.Request {
 	return out
 }
 
-// try tells how far one round trip has come.
-type try struct {
+// sendTrace tells how far one round trip has come.
+type sendTrace struct {
 	cancel                  context.CancelFunc
 	connected, wrote, again atomic.Bool
 	trace                   httptrace.ClientTrace
 }
 
-func newTry(cancel context.CancelFunc) *try {
-	t := &try{cancel: cancel}
+func newSendTrace(cancel context.CancelFunc) *sendTrace {
+	t := &sendTrace{cancel: cancel}
 	t.trace.GetConn = func(string) { t.once(); t.connected.Store(false) }
 	t.trace.GotConn = func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) }
 	t.trace.WroteHeaders = func() { t.wrote.Store(true) }
@@ -229,7 +229,7 @@ func newTry(cancel context.CancelFunc) *try {
 
 // once ends the attempt when the transport is about to send on its own account
 // what it has sent before. Whether that is done, and where, is decided in run.
-func (t *try) once() {
+func (t *sendTrace) once() {
 	if t.wrote.Load() {
 		t.again.Store(true)
 		t.cancel()
@@ -240,7 +240,7 @@ func (t *try) once() {
 // be repeated are read before they are passed on: an extension server that dies
 // in the middle of one is not the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
-	t := newTry(cancel)
+	t := newSendTrace(cancel)
 	unclear := x.backend.UnclearResets()
 	out := x.outgoing(httptrace.WithClientTrace(ctx, &t.trace), choice.Address)
 	if x.body != nil {

@@ -35,8 +35,9 @@ type Config struct {
 	IdentityHeaders, IdentityPrefixes []string
 	// SendUID passes the user's UID on.
 	SendUID bool
-	// Suspect is told when a connection to an extension server failed.
-	Suspect func(*catalog.APIService)
+	// ProbeNow is called when an extension server has failed a request, or lets one
+	// wait; it must not block.
+	ProbeNow func(*catalog.APIService)
 }
 
 // Proxy answers the requests that belong to extension servers.
@@ -49,8 +50,8 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(config Config) *Proxy {
-	if config.Suspect == nil {
-		config.Suspect = func(*catalog.APIService) {}
+	if config.ProbeNow == nil {
+		config.ProbeNow = func(*catalog.APIService) {}
 	}
 	return &Proxy{
 		config:   config,
@@ -261,7 +262,7 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 		respond.Write(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
 		return
 	}
-	p.config.Suspect(a)
+	p.config.ProbeNow(a)
 	logger.V(2).Info("Request to an extension server failed", "err", err)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})

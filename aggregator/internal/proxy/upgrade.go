@@ -49,7 +49,7 @@ func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
 }
 
 // upgrade sends the request on a connection of its own. Only an answer of 101
-// joins the two connections; anything else ends both.
+// makes a tunnel of the two connections; anything else ends both.
 func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
 	fail := func(reason respond.Reason, format string, args ...any) {
 		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
@@ -60,7 +60,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		return
 	}
 	if err != nil {
-		p.config.Suspect(a)
+		p.config.ProbeNow(a)
 		fail(respond.BackendFailed, "error dialing backend: %v", err)
 		return
 	}
@@ -95,7 +95,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 			return
 		}
 		_ = conn.SetDeadline(time.Time{})
-		p.switchProtocols(w, r, response, newSide(conn, fromBackend), a)
+		p.switchProtocols(w, r, response, newEnd(conn, fromBackend), a)
 	case code < http.StatusBadRequest:
 		fail(respond.UpgradeInvalid, "invalid upgrade response: status code %d", code)
 	default:
@@ -136,8 +136,9 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 	}
 }
 
-// switchProtocols writes the answer to the client and joins the connections.
-func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *side, a *catalog.APIService) {
+// switchProtocols writes the answer to the client and makes a tunnel of the two
+// connections.
+func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *end, a *catalog.APIService) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		respond.Write(w, r, respond.Fail{
@@ -159,6 +160,6 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		logger.V(4).Info("Answering an upgrade failed", "err", err)
 		return
 	}
-	err = join(newSide(conn, buffered.Reader), backend)
+	err = tunnel(newEnd(conn, buffered.Reader), backend)
 	logger.V(4).Info("Upgraded connection ended", "err", err)
 }
