@@ -40,7 +40,7 @@ func get(t *testing.T, p *Pool, a *catalog.APIService) (Reply, error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	return b.Get(ctx, e.Address, Call{Path: "/apis/a.example/v1", User: "tester", Limit: 1 << 20})
+	return b.Get(ctx, e.Address, Call{As: Aggregator, Path: "/apis/a.example/v1", Limit: 1 << 20})
 }
 
 func newPool(t *testing.T, config Config) *Pool {

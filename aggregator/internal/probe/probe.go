@@ -24,12 +24,6 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-const (
-	// User and group that probes come as: always allowed to ask.
-	probeUser  = "system:kube-aggregator"
-	probeGroup = "system:masters"
-)
-
 // Timing of the probes of one APIService.
 type Timing struct {
 	// Timeout of one probe.
@@ -299,7 +293,7 @@ func message(err error) string {
 }
 
 func ask(ctx context.Context, b *backend.Backend, e catalog.Endpoint, path string) error {
-	call := backend.Call{Path: path, User: probeUser, Groups: []string{probeGroup}}
+	call := backend.Call{As: backend.Aggregator, Path: path}
 	reply, err := b.Get(ctx, e.Address, call)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
