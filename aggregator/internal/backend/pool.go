@@ -21,7 +21,9 @@ func DefaultLimits() limit.Config {
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Resolver finds an extension server; only the URL's host is used.
+// Resolver finds the extension server behind a Service; only the URL's host is used.
+// It is asked for every request and must not block. Its addresses are trusted: the
+// host vouches for them.
 type Resolver interface {
 	ResolveEndpoint(namespace, name string, port int32) (*url.URL, error)
 }
