@@ -52,7 +52,7 @@ type Service struct {
 	v2      merger
 	v3      rootCache
 	serveV2 http.Handler
-	zipped  *zipped
+	gzipped *gzipCache
 
 	instrumentedRoot http.HandlerFunc
 	instrumentedKey  http.HandlerFunc
@@ -71,7 +71,7 @@ func New(c Config) *Service {
 }
 
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
-	s := &Service{now: now, logf: logf, zipped: newZipped(maxZipped)}
+	s := &Service{now: now, logf: logf, gzipped: newGzipCache(maxGzipped)}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
 		s.locals = append(s.locals, &local{
@@ -122,7 +122,7 @@ func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	s.zipped.serve(w, r, s.serveV2)
+	s.gzipped.serve(w, r, s.serveV2)
 }
 
 // ServeV3 answers /openapi/v3, the list of documents, and /openapi/v3/<key>.

@@ -153,7 +153,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 			http.NotFound(w, r)
 			return
 		}
-		s.zipped.serve(w, r, gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.gzipped.serve(w, r, gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.serveDocument(w, r, key, remote.v3)
 		})))
 		return
@@ -164,7 +164,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, l := range s.locals {
 		if _, listed := l.v3.last().value.Paths[key]; listed {
-			s.zipped.serve(w, r, l.compressing)
+			s.gzipped.serve(w, r, l.compressing)
 			return
 		}
 	}
