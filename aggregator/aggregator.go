@@ -114,6 +114,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Wait()
 	a.prober.Wait()
 	a.fetcher.Wait()
+	a.openapi.Close()
 	a.backends.Close()
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):

@@ -6,6 +6,7 @@
 package openapi
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -41,9 +42,10 @@ type Config struct {
 // Service serves the merged documents. Its methods may be called at any time
 // from any goroutine.
 type Service struct {
-	locals []*local
-	now    func() time.Time
-	logf   func(format string, args ...any)
+	locals   []*local
+	requests *requests
+	now      func() time.Time
+	logf     func(format string, args ...any)
 
 	// syncing keeps one Sync at a time; readers take current alone.
 	syncing sync.Mutex
@@ -71,13 +73,16 @@ func New(c Config) *Service {
 }
 
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
-	s := &Service{now: now, logf: logf, gzipped: newGzipCache(maxGzipped)}
+	s := &Service{
+		requests: &requests{cancel: map[*flight]context.CancelFunc{}},
+		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped),
+	}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
 		s.locals = append(s.locals, &local{
 			compressing: gziphandler.GzipHandler(h),
-			v2:          newPoll(h, i, "/openapi/v2", 0, now, logf, parseV2),
-			v3:          newPoll(h, i, "/openapi/v3", rootInterval, now, logf, parseV3Root),
+			v2:          newPoll(h, i, "/openapi/v2", 0, s, parseV2),
+			v3:          newPoll(h, i, "/openapi/v3", rootInterval, s, parseV3Root),
 		})
 	}
 	s.v2 = merger{
@@ -102,6 +107,10 @@ func (c captured) Handle(_ string, h http.Handler) { *c.to = h }
 func instrument(subresource string, h http.HandlerFunc) http.HandlerFunc {
 	return metrics.InstrumentHandlerFunc(http.MethodGet, "", "", "", subresource, "", "", false, "", h)
 }
+
+// Close ends the requests to local handlers that are under way, waits for them, and
+// makes no more: what is known of local documents stays.
+func (s *Service) Close() { s.requests.close() }
 
 // Sync makes snap's documents those that are served from now on. It keeps
 // what was worked out from documents whose ETag did not change. A nil snap is
