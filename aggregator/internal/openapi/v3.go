@@ -110,9 +110,6 @@ func (s *Service) serveRoot(w http.ResponseWriter, r *http.Request) {
 // root lists the local documents that no extension server owns, and those of
 // the extension servers.
 func (s *Service) root() (body []byte, etag string, modified time.Time, err error) {
-	c := &s.v3
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	rs := s.current.Load()
 	id := fmt.Sprintf("%x", rs.v3ID)
 	lists := make([]answer[handler3.OpenAPIV3Discovery], len(s.locals))
@@ -120,6 +117,9 @@ func (s *Service) root() (body []byte, etag string, modified time.Time, err erro
 		lists[i] = l.v3.last()
 		id += fmt.Sprintf(" %q", lists[i].id)
 	}
+	c := &s.v3
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.body != nil && c.id == id {
 		return c.body, c.etag, c.modified, nil
 	}
