@@ -184,8 +184,7 @@ func (a *Aggregator) IsRemote(path string) bool {
 	return a.snapshot.Load().Route(path).Kind == catalog.Remote
 }
 
-// SetZone replaces Config.Zone: endpoints are chosen by it from the next
-// snapshot on.
+// SetZone replaces Config.Zone, for hosts that learn their zone while they run.
 func (a *Aggregator) SetZone(zone string) { a.facts.setZone(zone) }
 
 // Handler routes requests in front of local, the host's own handler, which

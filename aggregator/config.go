@@ -60,11 +60,13 @@ func (a Addressing) internal() catalog.Addressing {
 type Resolver interface {
 	// ResolveEndpoint returns a URL of which only the host, host:port, is used. It
 	// is asked for each attempt at a request, from many goroutines, and must not
-	// block. Its error is what clients get, with 503.
+	// block. Where it fails clients get 503, and the Available condition has its
+	// error.
 	//
-	// The address is trusted: the host vouches for it. Addresses that Services name
-	// are refused where they are link-local, multicast or unspecified. In any case
-	// the server's certificate must be for <name>.<namespace>.svc.
+	// The address is trusted: the host vouches for it. Of addresses that Services
+	// name those are refused that are link-local, multicast, unspecified or of cloud
+	// metadata. In any case the server's certificate must be for
+	// <name>.<namespace>.svc.
 	ResolveEndpoint(namespace, name string, port int32) (*url.URL, error)
 }
 
