@@ -49,8 +49,9 @@
 //     layer knows discovery requests, which have a bound of their own, and watches and
 //     other long-running requests, of which many more may be under way. Without it it
 //     knows long-running ones by ?watch=true alone.
-//   - bounded the request's time, but for long-running ones. The layer bounds only
-//     what it waits for before a request is sent.
+//   - bounded the request's time, but for long-running ones. The layer bounds discovery
+//     requests and the wait for a free place at an extension server, and otherwise
+//     waits for that server as long as the host does.
 //
 // The filters of k8s.io/apiserver do all of that. Extension servers believe the
 // identity only if they know the layer by Config.ClientCertificate.
