@@ -58,7 +58,7 @@ func New(config Config) (*Aggregator, error) {
 		return nil, err
 	}
 	config.setDefaults()
-	// Each part is given those that stand before it.
+	// In this order each part is given only parts that exist already.
 	facts, lost := newFacts(config), newLostConnections()
 	backends := config.backends(lost.add)
 	fetcher := config.fetcher(backends, facts.signal)
@@ -103,7 +103,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() { a.build(working) })
-	group.Go(func() { a.askLost(working) })
+	group.Go(func() { a.checkLost(working) })
 	group.Go(func() { a.report(working) })
 	if a.config.Memory != nil {
 		group.Go(func() { a.remember(working) })

@@ -44,7 +44,7 @@ const (
 	EndpointAddresses
 )
 
-// internal is the same for the layer's parts.
+// internal converts a for the parts of the layer.
 func (a Addressing) internal() catalog.Addressing {
 	switch a {
 	case ClusterIP:
@@ -173,7 +173,7 @@ type StatusConfig struct {
 	Observe func(before, after *apiregistrationv1.APIService)
 }
 
-// internal is the same for the status writer.
+// internal converts c for the status writer.
 func (c StatusConfig) internal() status.Config {
 	return status.Config{
 		Client:    c.Client,

@@ -162,8 +162,9 @@ func (s *Service) serveGroupList(w http.ResponseWriter, r *http.Request) {
 	s.writeGroupList(w, r, snapshotFrom(r.Context()))
 }
 
-// writeGroupList writes the plain list. A snapshot never changes, so it is
-// encoded once for it; what the host's own handler adds is in no snapshot.
+// writeGroupList writes the plain list. A snapshot never changes, so its list is
+// encoded once for each variant. What the host's own handler adds is not part of it,
+// and is encoded each time.
 func (s *Service) writeGroupList(w http.ResponseWriter, r *http.Request, snapshot *catalog.Snapshot) {
 	v, ok := variantOf(r, s.codecs, negotiation.DefaultEndpointRestrictions)
 	if !ok || s.local != nil || len(w.Header()["Vary"]) > 0 {

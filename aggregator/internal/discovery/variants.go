@@ -50,7 +50,7 @@ func variantOf(r *http.Request, codecs runtime.NegotiatedSerializer, allowed neg
 	return v, true
 }
 
-// acceptsGzip is how the encoders of k8s.io/apiserver decide.
+// acceptsGzip decides as the encoders of k8s.io/apiserver do.
 func acceptsGzip(r *http.Request) bool {
 	accepted := r.Header.Get("Accept-Encoding")
 	if accepted == "" || !utilfeature.DefaultFeatureGate.Enabled(genericfeatures.APIResponseCompression) {
@@ -71,8 +71,7 @@ type reply struct {
 	body   []byte
 }
 
-// send writes the reply. Its headers take the place of those that are there
-// already, with copies of its own.
+// send writes the reply. Copies of its headers replace those of the same name.
 func (p *reply) send(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	for name, values := range p.header {

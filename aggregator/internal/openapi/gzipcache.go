@@ -57,7 +57,7 @@ func (c *gzipCache) serve(w http.ResponseWriter, r *http.Request, h http.Handler
 	uncompressed.Header.Del("Accept-Encoding")
 	head := &headOnly{header: w.Header().Clone()}
 	h.ServeHTTP(head, &uncompressed)
-	if head.code == http.StatusNotModified { // has no body, and one form
+	if head.code == http.StatusNotModified { // has no body, and nothing to compress
 		maps.Copy(w.Header(), head.header)
 		w.WriteHeader(head.code)
 		return
@@ -142,7 +142,7 @@ func (c *gzipCache) makeRoom(key gzipKey, b *gzipBody) {
 	}
 	b.size = len(b.data)
 	c.size += b.size
-	for other, old := range c.kept { // any: which one is asked for next is not known
+	for other, old := range c.kept { // in any order: which one is asked for next is not known
 		if c.size <= c.limit {
 			return
 		}

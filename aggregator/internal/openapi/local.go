@@ -20,11 +20,11 @@ import (
 // aggregatorUser is who the local handlers see.
 const aggregatorUser = "system:aggregator"
 
-// requests are those under way to local handlers. Once closed it begins no more.
+// requests are those under way to local handlers. Once closed, no more begin.
 type requests struct {
 	running sync.WaitGroup
 
-	mu     sync.Mutex // held alone
+	mu     sync.Mutex // no other lock is taken while it is held
 	closed bool
 	cancel map[*flight]context.CancelFunc
 }
@@ -72,7 +72,7 @@ type poll[T any] struct {
 	logf     func(string, ...any)
 	parse    func([]byte) (T, error)
 
-	mu     sync.Mutex // held alone
+	mu     sync.Mutex // no other lock is taken while it is held
 	flight *flight
 	asked  time.Time
 	good   answer[T]
@@ -190,8 +190,8 @@ func (p *poll[T]) settle(got answer[T], err error) {
 		p.good, p.problem = got, ""
 	case err == errNothing || err == errLate:
 	default:
-		// The parser words one fault in more than one way, so a document that
-		// does not parse is known by its id.
+		// The parser's words for one fault differ from time to time, so a document
+		// that does not parse is told apart by its id.
 		problem := got.id
 		if problem == "" {
 			problem = err.Error()

@@ -39,7 +39,7 @@ type v2Input struct {
 // merger merges documents, and merges again only when their ids changed. It
 // is the cached.Value that the library's handler serves from.
 type merger struct {
-	// inputs gives an id of all documents, and lists them, the strongest first.
+	// inputs gives an id of all documents, and lists them, the most important first.
 	inputs func() (id string, list func() []v2Input)
 	merge  func(dest, source *spec.Swagger) error
 	logf   func(string, ...any)
@@ -47,7 +47,7 @@ type merger struct {
 	mu     sync.Mutex // those of polls are taken under it, and it under none
 	id     string
 	result *spec.Swagger
-	// reported holds, by input, the id whose failure was told.
+	// reported holds, by input, the id whose failure was reported.
 	reported map[string]string
 	// merges counts the merges that were done.
 	merges int
@@ -247,7 +247,7 @@ func parseRemoteV2(data []byte, prefix, group string) (*spec.Swagger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse: %w", err)
 	}
-	// Only these are merged; the rest would but be kept in memory.
+	// Only these are merged; the rest would only take memory.
 	out := emptySpec()
 	out.Paths, out.Definitions, out.Parameters = s.Paths, s.Definitions, s.Parameters
 	for name, d := range out.Definitions {
@@ -266,7 +266,7 @@ func parseRemoteV2(data []byte, prefix, group string) (*spec.Swagger, error) {
 }
 
 // confineKinds keeps, of the kinds that a definition claims to be, those of
-// its own group: others are not its to define.
+// its own group: it may not define those of others.
 func confineKinds(e spec.Extensions, group string) error {
 	claimed, found := e[kindsKey]
 	if !found {

@@ -51,8 +51,8 @@ func newV3Document(b catalog.Blob, serial uint64, modified time.Time) *v3Documen
 	}
 }
 
-// v3Protobuf drops what the format does not know before it is encoded, which
-// would fail on it.
+// v3Protobuf drops fields that the format does not know: encoding would fail on
+// them.
 func v3Protobuf(data []byte) ([]byte, error) {
 	var doc spec3.OpenAPI
 	if err := json.Unmarshal(data, &doc); err != nil {
