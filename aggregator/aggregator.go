@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -169,51 +168,8 @@ func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstA
 // Config.ClientCertificate returns now. Requests under way finish on the old ones.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
 
-// Claims says whether an extension server answers the path, and the bound that
-// its APIService sets for requests; zero where it sets none.
-func (a *Aggregator) Claims(path string) (timeout time.Duration, remote bool) {
-	route := a.snapshot.Load().Route(path)
-	if route.Kind != catalog.Remote {
-		return 0, false
-	}
-	return route.APIService.Settings.RequestTimeout, true
-}
-
-// IsRemote says whether an extension server answers the path.
-func (a *Aggregator) IsRemote(path string) bool {
-	return a.snapshot.Load().Route(path).Kind == catalog.Remote
-}
-
 // SetZone replaces Config.Zone, for hosts that learn their zone while they run.
 func (a *Aggregator) SetZone(zone string) { a.facts.setZone(zone) }
-
-// Handler routes requests in front of local, the host's own handler, which
-// gets every request that neither the layer nor an extension server answers.
-// A nil local answers those with 404.
-func (a *Aggregator) Handler(local http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		snapshot := a.snapshot.Load()
-		route := snapshot.Route(r.URL.Path)
-		switch {
-		case route.Kind == catalog.Remote:
-			a.proxy.Serve(w, r, route.APIService)
-		case route.Kind == catalog.GroupList:
-			a.discovery.ServeGroupList(w, r, snapshot)
-		case route.Kind == catalog.GroupVersions:
-			a.discovery.ServeGroup(w, r, route.Group)
-		case route.Kind == catalog.OpenAPIV2:
-			a.openapi.ServeV2(w, r)
-		case route.Kind == catalog.OpenAPIV3:
-			a.openapi.ServeV3(w, r)
-		case route.Kind == catalog.Index && a.config.LocalPaths != nil:
-			a.serveIndex(w, snapshot)
-		case local == nil:
-			http.NotFound(w, r)
-		default:
-			local.ServeHTTP(w, r)
-		}
-	})
-}
 
 // serveIndex lists the host's paths and those that APIServices claim.
 func (a *Aggregator) serveIndex(w http.ResponseWriter, s *catalog.Snapshot) {

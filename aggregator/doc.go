@@ -53,6 +53,10 @@
 //     requests and the wait for a free place at an extension server, and otherwise
 //     waits for that server as long as the host does.
 //
+// What of the host has to know whether an extension server answers a request, and
+// for how long it may take, learns it from [Aggregator.WithRoute] and
+// [Aggregator.Claims].
+//
 // The filters of k8s.io/apiserver do all of that. Extension servers believe the
 // identity only if they know the layer by Config.ClientCertificate.
 //
