@@ -219,7 +219,7 @@ func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool 
 		Wrap:              c.WrapTransport,
 	}
 	if c.Resolver != nil {
-		config.Resolver = c.Resolver
+		config.Resolve = c.Resolver.ResolveEndpoint
 	}
 	return backend.New(config)
 }
