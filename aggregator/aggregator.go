@@ -57,7 +57,7 @@ func New(config Config) (*Aggregator, error) {
 		return nil, err
 	}
 	config.setDefaults()
-	// Each part is given those that stand before it.
+	// In this order each part is given only parts that exist already.
 	facts, lost := newFacts(config), newLostConnections()
 	backends := config.backends(lost.add)
 	fetcher := config.fetcher(backends, facts.signal)
@@ -102,7 +102,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() { a.build(working) })
-	group.Go(func() { a.askLost(working) })
+	group.Go(func() { a.checkLost(working) })
 	group.Go(func() { a.report(working) })
 	if a.config.Memory != nil {
 		group.Go(func() { a.remember(working) })
@@ -113,6 +113,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Wait()
 	a.prober.Wait()
 	a.fetcher.Wait()
+	a.openapi.Close()
 	a.backends.Close()
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
@@ -167,8 +168,7 @@ func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstA
 // Config.ClientCertificate returns now. Requests under way finish on the old ones.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
 
-// SetZone replaces Config.Zone: endpoints are chosen by it from the next
-// snapshot on.
+// SetZone replaces Config.Zone, for hosts that learn their zone while they run.
 func (a *Aggregator) SetZone(zone string) { a.facts.setZone(zone) }
 
 // serveIndex lists the host's paths and those that APIServices claim.

@@ -44,7 +44,7 @@ const (
 	EndpointAddresses
 )
 
-// internal is the same for the layer's parts.
+// internal converts a for the parts of the layer.
 func (a Addressing) internal() catalog.Addressing {
 	switch a {
 	case ClusterIP:
@@ -60,11 +60,13 @@ func (a Addressing) internal() catalog.Addressing {
 type Resolver interface {
 	// ResolveEndpoint returns a URL of which only the host, host:port, is used. It
 	// is asked for each attempt at a request, from many goroutines, and must not
-	// block. Its error is what clients get, with 503.
+	// block. Where it fails clients get 503, and the Available condition has its
+	// error.
 	//
-	// The address is trusted: the host vouches for it. Addresses that Services name
-	// are refused where they are link-local, multicast or unspecified. In any case
-	// the server's certificate must be for <name>.<namespace>.svc.
+	// The address is trusted: the host vouches for it. Of addresses that Services
+	// name those are refused that are link-local, multicast, unspecified or of cloud
+	// metadata. In any case the server's certificate must be for
+	// <name>.<namespace>.svc.
 	ResolveEndpoint(namespace, name string, port int32) (*url.URL, error)
 }
 
@@ -171,7 +173,7 @@ type StatusConfig struct {
 	Observe func(before, after *apiregistrationv1.APIService)
 }
 
-// internal is the same for the status writer.
+// internal converts c for the status writer.
 func (c StatusConfig) internal() status.Config {
 	return status.Config{
 		Client:    c.Client,
@@ -217,7 +219,7 @@ func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool 
 		Wrap:              c.WrapTransport,
 	}
 	if c.Resolver != nil {
-		config.Resolver = c.Resolver
+		config.Resolve = c.Resolver.ResolveEndpoint
 	}
 	return backend.New(config)
 }

@@ -27,7 +27,8 @@
 //
 // and passes everything else on. A request that fails is answered with a
 // metav1.Status: 503 while the extension server is not available, 429 while too many
-// requests wait for it.
+// requests wait for it. One extension server that is slow or dead takes nothing from
+// the others, nor from the host.
 //
 // With [StatusConfig] the Available condition of APIServices is written, with
 // [Metrics] there are metrics. Neither decides where a request goes: each server
@@ -45,11 +46,18 @@
 //   - authorized the request. The layer asks nobody, and an extension server may rely
 //     on the host.
 //   - put the RequestInfo into the context, with request.WithRequestInfo. By it the
-//     layer tells watches and other long-running requests, which have no bound, from
-//     those that have. Without it only ?watch=true counts as one, and discovery
-//     requests have no bound of their own.
+//     layer knows discovery requests, which have a bound of their own, and watches and
+//     other long-running requests, of which many more may be under way. Without it it
+//     knows long-running ones by ?watch=true alone.
+//   - bounded the request's time, but for long-running ones. The layer bounds discovery
+//     requests and the wait for a free place at an extension server, and otherwise
+//     waits for that server as long as the host does.
 //
-// The filters of k8s.io/apiserver do all three. Extension servers believe the
+// What of the host has to know whether an extension server answers a request, and
+// for how long it may take, learns it from [Aggregator.WithRoute] and
+// [Aggregator.Claims].
+//
+// The filters of k8s.io/apiserver do all of that. Extension servers believe the
 // identity only if they know the layer by Config.ClientCertificate.
 //
 // # Starting and stopping

@@ -6,12 +6,12 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-// facts are what the layer knows but for the documents, which the fetcher keeps.
-// Changed has a value when there are facts that no snapshot has.
+// facts holds what the layer knows; the fetcher keeps the documents. changed has a
+// value when there is something that no snapshot includes yet.
 type facts struct {
 	changed chan struct{} // one slot
 
-	mu    sync.Mutex // held alone
+	mu    sync.Mutex // no other lock is taken while it is held
 	all   catalog.Facts
 	known bool // a first state has arrived
 }
@@ -37,7 +37,8 @@ func (f *facts) signal() {
 	}
 }
 
-// snapshot is that of all facts, and whether a first state is among them.
+// snapshot builds a snapshot from all facts; known says whether a first state is
+// among them.
 func (f *facts) snapshot(documents map[string]catalog.Document) (s *catalog.Snapshot, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,8 +47,8 @@ func (f *facts) snapshot(documents map[string]catalog.Document) (s *catalog.Snap
 }
 
 // setState takes over the source's state. Verdicts are forgotten where the
-// registration is gone, local, or leads to another extension server: the next
-// probe speaks of that one.
+// registration is gone, local, or leads to another extension server, which has not
+// been probed yet.
 func (f *facts) setState(s State) {
 	f.mu.Lock()
 	known := f.all.Registrations // replaced here, never changed

@@ -9,9 +9,9 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-// lostConnections are the extension servers that ended a connection and were not
-// asked since how they are. It stands between the connections, which must not
-// wait, and those who ask.
+// lostConnections lists the extension servers that ended a connection and have not
+// been checked since. Connections add to it without waiting; checkLost takes from
+// it.
 type lostConnections struct {
 	some chan struct{} // one slot
 
@@ -41,9 +41,9 @@ func (l *lostConnections) take() []catalog.BackendID {
 	return ids
 }
 
-// askLost has the APIServices of extension servers that ended a connection probed,
-// and their documents downloaded sooner, until ctx ends.
-func (a *Aggregator) askLost(ctx context.Context) {
+// checkLost has the extension servers that ended a connection probed, and their
+// documents downloaded sooner, until ctx ends.
+func (a *Aggregator) checkLost(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -51,7 +51,7 @@ type ServiceFacts struct {
 	Err, SlicesErr error
 }
 
-// services are those of the state as the layer's parts know them.
+// services converts the Services of the state for the parts of the layer.
 func (s State) services() map[types.NamespacedName]catalog.ServiceFacts {
 	if s.Services == nil {
 		return nil

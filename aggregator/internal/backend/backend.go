@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,7 @@ const (
 // Backend is one extension server.
 type Backend struct {
 	service   catalog.ServiceRef
-	resolver  Resolver // nil where Services say where it is
+	resolve   func(namespace, name string, port int32) (*url.URL, error) // nil where Services say where it is
 	limits    limit.Config
 	transport transportConfig
 
@@ -42,7 +43,7 @@ type Backend struct {
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
 	b := &Backend{
 		service:   a.Service,
-		resolver:  p.config.Resolver,
+		resolve:   p.config.Resolve,
 		limits:    p.config.Limits,
 		admission: newAdmission(p.config.Limits),
 		endpoints: balance.New(rand.IntN),
@@ -132,7 +133,7 @@ func drain(streams []*balance.Stream) {
 // avoids those tried before. The error says why there is none.
 func (b *Backend) Pick(t catalog.Target, tried ...string) (balance.Choice, error) {
 	if t.Resolver {
-		u, err := b.resolver.ResolveEndpoint(b.service.Namespace, b.service.Name, b.service.Port)
+		u, err := b.resolve(b.service.Namespace, b.service.Name, b.service.Port)
 		if err != nil {
 			return balance.Choice{}, err
 		}

@@ -292,19 +292,16 @@ func TestGuardRefusesOddSpellings(t *testing.T) {
 	}
 }
 
-type fixed string
-
-func (f fixed) ResolveEndpoint(namespace, service string, port int32) (*url.URL, error) {
-	if service == "missing" {
-		return nil, errors.New("no such thing")
-	}
-	return &url.URL{Host: string(f)}, nil
-}
-
 // A resolver that the host brings is trusted, and its error passed on.
 func TestResolver(t *testing.T) {
 	dialled := ""
-	p := newPool(t, Config{Resolver: fixed("169.254.1.1:443"), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+	resolve := func(_, service string, _ int32) (*url.URL, error) {
+		if service == "missing" {
+			return nil, errors.New("no such thing")
+		}
+		return &url.URL{Host: "169.254.1.1:443"}, nil
+	}
+	p := newPool(t, Config{Resolve: resolve, Dial: func(_ context.Context, _, address string) (net.Conn, error) {
 		dialled = address
 		return nil, errors.New("reached")
 	}})

@@ -21,13 +21,6 @@ func DefaultLimits() limit.Config {
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Resolver finds the extension server behind a Service; only the URL's host is used.
-// It is asked for every request and must not block. Its addresses are trusted: the
-// host vouches for them.
-type Resolver interface {
-	ResolveEndpoint(namespace, name string, port int32) (*url.URL, error)
-}
-
 // Config of a Pool. The zero value works: it dials directly and presents no
 // client certificate.
 type Config struct {
@@ -38,8 +31,9 @@ type Config struct {
 	Dial DialFunc
 	// DialResolvesNames is true when Dial resolves host names at its far end.
 	DialResolvesNames bool
-	// Resolver overrides what Services say. Its addresses are trusted.
-	Resolver Resolver
+	// Resolve finds an extension server, in place of what Services say; only the
+	// URL's host is used. Its addresses are trusted. Nil means that Services say it.
+	Resolve func(namespace, name string, port int32) (*url.URL, error)
 	// Wrap observes the round trips of plain requests.
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Limits of the requests for one extension server whose APIService sets none.
@@ -65,7 +59,7 @@ func New(config Config) *Pool {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
-	if config.Resolver == nil {
+	if config.Resolve == nil {
 		dial = guard(dial, config.DialResolvesNames)
 	}
 	return &Pool{config: config, dial: dial}

@@ -88,7 +88,7 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	return t, t.verdict()
 }
 
-// verdict of a target that leads nowhere.
+// verdict is that of a target without endpoints; zero where there are some.
 func (t Target) verdict() Verdict {
 	if t.Unresolved == "" {
 		return Verdict{}
@@ -151,9 +151,9 @@ func servicePort(s *corev1.Service, port int32) (corev1.ServicePort, bool) {
 	return corev1.ServicePort{}, false
 }
 
-// serving lists the endpoints on the port of that name that are ready, or do
-// not say, and those that still serve while they terminate; of one address type
-// where family is not empty.
+// serving lists the endpoints on the port of that name: those that are ready, or do
+// not say, and those that still serve while they terminate. Where family is not
+// empty, only of that address type.
 func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family discoveryv1.AddressType) []Endpoint {
 	byAddress := map[string]Endpoint{}
 	for _, slice := range es {
@@ -175,7 +175,7 @@ func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family
 					}
 					e.Terminating = true
 				}
-				// An address may be in two slices for a moment: the better word holds.
+				// An address may be in two slices for a moment: the more favourable one counts.
 				if known, ok := byAddress[e.Address]; ok {
 					e.OtherZone, e.Terminating = e.OtherZone && known.OtherZone, e.Terminating && known.Terminating
 				}

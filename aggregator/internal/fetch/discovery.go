@@ -120,7 +120,7 @@ func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err 
 	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
 }
 
-// confirm marks what is known as current, after the server said so.
+// confirm marks what is known as current, because the server said so.
 func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
 		f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
@@ -139,7 +139,7 @@ func (f *Fetcher) get(ctx context.Context, b *backend.Backend, t catalog.Target,
 	reply, err := b.Get(ctx, choice.Address, c)
 	outcome := balance.Answered
 	if err != nil {
-		outcome = balance.Neutral // an oversized document is no word about the connection
+		outcome = balance.Neutral // an oversized document says nothing about the connection
 	}
 	choice.Done(time.Now(), outcome)
 	return reply, err
@@ -150,8 +150,8 @@ func isAggregated(contentType string) bool {
 	return v2
 }
 
-// isKind refuses what is not a JSON object of that kind. The decoders take less
-// for an empty list, and an empty list would replace what is known.
+// isKind refuses what is not a JSON object of that kind. The decoders read anything
+// else as an empty list, which would replace what is known.
 func isKind(body []byte, kind string) error {
 	if err := document.WellFormed(body, maxDiscoveryTokens); err != nil {
 		return err

@@ -65,7 +65,7 @@ type Fetcher struct {
 	changed  func()
 	loops    sync.WaitGroup
 
-	mu        sync.Mutex // held alone: nothing that is called under it takes another lock
+	mu        sync.Mutex // no other lock is taken while it is held
 	servers   map[catalog.BackendID]*server
 	byName    map[string]*server
 	documents map[string]catalog.Document
@@ -149,7 +149,7 @@ func (f *Fetcher) start(ctx context.Context, members []*catalog.APIService) *ser
 	return srv
 }
 
-// probedSoon says whether a first probe is to come or under way.
+// probedSoon says whether a first probe is due or under way.
 func probedSoon(a *catalog.APIService) bool {
 	return a.Target.Unresolved == "" && a.Verdict.Status == ""
 }
@@ -226,10 +226,10 @@ func (f *Fetcher) known(members []*catalog.APIService) []catalog.Document {
 
 // members are the APIServices that lead to a server, and how often they have
 // changed.
-func (f *Fetcher) members(srv *server) (members []*catalog.APIService, changes, joined int) {
+func (f *Fetcher) members(srv *server) (members []*catalog.APIService, changes, nameChanges int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return srv.members, srv.changes, srv.joined
+	return srv.members, srv.changes, srv.nameChanges
 }
 
 func sameDiscovery(a, b catalog.Document) bool {

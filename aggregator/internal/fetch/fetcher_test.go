@@ -223,12 +223,12 @@ func TestMembersThatComeAndGoAreCounted(t *testing.T) {
 	n := newServer(nil, a)
 	n.setMembers(nil)
 	n.setMembers(a)
-	if _, changes, joined := f.members(n); changes != 2 || joined != 2 {
-		t.Errorf("after a member left and returned: %d changes, %d of them of members", changes, joined)
+	if _, changes, nameChanges := f.members(n); changes != 2 || nameChanges != 2 {
+		t.Errorf("after a member left and returned: %d changes, %d of them of members", changes, nameChanges)
 	}
 	n.setMembers(b)
-	if _, changes, joined := f.members(n); changes != 3 || joined != 2 {
-		t.Errorf("after a member led elsewhere: %d changes, %d of them of members", changes, joined)
+	if _, changes, nameChanges := f.members(n); changes != 3 || nameChanges != 2 {
+		t.Errorf("after a member led elsewhere: %d changes, %d of them of members", changes, nameChanges)
 	}
 }
 

@@ -35,7 +35,7 @@ func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.
 			close(srv.attempted)
 			first = false
 		} else if !slices.EqualFunc(before, f.known(members), sameResources) {
-			wake(srv.openAPINow) // what serves other resources has other schemas
+			wake(srv.openAPINow) // other resources have other schemas
 		}
 		if !pace.Wait(ctx, f.pause(failures, 0, 0), srv.discoverNow) {
 			return
@@ -52,9 +52,9 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 	state := openAPIState{}
 	woken := true
 	for failures, unchanged, seen := 0, 0, 0; ; {
-		members, _, joined := f.members(srv)
-		if joined != seen {
-			state, seen = openAPIState{}, joined
+		members, _, nameChanges := f.members(srv)
+		if nameChanges != seen {
+			state, seen = openAPIState{}, nameChanges
 		}
 		began := time.Now()
 		before := f.known(members)

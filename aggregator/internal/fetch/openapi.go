@@ -25,7 +25,7 @@ import (
 // not asked for again, while nothing hints at a change.
 const absentAgain = time.Hour
 
-// unusable is an error of a document, not of the way to it.
+// unusable is what is wrong with a document itself, as opposed to a failed download.
 type unusable struct{ error }
 
 func (u unusable) Unwrap() error { return u.error }
@@ -46,10 +46,10 @@ type openAPIState struct {
 }
 
 // openAPI downloads both versions for all members and reports whether that
-// succeeded. What fails keeps its last good documents. While nothing hints at
-// a change and v3 has not changed, v2, which servers make of the same types, is
-// asked for only every OpenAPIMax. Of a server without v2 it is made from v3, and
-// asked for again where something hints at a change, or after absentAgain.
+// succeeded. What fails keeps its last good documents. Servers make v2 and v3 of
+// the same types: while v3 has not changed, and nothing else hints at a change, v2
+// is asked for only every OpenAPIMax. Of a server without v2 it is made from v3, and
+// asked for again when something hints at a change, or after absentAgain.
 func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, hinted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
@@ -80,8 +80,8 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 	return problem == nil
 }
 
-// logProblem logs what is wrong with a server's documents when that changes. A
-// server that cannot be reached is the probe's to tell of.
+// logProblem logs what is wrong with a server's documents when that changes. That a
+// server cannot be reached is reported by its probes.
 func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService, state *openAPIState, problem error) {
 	said := ""
 	if bad := (unusable{}); errors.As(problem, &bad) && loop.Err() == nil {
@@ -120,7 +120,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	state.madeOf = nil
 	sum := digest(reply.Body)
 	if sum != state.v2Sum {
-		problem := f.learnOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
+		problem := f.updateOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
 		if ctx.Err() != nil {
 			return problem // to be tried again
 		}
@@ -130,9 +130,9 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	return state.v2Problem
 }
 
-// learnOpenAPIV2 learns each member's part of a document. One that cannot be
-// used holds up none of the others.
-func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
+// updateOpenAPIV2 takes over each member's part of a document. A part that cannot be
+// used does not hold up the others.
+func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
 	if err := f.takeTurn(ctx); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
@@ -246,7 +246,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
 			return false, nil
 		}
-		return state.noV2, nil // where there is v2 alone, it is what may change
+		return state.noV2, nil // only v2 may have changed, where there is one
 	case reply.StatusCode != http.StatusOK:
 		return false, fmt.Errorf("downloading /openapi/v3: status code %d", reply.StatusCode)
 	}

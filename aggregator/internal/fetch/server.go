@@ -21,9 +21,9 @@ type server struct {
 
 	// The Fetcher's lock guards these.
 	members []*catalog.APIService
-	// changes counts how often the members were others or led elsewhere, joined how
-	// often one came or went.
-	changes, joined int
+	// changes counts how often the members or their endpoints have changed,
+	// nameChanges how often a member came or went.
+	changes, nameChanges int
 }
 
 func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {
@@ -33,22 +33,22 @@ func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server
 	}
 }
 
-// setMembers takes over the members, and starts a download at once where they are
-// others, lead elsewhere, or have just become available or unavailable: that a
-// document is stale is known by trying.
+// setMembers takes over the members. It starts downloads at once where members or
+// their endpoints have changed, and where one has become available or unavailable:
+// only a download shows whether its document is still current.
 func (srv *server) setMembers(members []*catalog.APIService) {
 	sameNames := slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool { return a.Name == b.Name })
 	sameTargets := sameNames && slices.EqualFunc(srv.members, members, func(a, b *catalog.APIService) bool {
 		return slices.Equal(a.Target.Endpoints, b.Target.Endpoints) && a.Target.Unresolved == b.Target.Unresolved
 	})
-	turned, edited := false, false
+	availabilityChanged, edited := false, false
 	for i := range members {
 		if !sameTargets {
 			break
 		}
-		// A first verdict is no turn: the first download is under way as well.
+		// A first verdict is no change: the first download is under way already.
 		judged := srv.members[i].Verdict.Status != ""
-		turned = turned || judged && available(members[i]) != available(srv.members[i])
+		availabilityChanged = availabilityChanged || judged && available(members[i]) != available(srv.members[i])
 		edited = edited || revision(members[i]) != revision(srv.members[i])
 	}
 	srv.members = members
@@ -56,9 +56,9 @@ func (srv *server) setMembers(members []*catalog.APIService) {
 		srv.changes++
 	}
 	if !sameNames {
-		srv.joined++
+		srv.nameChanges++
 	}
-	if !sameTargets || turned {
+	if !sameTargets || availabilityChanged {
 		wake(srv.discoverNow)
 		wake(srv.openAPINow)
 	}

@@ -1,4 +1,4 @@
-// Package pace says for how long a loop pauses between two attempts, and pauses.
+// Package pace decides how long a loop pauses between two attempts, and pauses it.
 package pace
 
 import (
@@ -9,15 +9,15 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
-// Regular is the pause of a loop that has nothing to hurry for: an interval,
-// jittered by a tenth so that loops that began together drift apart, and up to an
-// eighth shorter so that pauses end in common moments, see coalesce.
+// Regular is the pause after an attempt that succeeded: an interval, jittered by a
+// tenth so that loops that began together drift apart, and up to an eighth shorter
+// so that pauses end at common moments, see coalesce.
 func Regular(interval time.Duration) time.Duration {
 	jitter := time.Duration((rand.Float64() - 0.5) * 0.2 * float64(interval))
 	return coalesce.Shorten(interval + jitter)
 }
 
-// Doubled is first, doubled so many times, and most at most.
+// Doubled is first, doubled that many times, but not more than most.
 func Doubled(first, most time.Duration, times int) time.Duration {
 	pause := min(first, most)
 	for ; times > 0 && pause < most; times-- {
@@ -26,8 +26,8 @@ func Doubled(first, most time.Duration, times int) time.Duration {
 	return pause
 }
 
-// Failing is for how long something fails without a success in between. The zero
-// Failing does not.
+// Failing remembers since when something has failed without a success in between.
+// The zero Failing has not failed.
 type Failing struct{ since time.Time }
 
 // Pause is a tenth of the time since the first failure, from least to most. Call
@@ -39,7 +39,7 @@ func (f *Failing) Pause(now time.Time, least, most time.Duration) time.Duration 
 	return min(max(now.Sub(f.since)/10, least), most)
 }
 
-// Over says that it does not fail any more.
+// Over notes a success.
 func (f *Failing) Over() { *f = Failing{} }
 
 // workPause is the pause after work, in times what the work cost: work that is

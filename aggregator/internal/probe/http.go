@@ -36,12 +36,12 @@ func HTTP(backends *backend.Pool) Check {
 		checkOne := func(i int) {
 			errs[i] = get(ctx, b, endpoints[i], a.DiscoveryPath())
 			if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				// Any answer shows that the endpoint lives; the verdict asks for more.
+				// Any answer shows that the endpoint lives. The verdict needs a 2xx.
 				b.Probed(endpoints[i].Address, errs[i] == nil || errors.As(errs[i], new(badStatus)))
 			}
 		}
 		answered := make(chan int, len(endpoints))
-		if len(endpoints) == 1 { // no other answer could come first
+		if len(endpoints) == 1 { // no goroutine is needed: no other answer could come first
 			checkOne(0)
 			answered <- 0
 		} else {
@@ -68,8 +68,8 @@ func HTTP(backends *backend.Pool) Check {
 	}
 }
 
-// Degraded says whether one of a backend's endpoints is down while the Service's
-// own address is not what is left.
+// Degraded says whether an endpoint of an APIService's extension server is down. The
+// Service's own address does not count.
 func Degraded(backends *backend.Pool) func(a *catalog.APIService) bool {
 	return func(a *catalog.APIService) bool {
 		return slices.ContainsFunc(backends.Get(a).Health(), func(h balance.Health) bool { return h.Down && !h.Fallback })

@@ -155,7 +155,7 @@ func (p *Prober) awaitNext(ctx context.Context, l *loop, a *catalog.APIService, 
 	timing := p.config.Timing
 	began, pause := time.Now(), pace.Regular(timing.Interval)
 	several := len(a.Target.Endpoints) > 1
-	if several && !pace.Wait(ctx, timing.RetryMin, nil) { // the other ones' answers may be under way
+	if several && !pace.Wait(ctx, timing.RetryMin, nil) { // the other endpoints may not have answered yet
 		return false
 	}
 	switch {

@@ -106,17 +106,17 @@ func (i *Informers) signal() {
 }
 
 func (i *Informers) namesService(obj any) bool {
-	s, ok := last(obj).(*corev1.Service)
+	s, ok := finalState(obj).(*corev1.Service)
 	return ok && i.isNamed(s.Namespace, s.Name)
 }
 
 func (i *Informers) namesSlice(obj any) bool {
-	s, ok := last(obj).(*discoveryv1.EndpointSlice)
+	s, ok := finalState(obj).(*discoveryv1.EndpointSlice)
 	return ok && i.isNamed(s.Namespace, s.Labels[discoveryv1.LabelServiceName])
 }
 
-// isNamed is true before the first state as well: an event too many costs a
-// rebuild, one too few would be a fact lost.
+// isNamed is true before the first state as well: an event too many costs a state, one
+// too few would lose a change.
 func (i *Informers) isNamed(namespace, name string) bool {
 	named := i.named.Load()
 	if named == nil {
@@ -126,7 +126,8 @@ func (i *Informers) isNamed(namespace, name string) bool {
 	return ok
 }
 
-func last(obj any) any {
+// finalState is the object of an event; of one that is gone, as it was known last.
+func finalState(obj any) any {
 	if t, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		return t.Obj
 	}

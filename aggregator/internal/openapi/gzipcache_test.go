@@ -74,7 +74,7 @@ func headers(etags ...string) []http.Header {
 // longDoc is long enough to be compressed.
 func longDoc(title string) string { return v3Doc(strings.Repeat(title+" ", 2000)) }
 
-func TestZippedDocumentsEqualTheHandlers(t *testing.T) {
+func TestCompressedDocumentsEqualTheHandlers(t *testing.T) {
 	f := newFixture()
 	direct := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/openapi/v2" {
@@ -106,7 +106,7 @@ func TestZippedDocumentsEqualTheHandlers(t *testing.T) {
 					want := record(direct, method, path, header)
 					for n := range 2 {
 						if diff := cmp.Diff(want, record(served, method, path, header)); diff != "" {
-							t.Fatalf("document %d, %s %s %v, request %d (-handler +zipped):\n%.2000s", i, method, path, header, n, diff)
+							t.Fatalf("document %d, %s %s %v, request %d (-handler +cache):\n%.2000s", i, method, path, header, n, diff)
 						}
 					}
 					if want.Header.Get("Content-Encoding") == "gzip" {
@@ -139,7 +139,7 @@ func (c *compressor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})).ServeHTTP(w, r)
 }
 
-func unzipped(t *testing.T, z *zipped, path string, h http.Handler) string {
+func unzipped(t *testing.T, z *gzipCache, path string, h http.Handler) string {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.Header.Set("Accept-Encoding", "gzip")
@@ -158,7 +158,7 @@ func unzipped(t *testing.T, z *zipped, path string, h http.Handler) string {
 }
 
 func TestADocumentIsCompressedOnce(t *testing.T) {
-	z, c := newZipped(maxZipped), &compressor{}
+	z, c := newGzipCache(maxGzipped), &compressor{}
 	for i := range 3 {
 		document := longDoc(fmt.Sprint(i))
 		c.document.Store(&document)
@@ -222,8 +222,8 @@ func TestLocalDocumentsAreCompressedOnce(t *testing.T) {
 }
 
 // Over a connection, lengths and chunks depend on how an answer is written.
-func TestZippedDocumentsEqualTheHandlersOnTheWire(t *testing.T) {
-	z, c := newZipped(maxZipped), &compressor{}
+func TestCompressedDocumentsEqualTheHandlersOnTheWire(t *testing.T) {
+	z, c := newGzipCache(maxGzipped), &compressor{}
 	once := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { z.serve(w, r, c) })
 	for _, http2 := range []bool{false, true} {
 		start := func(h http.Handler) *httptest.Server {
@@ -263,7 +263,7 @@ func TestZippedDocumentsEqualTheHandlersOnTheWire(t *testing.T) {
 			for range 2 {
 				got, l, x := fetch(served)
 				if diff := cmp.Diff(want, got); diff != "" || l != length || !slices.Equal(x, transfer) {
-					t.Errorf("HTTP/2 %v, %d bytes: length %d %q, want %d %q (-handler +zipped):\n%.1000s", http2, n, l, x, length, transfer, diff)
+					t.Errorf("HTTP/2 %v, %d bytes: length %d %q, want %d %q (-handler +cache):\n%.1000s", http2, n, l, x, length, transfer, diff)
 				}
 			}
 		}
@@ -272,7 +272,7 @@ func TestZippedDocumentsEqualTheHandlersOnTheWire(t *testing.T) {
 
 // What is changed while others ask shows at once.
 func TestChangedDocumentsShowAtOnce(t *testing.T) {
-	z, c := newZipped(maxZipped), &compressor{}
+	z, c := newGzipCache(maxGzipped), &compressor{}
 	var documents []string
 	for i := range 50 {
 		documents = append(documents, longDoc(fmt.Sprintf("document %d", i)))
@@ -303,20 +303,20 @@ func TestCompressedBytesStayWithinTheLimit(t *testing.T) {
 	var c compressor
 	document := longDoc("document")
 	c.document.Store(&document)
-	z := newZipped(maxZipped)
+	z := newGzipCache(maxGzipped)
 	unzipped(t, z, "/a", &c)
 	one := z.size
 	if one == 0 {
 		t.Fatal("nothing is kept")
 	}
-	z = newZipped(3*one + one/2)
+	z = newGzipCache(3*one + one/2)
 	for i := range 10 {
 		expect(t, "document", unzipped(t, z, fmt.Sprintf("/%d", i), &c), document)
 		if want := min(i+1, 3); z.size != want*one || len(z.kept) != want {
 			t.Errorf("after %d: %d documents of %d bytes, want %d of %d", i+1, len(z.kept), z.size, want, want*one)
 		}
 	}
-	z = newZipped(one - 1)
+	z = newGzipCache(one - 1)
 	expect(t, "document", unzipped(t, z, "/a", &c), document)
 	expect(t, "kept of what is too long", len(z.kept), 0)
 }

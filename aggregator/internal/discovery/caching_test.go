@@ -129,7 +129,7 @@ func requests(etags ...string) map[string]http.Header {
 	return all
 }
 
-func TestPreparedAnswersEqualEncodedOnes(t *testing.T) {
+func TestCachedAnswersEqualEncodedOnes(t *testing.T) {
 	for _, withPeers := range []bool{false, true} {
 		t.Run(fmt.Sprintf("peers %v", withPeers), func(t *testing.T) {
 			featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, genericfeatures.UnknownVersionInteroperabilityProxy, withPeers)
@@ -179,7 +179,7 @@ func compareUnderChanges(t *testing.T, p pair) {
 				want := serve(t.Context(), p.plain, path, header)
 				for n := range 2 {
 					if diff := cmp.Diff(want, serve(t.Context(), p.ours, path, header)); diff != "" {
-						t.Fatalf("change %d, %s %s, request %d (-encoded +prepared):\n%.2000s", i, path, name, n, diff)
+						t.Fatalf("change %d, %s %s, request %d (-encoded +cached):\n%.2000s", i, path, name, n, diff)
 					}
 				}
 			}
@@ -222,7 +222,7 @@ func counted(t *testing.T) map[string]float64 {
 	return out
 }
 
-func TestPreparedAnswersAreCountedAsEncodedOnes(t *testing.T) {
+func TestCachedAnswersAreCountedAsEncodedOnes(t *testing.T) {
 	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, genericfeatures.UnknownVersionInteroperabilityProxy, true)
 	metrics.Register()
 	// The same requests in the same order, each of which two servers answer.
@@ -257,12 +257,12 @@ func TestPreparedAnswersAreCountedAsEncodedOnes(t *testing.T) {
 	want := run(func(p pair) http.Handler { return p.plain })
 	got := run(func(p pair) http.Handler { return p.ours })
 	if diff := cmp.Diff(want, got); diff != "" || len(want) < 8 {
-		t.Errorf("of %d figures (-encoded +prepared):\n%s", len(want), diff)
+		t.Errorf("of %d figures (-encoded +cached):\n%s", len(want), diff)
 	}
 }
 
 // A client may have from another server what this one has not encoded yet.
-func TestClientThatKnowsMoreThanWhatIsPrepared(t *testing.T) {
+func TestClientThatKnowsMoreThanWhatIsCached(t *testing.T) {
 	metrics.Register()
 	p := newPair(false)
 	accept := http.Header{"Accept": {discovery.AcceptV2}}
@@ -276,7 +276,7 @@ func TestClientThatKnowsMoreThanWhatIsPrepared(t *testing.T) {
 	got := serve(t.Context(), p.ours, "/apis", accept)
 	after := counted(t)
 	if diff := cmp.Diff(want, got); diff != "" || want.Code != http.StatusNotModified {
-		t.Errorf("%d (-encoded +prepared):\n%s", want.Code, diff)
+		t.Errorf("%d (-encoded +cached):\n%s", want.Code, diff)
 	}
 	for key := range after {
 		if after[key]-middle[key] != middle[key]-before[key] {
@@ -389,7 +389,7 @@ func TestPlainListFollowsTheSnapshot(t *testing.T) {
 				want := serve(t.Context(), encoded, path, header)
 				for range 2 {
 					if diff := cmp.Diff(want, serve(t.Context(), served, path, header)); diff != "" {
-						t.Fatalf("%d versions, %s %s (-encoded +prepared):\n%s", i+1, path, name, diff)
+						t.Fatalf("%d versions, %s %s (-encoded +cached):\n%s", i+1, path, name, diff)
 					}
 				}
 			}
@@ -397,8 +397,8 @@ func TestPlainListFollowsTheSnapshot(t *testing.T) {
 	}
 }
 
-func TestShelfStaysWithinItsLimit(t *testing.T) {
-	s := shelf[string]{limit: 100}
+func TestVariantCacheStaysWithinItsLimit(t *testing.T) {
+	s := variantCache[string]{limit: 100}
 	put := func(state, version string, size int) {
 		s.put(state, variant{version: version}, &reply{body: make([]byte, size)})
 	}
@@ -422,7 +422,7 @@ func TestPanicOfTheHandlerGoesOn(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	}()
-	p := newPrepared(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	p := newCachingHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	serve(t.Context(), p, "/apis", http.Header{"Accept": {discovery.AcceptV2}})
 	t.Error("returned")
 }
@@ -432,7 +432,7 @@ func TestUnchangedDocumentsAreNotEncoded(t *testing.T) {
 	manager := aggregated.NewResourceManager("apis")
 	fill(manager, 3, 2)
 	encoded := 0
-	p := newPrepared(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p := newCachingHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		manager.ServeHTTP(&counter{w, &encoded}, r)
 	}))
 	for i := range 3 {

@@ -13,26 +13,26 @@ import (
 	"github.com/NYTimes/gziphandler"
 )
 
-// maxZipped bounds the compressed bytes kept, all documents together.
-const maxZipped = 16 << 20
+// maxGzipped bounds the compressed bytes kept, all documents together.
+const maxGzipped = 16 << 20
 
-// zipped keeps documents compressed, so that one is compressed once and not for
+// gzipCache keeps documents compressed, so that one is compressed once and not for
 // each request. It stands before handlers that compress what they are asked
 // for, and answers as they do.
-type zipped struct {
+type gzipCache struct {
 	limit int // bytes
 
 	mu   sync.Mutex
-	kept map[zippedKey]*zippedBody
+	kept map[gzipKey]*gzipBody
 	size int
 }
 
-// zippedKey names what may have one compressed form at a time.
-type zippedKey struct{ path, contentType string }
+// gzipKey names what may have one compressed form at a time.
+type gzipKey struct{ path, contentType string }
 
-// zippedBody is the compressed form of the document with an ETag. Done guards
+// gzipBody is the compressed form of the document with an ETag. Done guards
 // data, which is nil where the handler did not compress it.
-type zippedBody struct {
+type gzipBody struct {
 	etag string
 	done sync.Once
 	data []byte
@@ -40,14 +40,14 @@ type zippedBody struct {
 	size int
 }
 
-func newZipped(limit int) *zipped {
-	return &zipped{limit: limit, kept: map[zippedKey]*zippedBody{}}
+func newGzipCache(limit int) *gzipCache {
+	return &gzipCache{limit: limit, kept: map[gzipKey]*gzipBody{}}
 }
 
 // serve answers r as h does, an http.Handler that compresses by itself and
 // gives ETags.
-func (z *zipped) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
-	if !plainlyZipped(r) {
+func (c *gzipCache) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	if !wantsPlainGzip(r) {
 		h.ServeHTTP(w, r)
 		return
 	}
@@ -57,7 +57,7 @@ func (z *zipped) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
 	uncompressed.Header.Del("Accept-Encoding")
 	head := &headOnly{header: w.Header().Clone()}
 	h.ServeHTTP(head, &uncompressed)
-	if head.code == http.StatusNotModified { // has no body, and one form
+	if head.code == http.StatusNotModified { // has no body, and nothing to compress
 		maps.Copy(w.Header(), head.header)
 		w.WriteHeader(head.code)
 		return
@@ -68,7 +68,7 @@ func (z *zipped) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		h.ServeHTTP(w, r)
 		return
 	}
-	body := z.get(zippedKey{r.URL.Path, head.header.Get("Content-Type")}, etag, h, r)
+	body := c.get(gzipKey{r.URL.Path, head.header.Get("Content-Type")}, etag, h, r)
 	if body == nil {
 		h.ServeHTTP(w, r)
 		return
@@ -80,9 +80,9 @@ func (z *zipped) serve(w http.ResponseWriter, r *http.Request, h http.Handler) {
 	_, _ = w.Write(body) // the client may be gone
 }
 
-// plainlyZipped says whether a request wants a whole document compressed. It
-// leaves the rare ways to say so to the handler.
-func plainlyZipped(r *http.Request) bool {
+// wantsPlainGzip says whether a request wants a whole document compressed, in the
+// way that clients commonly say so. Other ways are left to the handler.
+func wantsPlainGzip(r *http.Request) bool {
 	if r.Method != http.MethodGet {
 		return false
 	}
@@ -105,55 +105,55 @@ func plainlyZipped(r *http.Request) bool {
 
 // get returns the compressed document, and has h compress it where that was
 // not done. It is nil when h does not compress it, or not as this document.
-func (z *zipped) get(key zippedKey, etag string, h http.Handler, r *http.Request) []byte {
-	z.mu.Lock()
-	b := z.kept[key]
+func (c *gzipCache) get(key gzipKey, etag string, h http.Handler, r *http.Request) []byte {
+	c.mu.Lock()
+	b := c.kept[key]
 	if b == nil || b.etag != etag {
 		if b != nil {
-			z.size -= b.size
+			c.size -= b.size
 		}
-		b = &zippedBody{etag: etag}
-		z.kept[key] = b
+		b = &gzipBody{etag: etag}
+		c.kept[key] = b
 	}
-	z.mu.Unlock()
+	c.mu.Unlock()
 	b.done.Do(func() {
-		all := &whole{header: http.Header{}}
+		all := &recorder{header: http.Header{}}
 		h.ServeHTTP(all, r)
 		if all.code == http.StatusOK && all.header.Get("Content-Encoding") == "gzip" &&
 			all.header.Get("Etag") == etag && all.header.Get("Content-Type") == key.contentType {
 			b.data = slices.Clone(all.body)
 		}
-		z.settle(key, b)
+		c.makeRoom(key, b)
 	})
 	return b.data
 }
 
-// settle counts a body that was worked out, and makes room for it. What does
+// makeRoom counts a body that was compressed, and makes room for it. What does
 // not fit at all, or is nothing, is not kept.
-func (z *zipped) settle(key zippedKey, b *zippedBody) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if z.kept[key] != b {
+func (c *gzipCache) makeRoom(key gzipKey, b *gzipBody) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept[key] != b {
 		return // a newer document took its place
 	}
-	if len(b.data) == 0 || len(b.data) > z.limit {
-		delete(z.kept, key)
+	if len(b.data) == 0 || len(b.data) > c.limit {
+		delete(c.kept, key)
 		return
 	}
 	b.size = len(b.data)
-	z.size += b.size
-	for other, old := range z.kept { // any: which one is asked for next is not known
-		if z.size <= z.limit {
+	c.size += b.size
+	for other, old := range c.kept { // in any order: which one is asked for next is not known
+		if c.size <= c.limit {
 			return
 		}
 		if old != b && old.size > 0 {
-			z.size -= old.size
-			delete(z.kept, other)
+			c.size -= old.size
+			delete(c.kept, other)
 		}
 	}
 }
 
-// errHeadOnly stops a handler that begins to write a body.
+// errHeadOnly is what a handler gets that begins to write a body.
 var errHeadOnly = errors.New("only the headers are wanted")
 
 // headOnly takes a response's headers. A body is refused at its first byte.
@@ -181,23 +181,23 @@ func (h *headOnly) ReadFrom(io.Reader) (int64, error) {
 	return 0, err
 }
 
-// whole takes a response.
-type whole struct {
+// recorder keeps a response.
+type recorder struct {
 	header http.Header
 	code   int
 	body   []byte
 }
 
-func (a *whole) Header() http.Header { return a.header }
+func (r *recorder) Header() http.Header { return r.header }
 
-func (a *whole) WriteHeader(code int) {
-	if a.code == 0 {
-		a.code = code
+func (r *recorder) WriteHeader(code int) {
+	if r.code == 0 {
+		r.code = code
 	}
 }
 
-func (a *whole) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	a.body = append(a.body, p...)
+func (r *recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	r.body = append(r.body, p...)
 	return len(p), nil
 }
