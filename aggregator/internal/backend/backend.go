@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -13,122 +12,94 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apiserver/pkg/util/flowcontrol"
-
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
-	"github.com/annex-api/annex/aggregator/internal/backend/retry"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
+// Long-running requests at an endpoint that leaves are ended after drainAfter,
+// spread over drainOver.
 const (
-	// maxStreams bounds the long-running requests for one extension server.
-	maxStreams = 20_000
-	// A fifth of the requests may be sent again, and a few each second in any
-	// case.
-	retryShare, retryRate, retryBurst = 0.2, 10, 100
-	// Long-running requests at an endpoint that leaves are ended after
-	// drainAfter, spread over drainOver.
 	drainAfter = 2 * time.Second
 	drainOver  = 20 * time.Second
 )
 
 // Backend is one extension server.
 type Backend struct {
-	service  catalog.ServiceRef
-	resolver Resolver
-	dial     DialFunc
-	wrap     func(http.RoundTripper) http.RoundTripper
-	roots    *x509.CertPool
-	insecure bool
-	client   func() (cert, key []byte)
-	broken   bool // no certificate can mend it
-	unclear  atomic.Uint64
-	current  atomic.Pointer[transport]
+	service   catalog.ServiceRef
+	resolver  Resolver // nil where Services say where it is
+	limits    limit.Config
+	transport transportConfig
 
-	// Limiter bounds the requests under way, Streams the long-running ones.
-	Limiter, Streams *limit.Limiter
-	// Dropped tells how long clients are to wait before they try again.
-	Dropped Dropped
-	// Refused spreads clients of an extension server that is unavailable.
-	Refused limit.RefusalRate
-	// Retries bounds what is sent again.
-	Retries      *retry.Budget
-	limits       limit.Config
-	set          *balance.Set
-	target       atomic.Pointer[catalog.Target] // that of the last update
-	reachability reachability
-}
-
-// Dropped counts the requests that were turned away. The more they are, the
-// longer clients are asked to wait: from 1 to 32 seconds, as priority and
-// fairness asks for.
-type Dropped struct {
-	tracker flowcontrol.DroppedRequestsTracker
-}
-
-// Add counts one, and returns how long its client is to wait, in seconds.
-func (d Dropped) Add() int {
-	d.tracker.RecordDroppedRequest("")
-	return int(d.tracker.GetRetryAfter(""))
+	admission     *admission
+	current       atomic.Pointer[transport]
+	unclearResets atomic.Uint64
+	endpoints     *balance.Set
+	target        atomic.Pointer[catalog.Target] // that of the last update
+	reachability  reachability
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
 	b := &Backend{
-		service:  a.Service,
-		resolver: p.config.Resolver,
-		wrap:     p.config.Wrap,
-		insecure: a.InsecureSkipTLSVerify,
-		client:   p.config.ClientCertificate,
-		set:      balance.New(rand.IntN),
-		Limiter:  limit.New(p.config.Limits),
-		Dropped:  Dropped{flowcontrol.NewDroppedRequestsTracker()},
-		Streams:  limit.New(limit.Config{InFlight: maxStreams}),
-		Retries:  retry.NewBudget(retryShare, retryRate, retryBurst),
-		limits:   p.config.Limits,
+		service:   a.Service,
+		resolver:  p.config.Resolver,
+		limits:    p.config.Limits,
+		admission: newAdmission(p.config.Limits),
+		endpoints: balance.New(rand.IntN),
 	}
 	id, lost := a.Backend, func() {}
 	if p.config.ConnectionLost != nil {
 		lost = func() { p.config.ConnectionLost(id) }
 	}
-	b.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := p.dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return newWatchedConn(conn, lost), nil
+	b.transport = transportConfig{
+		serverName: a.Service.ServerName(),
+		caBundle:   a.CABundle,
+		insecure:   a.InsecureSkipTLSVerify,
+		dial: func(ctx context.Context, network, address string) (*watchedConn, error) {
+			conn, err := p.dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newWatchedConn(conn, lost), nil
+		},
+		clientCertificate: p.config.ClientCertificate,
+		wrap:              p.config.Wrap,
+		unclearResets:     &b.unclearResets,
 	}
+	b.current.Store(newTransport(b.transport))
 	b.update(a, a.Settings.MaxInFlight)
-	if len(a.CABundle) > 0 {
-		b.roots = x509.NewCertPool()
-		if !b.roots.AppendCertsFromPEM(a.CABundle) {
-			b.broken = true
-			b.current.Store(&transport{err: errors.New("unable to load root certificates: spec.caBundle holds no PEM certificate")})
-			return b
-		}
-	}
-	b.current.Store(b.newTransport())
 	return b
-}
-
-func (b *Backend) reload() {
-	if b.broken {
-		return
-	}
-	b.current.Swap(b.newTransport()).retire()
 }
 
 // Err is why no connection can be made at all; nil when one can.
 func (b *Backend) Err() error { return b.current.Load().err }
 
+// RoundTrip sends a request to the endpoint that its URL names, over a shared
+// connection. Redirects are not followed.
+func (b *Backend) RoundTrip(r *http.Request) (*http.Response, error) {
+	return b.current.Load().roundTrip(r)
+}
+
+// DialUpgrade opens a TLS connection of its own that speaks HTTP/1.1. No byte
+// of a request is sent before the certificate is verified.
+func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, error) {
+	return b.current.Load().dialUpgrade(ctx, address)
+}
+
+// UnclearResets counts resets that leave it open whether the request was begun,
+// though the transport takes such a request for safe to be sent again.
+func (b *Backend) UnclearResets() uint64 { return b.unclearResets.Load() }
+
 // CloseIdle closes the connections to an endpoint that carry no request, and those
 // over HTTP/1.1 to all endpoints.
-func (b *Backend) CloseIdle(address string) {
-	if t := b.current.Load(); t.http != nil {
-		t.http.CloseIdleConnections()
-		t.conns.closeIdle(address)
-	}
-}
+func (b *Backend) CloseIdle(address string) { b.current.Load().closeIdle(address) }
+
+// retire closes connections that carry no request; the others end with their last
+// one.
+func (b *Backend) retire() { b.current.Load().retire() }
+
+// reload goes on with new connections, which have the current client certificate.
+func (b *Backend) reload() { b.current.Swap(newTransport(b.transport)).retire() }
 
 // update takes over the endpoints of an APIService, and the largest limit that
 // the APIServices behind the same Service ask for; zero for the default.
@@ -137,7 +108,7 @@ func (b *Backend) update(a *catalog.APIService, inFlight int) {
 	if inFlight > 0 {
 		limits.InFlight = inFlight
 	}
-	b.Limiter.Set(limits)
+	b.admission.requests.Set(limits)
 	if old := b.target.Load(); old != nil && slices.Equal(old.Endpoints, a.Target.Endpoints) {
 		return
 	}
@@ -146,7 +117,7 @@ func (b *Backend) update(a *catalog.APIService, inFlight int) {
 	for i, e := range a.Target.Endpoints {
 		members[i] = balance.Member{Address: e.Address, OtherZone: e.OtherZone, Terminating: e.Terminating, Fallback: e.Fallback}
 	}
-	drain(b.set.Update(time.Now(), members))
+	drain(b.endpoints.Update(time.Now(), members))
 }
 
 // drain ends long-running requests one after the other, so that their clients
@@ -170,19 +141,15 @@ func (b *Backend) Pick(t catalog.Target, tried ...string) (balance.Choice, error
 	if t.Unresolved != "" {
 		return balance.Choice{}, errors.New(t.Unresolved)
 	}
-	return b.set.Pick(time.Now(), tried)
+	return b.endpoints.Pick(time.Now(), tried)
 }
 
-// UnclearResets counts resets that leave it open whether the request was begun,
-// though the transport takes such a request for safe to be sent again.
-func (b *Backend) UnclearResets() uint64 { return b.unclear.Load() }
-
 // Health lists the endpoints with what is known of them.
-func (b *Backend) Health() []balance.Health { return b.set.Health(time.Now()) }
+func (b *Backend) Health() []balance.Health { return b.endpoints.Health(time.Now()) }
 
 // Probed takes note of an active probe of an endpoint.
 func (b *Backend) Probed(address string, passed bool) {
-	b.set.Probed(address, passed)
+	b.endpoints.Probed(address, passed)
 	b.logReachability(address, passed)
 }
 

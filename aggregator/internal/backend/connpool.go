@@ -69,9 +69,9 @@ func usePool(t *http.Transport, countError func(kind string)) (*connPool, error)
 	h2.CountError = countError
 	h2.MaxReadFrameSize = MaxFrame
 	h2.ConnPool = p
-	// No header goes into the encoder's table, which the headers that differ
-	// with each request thrash: that takes more stack than a stream's goroutine
-	// has, see apartConn.
+	// No header goes into the encoder's table. Those that differ with each request
+	// would drive the others out of it, for which a stream's goroutine needs a larger
+	// stack, and keeps it: 6 KiB for each watch.
 	h2.MaxEncoderHeaderTableSize = 1
 	t.TLSNextProto[http2.NextProtoTLS] = p.take
 	return p, nil
@@ -90,10 +90,9 @@ func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
 		go c.Close() // it says good-bye, which may take a moment
 		return p.h2
 	}
-	apart := writeApart(c)
-	cc, err := p.h2.NewClientConn(apart)
+	cc, err := p.h2.NewClientConn(c)
 	if err != nil {
-		go apart.Close()
+		go c.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
 	}
 	n := &sharedConn{h2: cc, raw: c.NetConn().(*watchedConn)}

@@ -99,7 +99,7 @@ func TestRequestAfterUnusedConnectionWasClosed(t *testing.T) {
 	p, a := newPool(t, Config{}), s.Claim(name)
 	b, address := p.Get(a), a.Target.Endpoints[0].Address
 	w := b.current.Load()
-	raw, err := b.dial(t.Context(), "tcp", address)
+	raw, err := w.dial(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func (p *Pool) Sync(s *catalog.Snapshot) {
 	p.backends.Range(func(id, b any) bool {
 		if !used[id.(catalog.BackendID)] {
 			p.backends.Delete(id)
-			b.(*Backend).current.Load().retire()
+			b.(*Backend).retire()
 		}
 		return true
 	})
@@ -122,7 +122,7 @@ func (p *Pool) ReloadClientCertificate() {
 // Close closes all idle connections.
 func (p *Pool) Close() {
 	p.backends.Range(func(_, b any) bool {
-		b.(*Backend).current.Load().retire()
+		b.(*Backend).retire()
 		return true
 	})
 }

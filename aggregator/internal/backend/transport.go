@@ -3,10 +3,12 @@ package backend
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -20,77 +22,51 @@ const (
 	maxResponseHeader = 1 << 20
 )
 
-// transport sends requests to one extension server. It is made anew when the client
-// certificate changes.
-type transport struct {
-	http  *http.Transport
-	conns *connPool
-	rt    http.RoundTripper
-	tls   *tls.Config
-	err   error
-}
-
-// retire closes connections that carry no request; the others end with their
-// last one.
-func (t *transport) retire() {
-	if t.http != nil {
-		t.http.CloseIdleConnections()
-		t.conns.retire()
-	}
-}
-
-// openFirst sends over an open HTTP/2 connection where there is one.
-type openFirst struct{ transport *transport }
-
-// RoundTrip implements http.RoundTripper. The transport for HTTP/1.1, which
-// dials, would look for an open connection too, after work of its own.
-func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := o.transport.conns.h2.RoundTrip(r)
-	if !errors.Is(err, http2.ErrNoCachedConn) {
-		return response, err
-	}
-	r = r.WithContext(r.Context())
-	r.Header = Canonical(r.Header)
-	return o.transport.http.RoundTrip(r)
-}
-
-// Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2
-// sends them in lower case however they are spelled.
-func Canonical(h http.Header) http.Header {
-	canonical := make(http.Header, len(h))
-	for name, values := range h {
-		name = http.CanonicalHeaderKey(name)
-		canonical[name] = append(canonical[name], values...)
-	}
-	return canonical
-}
-
 // protocolReset is what the HTTP/2 transport calls a stream that the far end
 // reset with PROTOCOL_ERROR.
 const protocolReset = "recv_rststream_PROTOCOL_ERROR"
 
-func (b *Backend) newTransport() *transport {
-	config := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         b.service.ServerName(),
-		RootCAs:            b.roots,
-		InsecureSkipVerify: b.insecure, // asked for by the APIService's owner
+// transportConfig is what all transports to one extension server have in common.
+type transportConfig struct {
+	serverName string
+	caBundle   []byte // PEM; empty for the system's roots
+	insecure   bool
+	dial       func(ctx context.Context, network, address string) (*watchedConn, error)
+	// clientCertificate and wrap may be nil.
+	clientCertificate func() (cert, key []byte)
+	wrap              func(http.RoundTripper) http.RoundTripper
+	// unclearResets counts resets with PROTOCOL_ERROR.
+	unclearResets *atomic.Uint64
+}
+
+// transport sends requests to one extension server with one client certificate.
+type transport struct {
+	err error // why nothing can be sent; the other fields are not set then
+
+	dial  func(ctx context.Context, network, address string) (*watchedConn, error)
+	tls   *tls.Config
+	http1 *http.Transport // dials, and hands connections that speak HTTP/2 to conns
+	conns *connPool
+	rt    http.RoundTripper
+}
+
+// newTransport reads the client certificate as it is now.
+func newTransport(c transportConfig) *transport {
+	config, err := c.tls()
+	if err != nil {
+		return &transport{err: err}
 	}
-	if b.client != nil {
-		if cert, key := b.client(); len(cert) > 0 {
-			pair, err := tls.X509KeyPair(cert, key)
-			if err != nil {
-				return &transport{err: fmt.Errorf("loading the proxy's client certificate: %w", err)}
-			}
-			config.Certificates = []tls.Certificate{pair}
-		}
-	}
-	t := &transport{tls: config}
-	t.http = &http.Transport{
+	http1 := &http.Transport{
 		// The environment's HTTP proxy is for the outside; extension servers
 		// are inside.
-		Proxy:                  nil,
-		DialContext:            b.dial,
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := c.dial(ctx, network, address)
+			if err != nil { // a nil *watchedConn is no nil net.Conn
+				return nil, err
+			}
+			return conn, nil
+		},
 		TLSClientConfig:        config.Clone(),
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ForceAttemptHTTP2:      true,
@@ -99,42 +75,64 @@ func (b *Backend) newTransport() *transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
-	var err error
-	t.conns, err = usePool(t.http, func(kind string) {
+	conns, err := usePool(http1, func(kind string) {
 		if kind == protocolReset {
-			b.unclear.Add(1)
+			c.unclearResets.Add(1)
 		}
 	})
 	if err != nil {
 		return &transport{err: err}
 	}
-	t.rt = openFirst{t}
-	if b.wrap != nil {
-		t.rt = b.wrap(t.rt)
+	var rt http.RoundTripper = openFirst{conns.h2, http1}
+	if c.wrap != nil {
+		rt = c.wrap(rt)
 	}
-	return t
+	return &transport{dial: c.dial, tls: config, http1: http1, conns: conns, rt: rt}
 }
 
-// RoundTrip sends a request to the endpoint that its URL names, over a shared
+func (c transportConfig) tls() (*tls.Config, error) {
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         c.serverName,
+		InsecureSkipVerify: c.insecure, // asked for by the APIService's owner
+	}
+	if len(c.caBundle) > 0 {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(c.caBundle) {
+			return nil, errors.New("unable to load root certificates: spec.caBundle holds no PEM certificate")
+		}
+	}
+	if c.clientCertificate == nil {
+		return config, nil
+	}
+	if cert, key := c.clientCertificate(); len(cert) > 0 {
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("loading the proxy's client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// roundTrip sends a request to the endpoint that its URL names, over a shared
 // connection. Redirects are not followed.
-func (b *Backend) RoundTrip(r *http.Request) (*http.Response, error) {
-	t := b.current.Load()
+func (t *transport) roundTrip(r *http.Request) (*http.Response, error) {
 	if t.err != nil {
 		return nil, t.err
 	}
 	return t.rt.RoundTrip(r)
 }
 
-// DialUpgrade opens a TLS connection of its own that speaks HTTP/1.1. No byte
+// dialUpgrade opens a TLS connection of its own that speaks HTTP/1.1. No byte
 // of a request is sent before the certificate is verified.
-func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, error) {
-	t := b.current.Load()
+func (t *transport) dialUpgrade(ctx context.Context, address string) (net.Conn, error) {
 	if t.err != nil {
 		return nil, t.err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+handshakeTimeout)
 	defer cancel()
-	raw, err := b.dial(ctx, "tcp", address)
+	raw, err := t.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -146,4 +144,51 @@ func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, er
 		return nil, err
 	}
 	return conn, nil
+}
+
+// closeIdle closes the connections to an endpoint that carry no request, and those
+// over HTTP/1.1 to all endpoints.
+func (t *transport) closeIdle(address string) {
+	if t.err == nil {
+		t.http1.CloseIdleConnections()
+		t.conns.closeIdle(address)
+	}
+}
+
+// retire closes connections that carry no request; the others end with their
+// last one.
+func (t *transport) retire() {
+	if t.err == nil {
+		t.http1.CloseIdleConnections()
+		t.conns.retire()
+	}
+}
+
+// openFirst sends over an open HTTP/2 connection where there is one. The transport
+// for HTTP/1.1, which dials, would look for one too, after work of its own.
+type openFirst struct {
+	http2 *http2.Transport
+	http1 *http.Transport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := o.http2.RoundTrip(r)
+	if !errors.Is(err, http2.ErrNoCachedConn) {
+		return response, err
+	}
+	r = r.WithContext(r.Context())
+	r.Header = Canonical(r.Header)
+	return o.http1.RoundTrip(r)
+}
+
+// Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2
+// sends them in lower case however they are spelled.
+func Canonical(h http.Header) http.Header {
+	canonical := make(http.Header, len(h))
+	for name, values := range h {
+		name = http.CanonicalHeaderKey(name)
+		canonical[name] = append(canonical[name], values...)
+	}
+	return canonical
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -30,23 +29,6 @@ const (
 	// maxUpgradeHeader bounds the header of an answer to an upgrade, in bytes.
 	maxUpgradeHeader = 1 << 20
 )
-
-// upgradeProtocol says whether a request asks for another protocol, and which
-// of the two that are supported it is; empty for any other.
-func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
-	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
-		return "", false
-	}
-	switch v := h.Get("Upgrade"); {
-	case len(h["Upgrade"]) != 1:
-		return "", true
-	case strings.EqualFold(v, "websocket"):
-		return "websocket", true
-	case strings.EqualFold(v, "SPDY/3.1"):
-		return "SPDY/3.1", true
-	}
-	return "", true
-}
 
 // upgrade sends the request on a connection of its own. Only an answer of 101
 // makes a tunnel of the two connections; anything else ends both.
@@ -110,7 +92,6 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 // dialUpgrade connects to an endpoint, another one where the first cannot be
 // reached: nothing was sent then.
 func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
-	b.Retries.Request()
 	var tried []string
 	for attempt := 1; ; attempt++ {
 		choice, err := b.Pick(a.Target, tried...)
@@ -129,7 +110,7 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 			outcome = balance.Neutral // the client left
 		}
 		choice.Done(time.Now(), outcome)
-		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.Retries.Take(time.Now()) {
+		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.TakeRetry() {
 			return nil, choice, err
 		}
 		tried = append(tried, choice.Address)

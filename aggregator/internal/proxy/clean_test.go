@@ -16,6 +16,7 @@ func TestAmbiguousPaths(t *testing.T) {
 		"//": true, "//a": true, "/a//b": true, "/a//": true, "/a/b//": true,
 		"/.": true, "/./": true, "/a/.": true, "/a/./b": true,
 		"/..": true, "/../": true, "/a/..": true, "/a/../b": true, "/a/b/..": true,
+		"/ä": false, "/a\xff": true, "\xff": true,
 	} {
 		if got := ambiguous(path); got != want {
 			t.Errorf("%q: %v, want %v", path, got, want)
@@ -140,34 +141,6 @@ func TestOwnLocation(t *testing.T) {
 	} {
 		if got := ownLocation(in, host); got != want {
 			t.Errorf("%s: %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestUpgradeProtocol(t *testing.T) {
-	for _, c := range []struct {
-		connection, upgrade []string
-		protocol            string
-		isUpgrade           bool
-	}{
-		{[]string{"Upgrade"}, []string{"websocket"}, "websocket", true},
-		{[]string{"keep-alive, upgrade"}, []string{"WebSocket"}, "websocket", true},
-		{[]string{"keep-alive", "Upgrade"}, []string{"SPDY/3.1"}, "SPDY/3.1", true},
-		{[]string{"Upgrade"}, []string{"spdy/3.1"}, "SPDY/3.1", true},
-		{[]string{"Upgrade"}, []string{"foo"}, "", true},
-		{[]string{"Upgrade"}, []string{"h2c"}, "", true},
-		{[]string{"Upgrade"}, []string{"websocket, foo"}, "", true},
-		{[]string{"Upgrade"}, []string{"websocket", "foo"}, "", true},
-		{[]string{"Upgrade"}, []string{"websocket", "websocket"}, "", true},
-		{[]string{"Upgrade"}, []string{""}, "", true},
-		{[]string{"Upgrade"}, nil, "", true},
-		{[]string{"Upgrades"}, []string{"websocket"}, "", false},
-		{nil, []string{"websocket"}, "", false},
-		{[]string{"close"}, nil, "", false},
-	} {
-		protocol, upgrade := upgradeProtocol(http.Header{"Connection": c.connection, "Upgrade": c.upgrade})
-		if protocol != c.protocol || upgrade != c.isUpgrade {
-			t.Errorf("%q %q: %q %v, want %q %v", c.connection, c.upgrade, protocol, upgrade, c.protocol, c.isUpgrade)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -153,6 +154,38 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 	}
 }
 
+// ambiguous says whether a decoded path could be read in two ways: where it has empty
+// or dot segments, which the authorizer reads literally and a server that cleans paths
+// does not, or is not UTF-8.
+func ambiguous(path string) bool {
+	for rest := path[min(1, len(path)):]; rest != ""; {
+		segment, after, more := strings.Cut(rest, "/")
+		if segment == "." || segment == ".." || (segment == "" && more) {
+			return true
+		}
+		rest = after
+	}
+	return !utf8.ValidString(path)
+}
+
+// query returns the raw query as it may be forwarded: one that parsers read
+// differently is written anew from what this server reads.
+func query(u *url.URL) string {
+	if strings.Contains(u.RawQuery, ";") {
+		return u.Query().Encode()
+	}
+	for i := 0; i < len(u.RawQuery); i++ {
+		if u.RawQuery[i] == '%' && (i+2 >= len(u.RawQuery) || !isHex(u.RawQuery[i+1]) || !isHex(u.RawQuery[i+2])) {
+			return u.Query().Encode()
+		}
+	}
+	return u.RawQuery
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
 // connectionTokens are the headers that a Connection header names.
 func connectionTokens(h http.Header) map[string]bool {
 	var names map[string]bool
@@ -213,4 +246,15 @@ func copyHeader(dst, src http.Header) {
 			}
 		}
 	}
+}
+
+// ownLocation rewrites a Location at the extension server itself to the same
+// path here; others are left as they are.
+func ownLocation(location, backendHost string) string {
+	u, err := url.Parse(location)
+	if err != nil || u.Host != backendHost {
+		return location
+	}
+	u.Scheme, u.Host, u.User = "", "", nil
+	return u.String()
 }
