@@ -16,25 +16,31 @@ const (
 	recallTimeout = 2 * time.Second
 	// rememberAfter gathers changes before they are written.
 	rememberAfter = time.Second
-	// rememberAgain is the pause of a server that does not write, or that could
-	// not write all.
+	// rememberAgain is the pause of a server that is not the one to write, or that
+	// could not write everything.
 	rememberAgain = 5 * time.Second
 )
 
 // Memory keeps the last known discovery documents over a restart, so that a
-// server that starts while an extension server is dead does not take its
-// resources for gone.
+// server that starts while an extension server is dead still lists its
+// resources. Until a download confirms them they are listed as Stale.
+//
+// It is used by one goroutine at a time. Where several servers share it, the one
+// that writes conditions writes it too.
 type Memory interface {
-	// Load returns what was saved, by APIService name.
+	// Load returns what was saved, by APIService name. It is called once, before
+	// the Source runs, and has 2 s; after an error the layer starts with nothing.
 	Load(ctx context.Context) (map[string][]byte, error)
-	// Save replaces the document of one APIService.
+	// Save replaces the document of one APIService. An error is logged, and the
+	// document saved again 5 s later.
 	Save(ctx context.Context, apiService string, document []byte) error
-	// Forget removes the document of an APIService that is gone.
+	// Forget removes the document of an APIService that is gone. An error is as
+	// that of Save.
 	Forget(ctx context.Context, apiService string) error
 }
 
-// recall seeds the documents with what was remembered. They are Stale until a
-// download confirms them.
+// recall gives the fetcher what was remembered. It is Stale until a download
+// confirms it.
 func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIVersionDiscovery {
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
@@ -44,8 +50,6 @@ func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIV
 		return nil
 	}
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for name, data := range saved {
 		d := &apidiscoveryv2.APIVersionDiscovery{}
 		if err := json.Unmarshal(data, d); err != nil {
@@ -53,9 +57,7 @@ func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIV
 			continue
 		}
 		recalled[name] = d
-		document := catalog.Document{Discovery: d, Stale: true, Problem: "not confirmed since this server started"}
-		a.facts.Documents[name] = document
-		a.fetcher.Seed(name, document)
+		a.fetcher.Seed(name, catalog.Document{Discovery: d, Stale: true, Problem: "not confirmed since this server started"})
 	}
 	return recalled
 }

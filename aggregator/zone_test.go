@@ -13,21 +13,21 @@ import (
 // The zone may become known while the layer runs.
 func TestSetZone(t *testing.T) {
 	server := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
-	services := backendtest.Services(server)
-	for _, facts := range services {
+	initial := state([]*apiregistrationv1.APIService{server.APIService("v1.a.example")}, server)
+	for _, facts := range initial.Services {
 		facts.Slices[0].Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "there"}}}
 	}
-	r := run(t, Config{}, State{APIServices: []*apiregistrationv1.APIService{server.APIService("v1.a.example")}, Services: services})
+	r := run(t, Config{}, initial)
 	defer r.stop()
 	for _, c := range []struct {
-		zone string
-		far  bool
+		zone      string
+		otherZone bool
 	}{{"here", true}, {"there", false}, {"here", true}, {"", false}} {
 		r.SetZone(c.zone)
 		deadline := time.Now().Add(patience)
-		for tick := time.Tick(5 * time.Millisecond); r.snapshot.Load().Remotes()[0].Target.Endpoints[0].Far != c.far; <-tick {
+		for tick := time.Tick(5 * time.Millisecond); r.snapshot.Load().Remotes()[0].Target.Endpoints[0].OtherZone != c.otherZone; <-tick {
 			if time.Now().After(deadline) {
-				t.Fatalf("in zone %q the endpoint is not far=%v", c.zone, c.far)
+				t.Fatalf("in zone %q the endpoint is not in another zone=%v", c.zone, c.otherZone)
 			}
 		}
 	}

@@ -38,6 +38,7 @@ type options struct {
 	rounds    int
 	works     []work.Work
 	json      string
+	markdown  string
 	keep      bool
 	commands  map[string]string // of each server; empty: built from this repository
 	workloads work.Config
@@ -78,6 +79,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&w.EventSeconds, "event-seconds", 10, "seconds for which they get events")
 	f.StringVar(&w.Profiles, "profiles", "", "take processor profiles of the servers while requests run, into this `folder`; costs more")
 	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
+	f.StringVar(&o.markdown, "markdown", "", "also put the table into this Markdown `file`, between its marks; see docs/evidence")
 	f.BoolVar(&o.growth, "scale", false, "instead of the works measure how cost grows with the number of APIServices, then with CRDs")
 	f.StringVar(&o.plot, "plot", "", "with -scale, also draw the curves into this `file`, as SVG")
 	f.BoolVar(&o.keep, "keep", false, "keep the servers' logs and data, and say where they are")

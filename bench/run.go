@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/build"
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/host"
 	"github.com/annex-api/annex/bench/internal/pki"
@@ -102,7 +103,7 @@ func (b *bench) compare(ctx context.Context) error {
 	if err := r.Table(os.Stdout); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	return save(b.json, r.JSON)
+	return errors.Join(save(b.json, r.JSON), evidence.Replace(b.markdown, "works", r.Markdown))
 }
 
 // start starts a subject; dir is for it alone.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/host"
 	"github.com/annex-api/annex/bench/internal/report"
 	"github.com/annex-api/annex/bench/internal/scale"
@@ -44,5 +45,5 @@ func (b *bench) growth(ctx context.Context) (err error) {
 	if err := r.Table(os.Stdout); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	return errors.Join(save(b.json, r.JSON), save(b.plot, r.SVG))
+	return errors.Join(save(b.json, r.JSON), save(b.plot, r.SVG), evidence.Replace(b.markdown, "growth", r.Markdown))
 }

@@ -72,7 +72,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.check, "check", false, "exit with 1 when Annex misses a goal that counts; times, which a busy machine makes, are only shown")
 	f.BoolVar(&o.keep, "keep", false, "keep the logs and data, and say where they are")
 	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
-	f.StringVar(&o.markdown, "markdown", "", "also write the table in Markdown to this `file`")
+	f.StringVar(&o.markdown, "markdown", "", "also put the table into this Markdown `file`, between its marks; see docs/evidence")
 	f.StringVar(&o.tree, "tree", "", "build Annex from the repository in this `folder`")
 	f.StringVar(&o.inside, "inside", "", "for internal use")
 	referenceCommand := f.String("reference", "", "run this `command` as the reference instead of building it")

@@ -66,6 +66,20 @@ func TestTheTable(t *testing.T) {
 	if got, want := strings.Join(strings.Fields(lines[3]), " "), "| A | annex | | | | | | | 0 failed | reached |"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
+	var document bytes.Buffer
+	if err := (report{Short: true, Rows: r.Rows}).markdown(&document); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"The short form, ",
+		"\n\n|  | server | sent | failed | slow | p50 ms | p99 ms | also | goal |  |\n| --- |",
+		"\n| A | reference | 10 | 2 | 1 | 0.0 | 0.0 | late 30 %; after 1.25 s; 2: status 503 | 0 failed | missed |\n",
+		"\n| A | annex |  |  |  |  |  |  | 0 failed | reached |\n",
+	} {
+		if !strings.Contains(document.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, document.String())
+		}
+	}
 	var encoded bytes.Buffer
 	if err := r.json(&encoded); err != nil {
 		t.Fatal(err)

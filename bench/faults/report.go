@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/load"
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // outcome is what a scenario found on one server.
@@ -104,8 +107,8 @@ func (r report) json(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// table writes Markdown that can also be read as it is.
-func (r report) table(w io.Writer) error {
+// cells are the rows of the table, the head first.
+func (r report) cells() [][]string {
 	cells := [][]string{{"", "server", "sent", "failed", "slow", "p50 ms", "p99 ms", "also", "goal", ""}}
 	for _, x := range r.Rows {
 		var also []string
@@ -121,6 +124,24 @@ func (r report) table(w io.Writer) error {
 		}
 		cells = append(cells, slices.Concat([]string{x.Scenario, x.Subject}, counts, []string{strings.Join(also, "; "), x.Goal, x.verdict()}))
 	}
+	return cells
+}
+
+// markdown writes the table for a document.
+func (r report) markdown(w io.Writer) error {
+	form := "The long form"
+	if r.Short {
+		form = "The short form"
+	}
+	if _, err := fmt.Fprintf(w, "%s, %d processors, Kubernetes %s.\n\n", form, runtime.NumCPU(), version.Kubernetes); err != nil {
+		return err
+	}
+	return evidence.Table(w, r.cells())
+}
+
+// table writes the table in columns.
+func (r report) table(w io.Writer) error {
+	cells := r.cells()
 	widths := make([]int, len(cells[0]))
 	for _, line := range cells {
 		for i, c := range line {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/build"
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/fixture"
 	"github.com/annex-api/annex/bench/internal/namespace"
 	"github.com/annex-api/annex/bench/internal/pki"
@@ -125,7 +126,7 @@ func write(o options, r report) error {
 	if err := r.table(os.Stdout); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	return errors.Join(toFile(o.json, r.json), toFile(o.markdown, r.table))
+	return errors.Join(toFile(o.json, r.json), evidence.Replace(o.markdown, "faults", r.markdown))
 }
 
 func toFile(path string, content func(io.Writer) error) error {

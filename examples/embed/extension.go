@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -9,20 +8,20 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// startExtensionServer serves example.com/v1 on loopback and returns its
-// address and CA.
-func startExtensionServer(ctx context.Context) (address string, ca []byte, err error) {
+// startExtensionServer serves example.com/v1 on loopback until stop is called, and
+// returns its address and CA.
+func startExtensionServer() (address string, ca []byte, stop func(), err error) {
 	ca, key, err := cert.GenerateSelfSignedCertKey("greetings.demo.svc", nil, nil)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	pair, err := tls.X509KeyPair(ca, key)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/apis/example.com/v1", func(w http.ResponseWriter, _ *http.Request) {
@@ -34,7 +33,14 @@ func startExtensionServer(ctx context.Context) (address string, ca []byte, err e
 		fmt.Fprintf(w, "hello %s\n", r.Header.Get("X-Remote-User"))
 	})
 	server := &http.Server{Handler: mux}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	go func() { _ = server.Serve(listener) }()
-	return listener.Addr().String(), ca, nil
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener) // ends with stop
+	}()
+	stop = func() {
+		_ = server.Close()
+		<-ended
+	}
+	return listener.Addr().String(), ca, stop, nil
 }

@@ -4,10 +4,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -17,12 +22,36 @@ import (
 )
 
 func main() {
-	handler, err := newHandler(context.Background())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("serving on http://127.0.0.1:8080")
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", handler))
+}
+
+func run(ctx context.Context) error {
+	extension, ca, stop, err := startExtensionServer()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	listener, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving on http://" + listener.Addr().String())
+	return serve(ctx, listener, aggregator.NewStaticSource(greetings(ca)), extension)
+}
+
+// greetings claims example.com/v1 for the extension server with that CA.
+func greetings(ca []byte) aggregator.State {
+	o := &apiregistrationv1.APIService{Spec: apiregistrationv1.APIServiceSpec{
+		Group: "example.com", Version: "v1", CABundle: ca, GroupPriorityMinimum: 1000, VersionPriority: 10,
+		Service: &apiregistrationv1.ServiceReference{Namespace: "demo", Name: "greetings"},
+	}}
+	o.Name = "v1.example.com"
+	return aggregator.State{APIServices: []*apiregistrationv1.APIService{o}}
 }
 
 // resolver says where extension servers are: all of them at one address.
@@ -32,31 +61,41 @@ func (r resolver) ResolveEndpoint(namespace, name string, port int32) (*url.URL,
 	return &url.URL{Scheme: "https", Host: string(r)}, nil
 }
 
-// newHandler returns the program's own handler with the layer in front of it.
-func newHandler(ctx context.Context) (http.Handler, error) {
-	address, ca, err := startExtensionServer(ctx)
+// serve answers requests until ctx ends, with the layer in front of the program's
+// own handler. It ends with an error where the server or the layer fails: a layer
+// whose Source has failed learns of no change any more.
+func serve(ctx context.Context, listener net.Listener, source aggregator.Source, extension string) error {
+	layer, err := aggregator.New(aggregator.Config{Source: source, Resolver: resolver(extension)})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	greetings := &apiregistrationv1.APIService{Spec: apiregistrationv1.APIServiceSpec{
-		Group: "example.com", Version: "v1", CABundle: ca, GroupPriorityMinimum: 1000, VersionPriority: 10,
-		Service: &apiregistrationv1.ServiceReference{Namespace: "demo", Name: "greetings"},
-	}}
-	greetings.Name = "v1.example.com"
-	layer, err := aggregator.New(aggregator.Config{
-		Resolver: resolver(address),
-		Source:   aggregator.NewStaticSource(aggregator.State{APIServices: []*apiregistrationv1.APIService{greetings}}),
-	})
-	if err != nil {
-		return nil, err
+	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "the program's own answer") })
+	server := &http.Server{Handler: authenticate(layer.Handler(own))}
+
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
+	serving, running := make(chan error, 1), make(chan error, 1)
+	go func() { serving <- server.Serve(listener) }()
+	go func() { running <- layer.Run(working) }()
+	select {
+	case err = <-serving:
+		cancel()
+		<-running
+	case err = <-running:
+		_ = server.Close()
+		<-serving
 	}
-	go layer.Run(ctx)
-	own := layer.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "the program's own answer")
-	}))
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // as asked for
+	}
+	return fmt.Errorf("serving ended: %w", err)
+}
+
+// authenticate is where a program finds out who asks; the layer passes the identity
+// on. Here everybody is a guest.
+func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Authenticate here; the layer passes the identity on.
 		guest := &user.DefaultInfo{Name: "guest", Groups: []string{user.AllAuthenticated}}
-		own.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), guest)))
-	}), nil
+		next.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), guest)))
+	})
 }

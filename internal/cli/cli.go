@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
@@ -122,7 +123,11 @@ func knownVerb(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
 }
 
-// signals returns a context that the first signal ends; the second ends the process.
+// together is how long after the first signal further ones belong to it: timeout(1), for example,
+// signals a process and its group a few milliseconds apart.
+const together = time.Second
+
+// signals returns a context that the first signal ends; a second one, sent on its own, ends the process.
 func signals(w io.Writer) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := make(chan os.Signal, 2)
@@ -135,11 +140,17 @@ func signals(w io.Writer) (context.Context, func()) {
 		case <-done:
 			return
 		}
-		select {
-		case <-c:
-			fmt.Fprintln(w, "annex: stopped by a second signal")
-			os.Exit(1)
-		case <-done:
+		for first := time.Now(); ; {
+			select {
+			case <-c:
+				if time.Since(first) < together {
+					continue
+				}
+				fmt.Fprintln(w, "annex: stopped by a second signal")
+				os.Exit(1)
+			case <-done:
+				return
+			}
 		}
 	}()
 	return ctx, func() {

@@ -101,6 +101,18 @@ func TestUpEphemeralLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// timeout(1) signals the process and then its group: two signals that belong together end it as one does.
+func TestTwoSignalsAtOnceEndItInOrder(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	p := run(t, "annex", "up", "--ephemeral")
+	p.until(t, "Ctrl-C stops it.")
+	p.signal(t, syscall.SIGTERM)
+	p.signal(t, syscall.SIGTERM)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
 func TestKubeAPIServerWithEmbeddedEtcd(t *testing.T) {
 	store, err := certs.Open(certs.Options{Dir: filepath.Join(t.TempDir(), "pki")})
 	if err != nil {

@@ -80,8 +80,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// DefaultDataDir is $XDG_DATA_HOME/annex, or else ~/.local/share/annex, or else annex-data in the
-// working directory.
+// DefaultDataDir is $XDG_DATA_HOME/annex, or else ~/.local/share/annex. It is empty, and one has to be
+// named, where there is no home directory: a folder of a known name elsewhere may be anybody's.
 func DefaultDataDir() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "annex")
@@ -89,7 +89,7 @@ func DefaultDataDir() string {
 	if home, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(home, ".local", "share", "annex")
 	}
-	return "annex-data"
+	return ""
 }
 
 // routingFlag is about endpoints and cluster IPs.

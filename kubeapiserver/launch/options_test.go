@@ -66,4 +66,8 @@ func TestDefaultDataDir(t *testing.T) {
 	if got := launch.DefaultDataDir(); got != "/h/.local/share/annex" {
 		t.Errorf("with HOME: %s", got)
 	}
+	t.Setenv("HOME", "")
+	if got := launch.DefaultDataDir(); got != "" {
+		t.Errorf("without HOME: %s", got)
+	}
 }

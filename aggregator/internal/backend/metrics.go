@@ -59,7 +59,7 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 	seen := map[[2]string]bool{}
 	pool.Each(func(b *Backend) {
 		service := b.service.String()
-		inFlight, queued := b.Limiter.InFlight()
+		inFlight, queued := b.Load()
 		loads[service] = load{loads[service].inFlight + inFlight, loads[service].queued + queued}
 		for _, h := range b.Health() {
 			key := [2]string{service, h.Address}

@@ -27,9 +27,9 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
 	b.Probed("192.0.2.2:443", false)
-	release, err := b.Limiter.Acquire(t.Context(), "alice")
-	if err != nil {
-		t.Fatal(err)
+	release, refusal := b.Admit(t.Context(), a, "alice", false)
+	if refusal != nil {
+		t.Fatalf("%+v", refusal)
 	}
 	defer release()
 

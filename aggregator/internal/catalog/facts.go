@@ -123,8 +123,8 @@ func (r Registration) DiscoveryPath() string {
 	return r.Path()
 }
 
-// BackendID tells extension servers apart: registrations with the same ID
-// share connections, probes' connections and downloads.
+// BackendID tells extension servers apart: registrations with the same ID share
+// connections and downloads.
 type BackendID struct {
 	Service  ServiceRef
 	CA       [sha256.Size]byte

@@ -22,7 +22,7 @@ type APIService struct {
 }
 
 // Routable says whether requests are sent to the extension server. Until a
-// verdict is reached requests pass: the backend then speaks for itself.
+// verdict is reached requests are sent: their own success or failure shows.
 func (a *APIService) Routable() bool {
 	return a.Verdict.Status == apiregistrationv1.ConditionTrue || a.Verdict.Status == ""
 }

@@ -15,8 +15,8 @@ import (
 type Endpoint struct {
 	// Address is host:port.
 	Address string
-	// Far endpoints are meant for other zones.
-	Far bool
+	// OtherZone endpoints are meant for clients in other zones than this server's.
+	OtherZone bool
 	// Terminating endpoints still serve, but not for long.
 	Terminating bool
 	// Fallback is the Service's own address, for when no endpoint can be
@@ -65,7 +65,7 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	t := f.target(ref, sf.Service, sf.Slices)
 	if r.Settings.IgnoreZones {
 		for i := range t.Endpoints {
-			t.Endpoints[i].Far = false
+			t.Endpoints[i].OtherZone = false
 		}
 	}
 	if sf.Service.Spec.Type != corev1.ServiceTypeClusterIP {
@@ -88,7 +88,7 @@ func (f *Facts) resolve(r Registration) (Target, Verdict) {
 	return t, t.verdict()
 }
 
-// verdict of a target that leads nowhere.
+// verdict is that of a target without endpoints; zero where there are some.
 func (t Target) verdict() Verdict {
 	if t.Unresolved == "" {
 		return Verdict{}
@@ -151,9 +151,9 @@ func servicePort(s *corev1.Service, port int32) (corev1.ServicePort, bool) {
 	return corev1.ServicePort{}, false
 }
 
-// serving lists the endpoints on the port of that name that are ready, or do
-// not say, and those that still serve while they terminate; of one address type
-// where family is not empty.
+// serving lists the endpoints on the port of that name: those that are ready, or do
+// not say, and those that still serve while they terminate. Where family is not
+// empty, only of that address type.
 func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family discoveryv1.AddressType) []Endpoint {
 	byAddress := map[string]Endpoint{}
 	for _, slice := range es {
@@ -168,16 +168,16 @@ func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family
 				if len(ep.Addresses) == 0 {
 					continue
 				}
-				e := Endpoint{Address: hostPort(ep.Addresses[0], *p.Port), Far: f.far(ep.Hints)}
+				e := Endpoint{Address: hostPort(ep.Addresses[0], *p.Port), OtherZone: f.otherZone(ep.Hints)}
 				if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
 					if !isTrue(ep.Conditions.Serving) || !isTrue(ep.Conditions.Terminating) {
 						continue
 					}
 					e.Terminating = true
 				}
-				// An address may be in two slices for a moment: the better word holds.
+				// An address may be in two slices for a moment: the more favourable one counts.
 				if known, ok := byAddress[e.Address]; ok {
-					e.Far, e.Terminating = e.Far && known.Far, e.Terminating && known.Terminating
+					e.OtherZone, e.Terminating = e.OtherZone && known.OtherZone, e.Terminating && known.Terminating
 				}
 				byAddress[e.Address] = e
 			}
@@ -188,8 +188,8 @@ func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
-// far says whether hints mean an endpoint for zones other than this server's.
-func (f *Facts) far(hints *discoveryv1.EndpointHints) bool {
+// otherZone says whether hints mean an endpoint for zones other than this server's.
+func (f *Facts) otherZone(hints *discoveryv1.EndpointHints) bool {
 	if f.Zone == "" || hints == nil || len(hints.ForZones) == 0 {
 		return false
 	}

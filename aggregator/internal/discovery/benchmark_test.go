@@ -28,7 +28,7 @@ func BenchmarkGroupList(b *testing.B) {
 		if c.encoding != "" {
 			r.Header.Set("Accept-Encoding", c.encoding)
 		}
-		for name, h := range map[string]http.Handler{"encoded": p.plain, "prepared": p.ours} {
+		for name, h := range map[string]http.Handler{"encoded": p.plain, "cached": p.ours} {
 			b.Run(c.name+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
@@ -49,9 +49,9 @@ func BenchmarkPlainGroupList(b *testing.B) {
 	r.Header.Set("Accept", "application/json")
 	group := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/apis/group001.example", nil)
 	for name, do := range map[string]func(http.ResponseWriter){
-		"encoded":  func(w http.ResponseWriter) { s.encodeGroupList(w, r, snapshot) },
-		"prepared": func(w http.ResponseWriter) { s.writeGroupList(w, r, snapshot) },
-		"group":    func(w http.ResponseWriter) { s.ServeGroup(w, group, snapshot.Route("/apis/group001.example").Group) },
+		"encoded": func(w http.ResponseWriter) { s.encodeGroupList(w, r, snapshot) },
+		"cached":  func(w http.ResponseWriter) { s.writeGroupList(w, r, snapshot) },
+		"group":   func(w http.ResponseWriter) { s.ServeGroup(w, group, snapshot.Route("/apis/group001.example").Group) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

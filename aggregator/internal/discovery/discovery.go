@@ -43,7 +43,7 @@ type Service struct {
 	local  *localGroups
 
 	aggregated http.Handler // picks by Accept
-	plain      shelf[*catalog.Snapshot]
+	plain      variantCache[*catalog.Snapshot]
 
 	mu        sync.Mutex
 	published map[schema.GroupVersion]entry
@@ -58,7 +58,7 @@ type entry struct {
 // New returns a Service that knows no extension servers yet.
 func New(config Config) *Service {
 	s := &Service{first: config.First, codecs: newCodecs(), published: map[schema.GroupVersion]entry{}}
-	s.plain.limit = maxPrepared
+	s.plain.limit = maxCached
 	manager := config.Manager
 	if manager == nil {
 		manager = aggregated.NewResourceManager("apis")
@@ -69,9 +69,9 @@ func New(config Config) *Service {
 	s.remote = manager.WithSource(aggregated.AggregatorSource)
 	peers := config.Peers
 	if peers != nil {
-		peers = newPrepared(peers)
+		peers = newCachingHandler(peers)
 	}
-	s.aggregated = aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(s.serveGroupList), newPrepared(manager), peers)
+	s.aggregated = aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(s.serveGroupList), newCachingHandler(manager), peers)
 	return s
 }
 
@@ -162,26 +162,27 @@ func (s *Service) serveGroupList(w http.ResponseWriter, r *http.Request) {
 	s.writeGroupList(w, r, snapshotFrom(r.Context()))
 }
 
-// writeGroupList writes the plain list. A snapshot never changes, so it is
-// encoded once for it; what the host's own handler adds is in no snapshot.
+// writeGroupList writes the plain list. A snapshot never changes, so its list is
+// encoded once for each variant. What the host's own handler adds is not part of it,
+// and is encoded each time.
 func (s *Service) writeGroupList(w http.ResponseWriter, r *http.Request, snapshot *catalog.Snapshot) {
 	v, ok := variantOf(r, s.codecs, negotiation.DefaultEndpointRestrictions)
 	if !ok || s.local != nil || len(w.Header()["Vary"]) > 0 {
 		s.encodeGroupList(w, r, snapshot)
 		return
 	}
-	known, of := s.plain.get(v)
-	if known == nil || of != snapshot {
-		q := question{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	cached, of := s.plain.get(v)
+	if cached == nil || of != snapshot {
+		encoded := recorder{}
+		encoded.run(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.encodeGroupList(w, r, snapshot)
-		})}
-		q.ask(r)
-		known = &q.got
-		if known.code == http.StatusOK {
-			s.plain.put(snapshot, v, known)
+		}), r)
+		cached = &encoded.reply
+		if cached.code == http.StatusOK {
+			s.plain.put(snapshot, v, cached)
 		}
 	}
-	known.send(w, r)
+	cached.send(w, r)
 }
 
 func (s *Service) encodeGroupList(w http.ResponseWriter, r *http.Request, snapshot *catalog.Snapshot) {

@@ -20,7 +20,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-// localInterval is how old what is known of the local handler may be.
+// localInterval bounds the age of what is known of the local handler.
 const localInterval = time.Second
 
 // localGroups learns what the host's own handler serves, for hosts that have
@@ -162,8 +162,8 @@ type answer struct {
 	body        []byte
 }
 
-// get asks the handler in process. A request that cannot be built is answered
-// with no status code, which nobody takes for an answer.
+// get asks the handler in process. An answer without a status code means that the
+// request could not be built.
 func (l *localGroups) get(ctx context.Context, path, accept string) answer {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if err != nil {

@@ -42,7 +42,7 @@ func fetch(t *testing.T, server *httptest.Server, header http.Header) wired {
 }
 
 // Over a connection, lengths and chunks depend on how an answer is written.
-func TestPreparedAnswersEqualEncodedOnesOnTheWire(t *testing.T) {
+func TestCachedAnswersEqualEncodedOnesOnTheWire(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		for _, groups := range []int{0, 1, 5, 40} {
 			t.Run(fmt.Sprintf("HTTP/2 %v, %d groups", http2, groups), func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestPreparedAnswersEqualEncodedOnesOnTheWire(t *testing.T) {
 					server.Client().Transport.(*http.Transport).DisableCompression = true
 					return server
 				}
-				encoded, prepared := start(p.plain), start(p.ours)
+				encoded, cached := start(p.plain), start(p.ours)
 				etag := serve(t.Context(), p.plain, "/apis", http.Header{"Accept": {discovery.AcceptV2}}).Header.Get("Etag")
 				for _, accept := range []string{discovery.AcceptV2, protobufV2, "application/json", "application/yaml", "image/png"} {
 					for _, header := range []http.Header{
@@ -67,8 +67,8 @@ func TestPreparedAnswersEqualEncodedOnesOnTheWire(t *testing.T) {
 					} {
 						want := fetch(t, encoded, header)
 						for n := range 2 {
-							if diff := cmp.Diff(want, fetch(t, prepared, header)); diff != "" {
-								t.Errorf("%v, request %d (-encoded +prepared):\n%.2000s", header, n, diff)
+							if diff := cmp.Diff(want, fetch(t, cached, header)); diff != "" {
+								t.Errorf("%v, request %d (-encoded +cached):\n%.2000s", header, n, diff)
 							}
 						}
 					}

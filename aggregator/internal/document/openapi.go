@@ -11,9 +11,14 @@ import (
 	"strings"
 )
 
-// maxOpenAPIValues bounds the objects and arrays of an OpenAPI document. All
-// of kube-apiserver's own has fewer than 100,000.
-const maxOpenAPIValues = 200_000
+// maxOpenAPITokens bounds what an OpenAPI document holds, see WellFormed. All of
+// kube-apiserver's own version 2 has 96,000.
+const maxOpenAPITokens = 400_000
+
+// maxPartTokens bounds what it says of one group version. That is what libraries
+// decode and encode, at up to 7 KiB a token. The largest of kube-apiserver's own,
+// that of v1, has 51,000.
+const maxPartTokens = 120_000
 
 // OpenAPI is an OpenAPI document taken apart into what references may name.
 // It is used by one goroutine at a time.
@@ -105,7 +110,7 @@ func ReadV3(data []byte) (*OpenAPI, error) {
 }
 
 func topLevel(data []byte) (map[string]json.RawMessage, error) {
-	if err := WellFormed(data, maxOpenAPIValues); err != nil {
+	if err := WellFormed(data, maxOpenAPITokens); err != nil {
 		return nil, err
 	}
 	var fields map[string]json.RawMessage
@@ -136,7 +141,7 @@ func (d *OpenAPI) take(section string, raw json.RawMessage) error {
 // or lie below it. Of version 2 it keeps only the definitions, parameters and
 // responses that these paths need: the rest would be published under the names
 // of others' types. It fails where following the references would have no end
-// or go beyond the bounds, and when ctx ends.
+// or go beyond the bounds, where there is too much of it, and when ctx ends.
 //
 // All is written anew: a field that stands twice is read differently by
 // different readers.
@@ -169,7 +174,11 @@ func (d *OpenAPI) Below(ctx context.Context, prefix string) ([]byte, error) {
 		}
 		kept[p.section][p.name] = p.raw
 	}
-	return d.write(kept)
+	out, err := d.write(kept)
+	if err != nil {
+		return nil, err
+	}
+	return out, WellFormed(out, maxPartTokens)
 }
 
 // write writes the document with those parts.

@@ -19,7 +19,7 @@ const (
 	maxWork = 2_000_000
 	// maxChain bounds how many references lead one to the next.
 	maxChain = 500
-	// between two looks at the context, in tokens.
+	// contextEvery is how many tokens are read between two looks at the context.
 	contextEvery = 10_000
 )
 

@@ -11,35 +11,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // maxNesting of a document. Those of Kubernetes have some 30 levels.
 const maxNesting = 500
 
 // WellFormed refuses what is not JSON, is nested too deeply, or holds more than
-// maxValues objects and arrays: a value of two bytes takes a thousand times that
-// when it is decoded.
-func WellFormed(data []byte, maxValues int) error {
-	depth, values, quoted := 0, 0, false
+// maxTokens objects, arrays, keys and scalars: a value of two bytes takes up to
+// a thousand times that when it is decoded.
+func WellFormed(data []byte, maxTokens int) error {
+	depth, tokens := 0, 0
 	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted:
-			if c == '\\' {
-				i++
-			} else if c == '"' {
-				quoted = false
-			}
-		case c == '"':
-			quoted = true
-		case c == '{' || c == '[':
+		switch c := data[i]; c {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			continue
+		case '}', ']':
+			depth--
+			continue
+		case '{', '[':
 			if depth++; depth > maxNesting {
 				return fmt.Errorf("nested more than %d levels deep", maxNesting)
 			}
-			if values++; values > maxValues {
-				return fmt.Errorf("more than %d objects and arrays", maxValues)
+		case '"':
+			for i++; i < len(data) && data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
 			}
-		case c == '}' || c == ']':
-			depth--
+		default: // a number, true, false or null
+			for i+1 < len(data) && strings.IndexByte(" \t\r\n,:{}[]\"", data[i+1]) < 0 {
+				i++
+			}
+		}
+		if tokens++; tokens > maxTokens {
+			return fmt.Errorf("more than %d objects, arrays, keys and scalars", maxTokens)
 		}
 	}
 	if !json.Valid(data) {

@@ -24,12 +24,9 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
-const (
-	discoveryUser  = "system:kube-aggregator"
-	discoveryGroup = "system:masters"
-	// maxDiscoveryValues bounds the objects and arrays of a discovery document.
-	maxDiscoveryValues = 100_000
-)
+// maxDiscoveryTokens bounds what a discovery document holds, see
+// document.WellFormed. A resource has some 30.
+const maxDiscoveryTokens = 200_000
 
 var (
 	listV2 = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
@@ -54,12 +51,12 @@ type discoveryState struct {
 // speaks aggregated discovery, one for each group version where it does not.
 // It reports whether all of them are known and current.
 func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService, state *discoveryState) bool {
-	ctx, cancel := context.WithTimeout(loop, f.timing.DiscoveryTimeout)
+	ctx, cancel := context.WithTimeout(loop, f.discoveryTimeout(members))
 	defer cancel()
 	b := f.backends.Get(members[0])
 	call := backend.Call{
-		Path: "/apis", Accept: discovery.AcceptV2,
-		IfNoneMatch: state.etag, User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+		As: backend.Aggregator, Path: "/apis", Accept: discovery.AcceptV2,
+		IfNoneMatch: state.etag, Limit: maxDiscovery,
 	}
 	reply, err := f.get(ctx, b, members[0].Target, call)
 	if err == nil && reply.StatusCode == http.StatusServiceUnavailable {
@@ -75,7 +72,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	if err != nil {
 		state.etag = ""
 		for _, a := range members {
-			f.learnFailure(loop, a, err)
+			f.updateFailed(loop, a, err)
 		}
 		return false
 	}
@@ -86,12 +83,12 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 			gv.entry, gv.err = f.legacyDiscovery(ctx, b, a)
 		}
 		if gv.err != nil {
-			f.learnFailure(loop, a, gv.err)
+			f.updateFailed(loop, a, gv.err)
 			complete = false
 			continue
 		}
 		entry := gv.entry
-		f.learn(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a.Name, func(d *catalog.Document) {
 			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, entry) {
 				d.Discovery = entry
 			}
@@ -105,14 +102,28 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	return complete
 }
 
-func (f *Fetcher) learnFailure(loop context.Context, a *catalog.APIService, err error) {
-	f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+// discoveryTimeout is the longest that any of the members allows: one download is
+// for all of them.
+func (f *Fetcher) discoveryTimeout(members []*catalog.APIService) time.Duration {
+	longest := time.Duration(0)
+	for _, a := range members {
+		timeout := f.timing.DiscoveryTimeout
+		if own := a.Settings.DiscoveryTimeout; own > 0 {
+			timeout = own
+		}
+		longest = max(longest, timeout)
+	}
+	return longest
 }
 
-// confirm marks what is known as current, after the server said so.
+func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {
+	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+}
+
+// confirm marks what is known as current, because the server said so.
 func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
-		f.learn(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+		f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
 	}
 	return true
 }
@@ -128,7 +139,7 @@ func (f *Fetcher) get(ctx context.Context, b *backend.Backend, t catalog.Target,
 	reply, err := b.Get(ctx, choice.Address, c)
 	outcome := balance.Answered
 	if err != nil {
-		outcome = balance.Neutral // an oversized document is no word about the connection
+		outcome = balance.Neutral // an oversized document says nothing about the connection
 	}
 	choice.Done(time.Now(), outcome)
 	return reply, err
@@ -139,10 +150,10 @@ func isAggregated(contentType string) bool {
 	return v2
 }
 
-// isKind refuses what is not a JSON object of that kind. The decoders take less
-// for an empty list, and an empty list would replace what is known.
+// isKind refuses what is not a JSON object of that kind. The decoders read anything
+// else as an empty list, which would replace what is known.
 func isKind(body []byte, kind string) error {
-	if err := document.WellFormed(body, maxDiscoveryValues); err != nil {
+	if err := document.WellFormed(body, maxDiscoveryTokens); err != nil {
 		return err
 	}
 	var typed metav1.TypeMeta
@@ -206,8 +217,7 @@ func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
 func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
 	path := a.DiscoveryPath()
 	reply, err := f.get(ctx, b, a.Target, backend.Call{
-		Path: path, Accept: runtime.ContentTypeJSON,
-		User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+		As: backend.Aggregator, Path: path, Accept: runtime.ContentTypeJSON, Limit: maxDiscovery,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("failed to download legacy discovery for %s: %w", path, err)

@@ -21,11 +21,11 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
-const (
-	openAPIUser = "system:aggregator"
-)
+// absentAgain is how long a version of OpenAPI that a server does not have is
+// not asked for again, while nothing hints at a change.
+const absentAgain = time.Hour
 
-// unusable is an error of a document, not of the way to it.
+// unusable is what is wrong with a document itself, as opposed to a failed download.
 type unusable struct{ error }
 
 func (u unusable) Unwrap() error { return u.error }
@@ -39,37 +39,49 @@ type openAPIState struct {
 	v3ETag    string            // of a list whose documents are all known, each by a URL that names its content
 	v3URL     map[string]string // by APIService name: the URL last downloaded
 	noV3      bool              // the server has v2 only
-	noV2      bool              // it has no v2 either
+	noV2      bool              // the server has no v2
+	madeOf    map[string]string // by APIService name: the ETag of the v3 that its v2 was made of
 	v2Asked   time.Time         // when v2 was last downloaded or found unchanged
 	problem   string            // what was last logged; empty while all is well
 }
 
 // openAPI downloads both versions for all members and reports whether that
-// succeeded. What fails keeps its last good documents. While nothing gives rise
-// to doubt and v3 has not changed, v2, which servers make of the same types, is
-// asked for only every OpenAPIMax.
-func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, doubted bool) bool {
+// succeeded. What fails keeps its last good documents. Servers make v2 and v3 of
+// the same types: while v3 has not changed, and nothing else hints at a change, v2
+// is asked for only every OpenAPIMax. Of a server without v2 it is made from v3, and
+// asked for again when something hints at a change, or after absentAgain.
+func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, hinted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
 	if state.v3URL == nil {
 		state.v3URL = map[string]string{}
 	}
 	unchanged, v3 := f.openAPIV3(ctx, loop, members, state)
-	if unchanged && !doubted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
+	if unchanged && !hinted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
 		return true
 	}
-	v2 := f.openAPIV2(ctx, loop, members, state)
-	state.v2Asked = time.Time{}
-	if v2 == nil {
-		state.v2Asked = time.Now()
+	var v2 error
+	if absent := state.noV2; !absent || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain {
+		v2 = f.openAPIV2(ctx, loop, members, state)
+		state.v2Asked = time.Time{}
+		if v2 == nil {
+			state.v2Asked = time.Now()
+		}
+		if absent != state.noV2 && !state.noV3 {
+			f.logf("The extension server behind APIService %s has %s", members[0].Name,
+				map[bool]string{true: "no OpenAPI v2: it is made from its v3", false: "an OpenAPI v2 of its own now"}[state.noV2])
+		}
+	}
+	if state.noV2 && !state.noV3 {
+		v2 = errors.Join(v2, f.makeV2(ctx, loop, members, state))
 	}
 	problem := errors.Join(v3, v2)
 	f.logProblem(loop, members, state, problem)
 	return problem == nil
 }
 
-// logProblem logs what is wrong with a server's documents when that changes. A
-// server that cannot be reached is the probe's to tell of.
+// logProblem logs what is wrong with a server's documents when that changes. That a
+// server cannot be reached is reported by its probes.
 func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService, state *openAPIState, problem error) {
 	said := ""
 	if bad := (unusable{}); errors.As(problem, &bad) && loop.Err() == nil {
@@ -84,7 +96,7 @@ func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService
 func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
-		Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, User: openAPIUser, Limit: maxOpenAPIV2,
+		As: backend.OpenAPIAggregator, Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, Limit: maxOpenAPIV2,
 	})
 	switch {
 	case err != nil:
@@ -96,21 +108,19 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	switch {
 	case state.noV2:
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
-		for _, a := range members {
-			f.learn(loop, a.Name, func(d *catalog.Document) {
-				d.OpenAPIV2 = catalog.Blob{}
-				if state.noV3 {
-					d.OpenAPIV3 = catalog.Blob{}
-				}
-			})
+		if state.noV3 {
+			for _, a := range members {
+				f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV2, d.OpenAPIV3 = catalog.Blob{}, catalog.Blob{} })
+			}
 		}
 		return nil
 	case reply.StatusCode != http.StatusOK:
 		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
 	}
+	state.madeOf = nil
 	sum := digest(reply.Body)
 	if sum != state.v2Sum {
-		problem := f.learnOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
+		problem := f.updateOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
 		if ctx.Err() != nil {
 			return problem // to be tried again
 		}
@@ -120,9 +130,9 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	return state.v2Problem
 }
 
-// learnOpenAPIV2 learns each member's part of a document. One that cannot be
-// used holds up none of the others.
-func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
+// updateOpenAPIV2 takes over each member's part of a document. A part that cannot be
+// used does not hold up the others.
+func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
 	if err := f.takeTurn(ctx); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
@@ -138,7 +148,7 @@ func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members
 			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
 			continue
 		}
-		f.learn(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a.Name, func(d *catalog.Document) {
 			d.OpenAPIV2 = own.v2
 			if alsoV3 {
 				d.OpenAPIV3 = own.v3
@@ -146,6 +156,55 @@ func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members
 		})
 	}
 	return errors.Join(problems...)
+}
+
+// makeV2 makes the version 2 of each member from its version 3, where that has
+// changed.
+func (f *Fetcher) makeV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
+	if state.madeOf == nil {
+		state.madeOf = map[string]string{}
+	}
+	var problems []error
+	for i, d := range f.known(members) {
+		name, v3 := members[i].Name, d.OpenAPIV3
+		if made, found := state.madeOf[name]; found && made == v3.ETag {
+			continue
+		}
+		v2, err := f.v2Of(ctx, v3, members[i])
+		if ctx.Err() != nil {
+			return errors.Join(append(problems, err)...) // to be tried again
+		}
+		state.madeOf[name] = v3.ETag
+		if err != nil {
+			problems = append(problems, unusable{fmt.Errorf("making the OpenAPI v2 of %s from its v3: %w", name, err)})
+			continue
+		}
+		f.update(loop, name, func(d *catalog.Document) { d.OpenAPIV2 = v2 })
+	}
+	return errors.Join(problems...)
+}
+
+// v2Of is the version 2 of a document of version 3; none where there is none.
+func (f *Fetcher) v2Of(ctx context.Context, v3 catalog.Blob, a *catalog.APIService) (catalog.Blob, error) {
+	if len(v3.Data) == 0 {
+		return catalog.Blob{}, nil
+	}
+	if err := f.takeTurn(ctx); err != nil {
+		return catalog.Blob{}, err
+	}
+	defer f.endTurn()
+	return document.Guarded(func() (catalog.Blob, error) {
+		data, err := document.V2FromV3(ctx, v3.Data)
+		if err != nil {
+			return catalog.Blob{}, err
+		}
+		whole, err := document.ReadV2(data)
+		if err != nil {
+			return catalog.Blob{}, err
+		}
+		part, err := readV2(ctx, whole, a, false)
+		return part.v2, err
+	})
 }
 
 // v2Part is what a version 2 document says of one group version, with the
@@ -172,7 +231,7 @@ func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService,
 func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) (unchanged bool, err error) {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
-		Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, User: openAPIUser, Limit: maxOpenAPIRoot,
+		As: backend.OpenAPIAggregator, Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, Limit: maxOpenAPIRoot,
 	})
 	switch {
 	case err != nil:
@@ -187,7 +246,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
 			return false, nil
 		}
-		return state.noV2, nil // where there is v2 alone, it is what may change
+		return state.noV2, nil // only v2 may have changed, where there is one
 	case reply.StatusCode != http.StatusOK:
 		return false, fmt.Errorf("downloading /openapi/v3: status code %d", reply.StatusCode)
 	}
@@ -205,7 +264,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
 		if !ok {
 			delete(state.v3URL, a.Name)
-			f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
+			f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
 			continue
 		}
 		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
@@ -236,7 +295,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 		return nil
 	}
 	reply, err := f.get(ctx, b, a.Target, backend.Call{
-		Path: u.RequestURI(), Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIV3,
+		As: backend.OpenAPIAggregator, Path: u.RequestURI(), Accept: "application/json", Limit: maxOpenAPIV3,
 	})
 	if err != nil {
 		return err
@@ -249,7 +308,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 		return unusable{fmt.Errorf("reading %s: %w", u.Path, err)}
 	}
 	state.v3URL[a.Name] = relative
-	f.learn(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
+	f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
 	return nil
 }
 

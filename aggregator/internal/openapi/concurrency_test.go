@@ -52,6 +52,38 @@ func TestAHungLocalDoesNotWedge(t *testing.T) {
 	})
 }
 
+// What is under way to a local handler ends with Close, which waits for it; after
+// that its last good documents are served, and it is not asked.
+func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLocal(map[string]string{"/openapi/v2": good("/api/v1/pods"), "/openapi/v3": v3Root("api/v1")})
+		f := newFixture(l)
+		f.v2(t)
+		ended := 0
+		l.override(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			time.Sleep(time.Second)
+			ended++
+		})
+		waiting := make(chan struct{})
+		go func() {
+			defer close(waiting)
+			expectMap(t, "paths of a client that waited", described(f.v2(t)), map[string]string{"/api/v1/pods": thing})
+		}()
+		synctest.Wait()
+		began := time.Now()
+		f.Close()
+		expect(t, "requests ended", ended, 1)
+		expect(t, "time to close", time.Since(began), time.Second)
+		<-waiting
+		asked := l.count("/openapi/v2")
+		expectMap(t, "paths after that", described(f.v2(t)), map[string]string{"/api/v1/pods": thing})
+		expect(t, "requests after that", l.count("/openapi/v2"), asked)
+		expect(t, "log lines", len(f.log.all()), 0)
+		f.Close() // again
+	})
+}
+
 func TestConcurrentRequestsShareOneMerge(t *testing.T) {
 	f := newFixture(newLocal(map[string]string{"/openapi/v2": good("/api/v1/pods")}))
 	f.Sync(snapshot(gizmo(good(onGizmos))))

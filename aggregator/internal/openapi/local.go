@@ -20,19 +20,59 @@ import (
 // aggregatorUser is who the local handlers see.
 const aggregatorUser = "system:aggregator"
 
-// poll keeps the newest good answer of one local handler to one path. At most
-// one request to the handler is under way; its goroutine ends with it. When it
-// does not end in time nobody waits for it, and the last good answer stands.
-type poll[T any] struct {
-	handler http.Handler
-	what    string
-	path    string
-	every   time.Duration
-	now     func() time.Time
-	logf    func(string, ...any)
-	parse   func([]byte) (T, error)
+// requests are those under way to local handlers. Once closed, no more begin.
+type requests struct {
+	running sync.WaitGroup
 
-	mu     sync.Mutex
+	mu     sync.Mutex // no other lock is taken while it is held
+	closed bool
+	cancel map[*flight]context.CancelFunc
+}
+
+// begin says whether f may run. Then end has to follow.
+func (r *requests) begin(f *flight, cancel context.CancelFunc) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.cancel[f] = cancel
+	r.running.Add(1)
+	return true
+}
+
+func (r *requests) end(f *flight) {
+	defer r.running.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.cancel, f)
+}
+
+// close ends the contexts of all requests and waits for their handlers.
+func (r *requests) close() {
+	r.mu.Lock()
+	r.closed = true
+	for _, cancel := range r.cancel {
+		cancel()
+	}
+	r.mu.Unlock()
+	r.running.Wait()
+}
+
+// poll keeps the newest good answer of one local handler to one path. At most
+// one request to the handler is under way. When it does not end in time no client
+// waits for it, and the last good answer stands.
+type poll[T any] struct {
+	handler  http.Handler
+	what     string
+	path     string
+	every    time.Duration
+	requests *requests
+	now      func() time.Time
+	logf     func(string, ...any)
+	parse    func([]byte) (T, error)
+
+	mu     sync.Mutex // no other lock is taken while it is held
 	flight *flight
 	asked  time.Time
 	good   answer[T]
@@ -59,15 +99,16 @@ type flight struct {
 var (
 	// errNothing is a handler's 404: it does not serve the path.
 	errNothing = errors.New("not served")
-	// errLate is an answer that came after its time; that was logged then.
+	// errLate is an answer that came after its time, which was logged then, or after
+	// the Service was closed.
 	errLate = errors.New("too late")
 )
 
-func newPoll[T any](h http.Handler, index int, path string, every time.Duration, now func() time.Time, logf func(string, ...any), parse func([]byte) (T, error)) *poll[T] {
+func newPoll[T any](h http.Handler, index int, path string, every time.Duration, s *Service, parse func([]byte) (T, error)) *poll[T] {
 	return &poll[T]{
 		handler: h,
 		what:    fmt.Sprintf("local OpenAPI source %d", index),
-		path:    path, every: every, now: now, logf: logf, parse: parse,
+		path:    path, every: every, requests: s.requests, now: s.now, logf: s.logf, parse: parse,
 	}
 }
 
@@ -98,24 +139,32 @@ func await(ctx context.Context, polls []starter) bool {
 // start returns the request that is under way, or begins one, or returns nil
 // when the last one is recent enough.
 func (p *poll[T]) start() *flight {
+	now := p.now()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.flight != nil {
+	due := p.asked.IsZero() || now.Sub(p.asked) >= p.every || now.Before(p.asked)
+	if p.flight != nil || !due {
+		defer p.mu.Unlock()
 		return p.flight
 	}
-	now := p.now()
-	if !p.asked.IsZero() && now.Sub(p.asked) < p.every && !now.Before(p.asked) {
-		return nil
-	}
-	p.asked = now
 	ctx, cancel := context.WithTimeout(context.Background(), localTimeout)
 	f := &flight{done: make(chan struct{}), expired: ctx.Done()}
-	p.flight = f
+	p.asked, p.flight = now, f
 	known := p.good
+	p.mu.Unlock()
+
+	if !p.requests.begin(f, cancel) {
+		cancel()
+		p.settle(answer[T]{}, errLate)
+		close(f.done)
+		return f
+	}
 	unwatch := context.AfterFunc(ctx, func() {
-		p.logf("%s: GET %s: no answer within %s; its last good document stays", p.what, p.path, localTimeout)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			p.logf("%s: GET %s: no answer within %s; its last good document stays", p.what, p.path, localTimeout)
+		}
 	})
 	go func() {
+		defer p.requests.end(f)
 		defer cancel()
 		defer unwatch()
 		got, err := p.ask(ctx, known)
@@ -141,8 +190,8 @@ func (p *poll[T]) settle(got answer[T], err error) {
 		p.good, p.problem = got, ""
 	case err == errNothing || err == errLate:
 	default:
-		// The parser words one fault in more than one way, so a document that
-		// does not parse is known by its id.
+		// The parser's words for one fault differ from time to time, so a document
+		// that does not parse is told apart by its id.
 		problem := got.id
 		if problem == "" {
 			problem = err.Error()

@@ -11,7 +11,7 @@ import (
 )
 
 // remotes is what the newest snapshot says of extension servers. It is
-// immutable but for what its documents work out lazily.
+// immutable except for what its documents compute when they are first asked.
 type remotes struct {
 	// ordered by group priority, then version priority: earlier ones win.
 	ordered []*remote

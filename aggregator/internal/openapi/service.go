@@ -6,6 +6,7 @@
 package openapi
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -41,9 +42,10 @@ type Config struct {
 // Service serves the merged documents. Its methods may be called at any time
 // from any goroutine.
 type Service struct {
-	locals []*local
-	now    func() time.Time
-	logf   func(format string, args ...any)
+	locals   []*local
+	requests *requests
+	now      func() time.Time
+	logf     func(format string, args ...any)
 
 	// syncing keeps one Sync at a time; readers take current alone.
 	syncing sync.Mutex
@@ -52,7 +54,7 @@ type Service struct {
 	v2      merger
 	v3      rootCache
 	serveV2 http.Handler
-	zipped  *zipped
+	gzipped *gzipCache
 
 	instrumentedRoot http.HandlerFunc
 	instrumentedKey  http.HandlerFunc
@@ -71,13 +73,16 @@ func New(c Config) *Service {
 }
 
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
-	s := &Service{now: now, logf: logf, zipped: newZipped(maxZipped)}
+	s := &Service{
+		requests: &requests{cancel: map[*flight]context.CancelFunc{}},
+		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped),
+	}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
 		s.locals = append(s.locals, &local{
 			compressing: gziphandler.GzipHandler(h),
-			v2:          newPoll(h, i, "/openapi/v2", 0, now, logf, parseV2),
-			v3:          newPoll(h, i, "/openapi/v3", rootInterval, now, logf, parseV3Root),
+			v2:          newPoll(h, i, "/openapi/v2", 0, s, parseV2),
+			v3:          newPoll(h, i, "/openapi/v3", rootInterval, s, parseV3Root),
 		})
 	}
 	s.v2 = merger{
@@ -103,6 +108,10 @@ func instrument(subresource string, h http.HandlerFunc) http.HandlerFunc {
 	return metrics.InstrumentHandlerFunc(http.MethodGet, "", "", "", subresource, "", "", false, "", h)
 }
 
+// Close ends the requests to local handlers that are under way, waits for them, and
+// makes no more: what is known of local documents stays.
+func (s *Service) Close() { s.requests.close() }
+
 // Sync makes snap's documents those that are served from now on. It keeps
 // what was worked out from documents whose ETag did not change. A nil snap is
 // an empty one.
@@ -122,7 +131,7 @@ func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	s.zipped.serve(w, r, s.serveV2)
+	s.gzipped.serve(w, r, s.serveV2)
 }
 
 // ServeV3 answers /openapi/v3, the list of documents, and /openapi/v3/<key>.

@@ -39,15 +39,15 @@ type v2Input struct {
 // merger merges documents, and merges again only when their ids changed. It
 // is the cached.Value that the library's handler serves from.
 type merger struct {
-	// inputs gives an id of all documents, and lists them, the strongest first.
+	// inputs gives an id of all documents, and lists them, the most important first.
 	inputs func() (id string, list func() []v2Input)
 	merge  func(dest, source *spec.Swagger) error
 	logf   func(string, ...any)
 
-	mu     sync.Mutex
+	mu     sync.Mutex // those of polls are taken under it, and it under none
 	id     string
 	result *spec.Swagger
-	// reported holds, by input, the id whose failure was logged.
+	// reported holds, by input, the id whose failure was reported.
 	reported map[string]string
 	// merges counts the merges that were done.
 	merges int
@@ -92,24 +92,40 @@ func (s *Service) v2Inputs() (string, func() []v2Input) {
 // Get returns the merged document. It never fails: what cannot be merged is
 // left out.
 func (m *merger) Get() (*spec.Swagger, string, error) {
+	result, id, problems := m.get()
+	for _, problem := range problems {
+		m.logf("OpenAPI v2 of %s is left out until it changes: %v", problem.input, problem.err)
+	}
+	return result, id, nil
+}
+
+// v2Problem is why an input was left out.
+type v2Problem struct {
+	input string
+	err   error
+}
+
+// get merges where that is due; problems are those that were not there before.
+func (m *merger) get() (result *spec.Swagger, id string, problems []v2Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id, list := m.inputs()
 	if m.result == nil || m.id != id {
 		m.merges++
-		m.result, m.id = m.build(list()), id
+		m.result, problems = m.build(list())
+		m.id = id
 	}
-	return m.result, m.id, nil
+	return m.result, m.id, problems
 }
 
 // build merges what can be merged. A merge that fails leaves its destination
 // half changed, so it is begun anew without the document that failed.
-func (m *merger) build(list []v2Input) *spec.Swagger {
+func (m *merger) build(list []v2Input) (merged *spec.Swagger, problems []v2Problem) {
 	reported := map[string]string{}
 	bad := func(in v2Input, err error) {
 		reported[in.name] = in.id
 		if m.reported[in.name] != in.id {
-			m.logf("OpenAPI v2 of %s is left out until it changes: %v", in.name, err)
+			problems = append(problems, v2Problem{in.name, err})
 		}
 	}
 	defer func() { m.reported = reported }()
@@ -127,7 +143,7 @@ func (m *merger) build(list []v2Input) *spec.Swagger {
 	for {
 		merged, failed, err := m.mergeAll(specs)
 		if err == nil {
-			return merged
+			return merged, problems
 		}
 		bad(inputs[failed], err)
 		inputs = append(inputs[:failed:failed], inputs[failed+1:]...)
@@ -231,7 +247,7 @@ func parseRemoteV2(data []byte, prefix, group string) (*spec.Swagger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse: %w", err)
 	}
-	// Only these are merged; the rest would but be kept in memory.
+	// Only these are merged; the rest would only take memory.
 	out := emptySpec()
 	out.Paths, out.Definitions, out.Parameters = s.Paths, s.Definitions, s.Parameters
 	for name, d := range out.Definitions {
@@ -250,7 +266,7 @@ func parseRemoteV2(data []byte, prefix, group string) (*spec.Swagger, error) {
 }
 
 // confineKinds keeps, of the kinds that a definition claims to be, those of
-// its own group: others are not its to define.
+// its own group: it may not define those of others.
 func confineKinds(e spec.Extensions, group string) error {
 	claimed, found := e[kindsKey]
 	if !found {

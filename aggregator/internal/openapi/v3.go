@@ -51,8 +51,8 @@ func newV3Document(b catalog.Blob, serial uint64, modified time.Time) *v3Documen
 	}
 }
 
-// v3Protobuf drops what the format does not know before it is encoded, which
-// would fail on it.
+// v3Protobuf drops fields that the format does not know: encoding would fail on
+// them.
 func v3Protobuf(data []byte) ([]byte, error) {
 	var doc spec3.OpenAPI
 	if err := json.Unmarshal(data, &doc); err != nil {
@@ -110,9 +110,6 @@ func (s *Service) serveRoot(w http.ResponseWriter, r *http.Request) {
 // root lists the local documents that no extension server owns, and those of
 // the extension servers.
 func (s *Service) root() (body []byte, etag string, modified time.Time, err error) {
-	c := &s.v3
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	rs := s.current.Load()
 	id := fmt.Sprintf("%x", rs.v3ID)
 	lists := make([]answer[handler3.OpenAPIV3Discovery], len(s.locals))
@@ -120,6 +117,9 @@ func (s *Service) root() (body []byte, etag string, modified time.Time, err erro
 		lists[i] = l.v3.last()
 		id += fmt.Sprintf(" %q", lists[i].id)
 	}
+	c := &s.v3
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.body != nil && c.id == id {
 		return c.body, c.etag, c.modified, nil
 	}
@@ -153,7 +153,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 			http.NotFound(w, r)
 			return
 		}
-		s.zipped.serve(w, r, gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.gzipped.serve(w, r, gziphandler.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.serveDocument(w, r, key, remote.v3)
 		})))
 		return
@@ -164,7 +164,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, l := range s.locals {
 		if _, listed := l.v3.last().value.Paths[key]; listed {
-			s.zipped.serve(w, r, l.compressing)
+			s.gzipped.serve(w, r, l.compressing)
 			return
 		}
 	}

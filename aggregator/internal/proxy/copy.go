@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -156,3 +157,24 @@ func copyAll(to io.Writer, from io.Reader) error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buffer)
 	return err
 }
+
+// readSmall reads a body of known, small length into memory.
+func readSmall(response *http.Response) error {
+	if response.ContentLength <= 0 || response.ContentLength > bufferSize || response.Request.Method == http.MethodHead {
+		return nil
+	}
+	data := make([]byte, response.ContentLength)
+	_, err := io.ReadFull(response.Body, data)
+	_ = response.Body.Close()
+	if err != nil {
+		return err
+	}
+	response.Body = &memoryBody{*bytes.NewBuffer(data)}
+	return nil
+}
+
+// memoryBody is a body that has been read.
+type memoryBody struct{ bytes.Buffer }
+
+// Close implements io.Closer.
+func (*memoryBody) Close() error { return nil }

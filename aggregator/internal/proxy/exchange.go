@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -34,81 +34,56 @@ const (
 // errUnresolved means that there is nowhere to send a request.
 type errUnresolved struct{ error }
 
+// errHeaderTimeout ends an attempt after the time that the APIService allows.
+var errHeaderTimeout = fmt.Errorf("the extension server sent no header of a response in time: %w", context.DeadlineExceeded)
+
 // exchange is one client's request with the attempts to have it answered.
 //
 // A request is sent a second time only if it provably reached no handler, or
 // if it is a GET or HEAD that the client has seen no answer of.
 type exchange struct {
-	proxy      *Proxy
-	ctx        context.Context
 	request    *http.Request // to the extension server, without a host and a context
+	kind       kind
+	body       *replayBody // nil where there is none
 	apiService *catalog.APIService
 	backend    *backend.Backend
-	body       *replayBody // nil where there is none
-	watch      bool
-	winner     atomic.Int32
-	stopHedge  atomic.Pointer[context.CancelFunc] // of the attempt under way
-	began      atomic.Bool                        // the first attempt, which has the request's own header
+	probeNow   func(*catalog.APIService)
 }
 
 // answer is a response whose header has arrived.
 type answer struct {
 	*http.Response
 	choice balance.Choice
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 // end gives up or finishes the response.
 func (a *answer) end() {
-	a.cancel()
+	a.cancel(nil)
 	_ = a.Body.Close()
 	a.choice.Done(time.Now(), balance.Neutral)
 }
 
-// readOnly says whether sending the request twice does no harm.
-func (x *exchange) readOnly() bool {
-	return x.request.Method == http.MethodGet || x.request.Method == http.MethodHead
-}
-
 // run returns the first answer of any attempt. On success the caller ends the
 // answer.
-func (x *exchange) run() (*answer, error) {
-	x.backend.Retries.Request()
-	var tried []string
-	for attempt := 1; ; attempt++ {
-		choice, err := x.backend.Pick(x.apiService.Target, tried...)
-		if err != nil {
-			return nil, errUnresolved{err}
-		}
-		others := choice.Alternatives(time.Now())
-		result, sent, err := x.attempt(choice, others && x.readOnly() && x.body == nil)
-		if err == nil {
-			return result, nil
-		}
-		// An endpoint that retires a connection is as good as another one.
-		elsewhere := others || errors.Is(err, errNotBegun)
-		again := x.ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.readOnly()) &&
-			x.body.rewind() && x.backend.Retries.Take(time.Now())
-		klog.FromContext(x.ctx).V(4).Info("Attempt at an extension server failed",
-			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
-		if !again {
-			return nil, err
-		}
-		tried = append(tried, choice.Address)
+func (x *exchange) run(ctx context.Context) (*answer, error) {
+	if x.kind.longRunning {
+		return x.runOnOwnStack(ctx)
 	}
+	return x.tryEndpoints(ctx)
 }
 
-// runApart is run on a goroutine of its own, which has ended when it returns.
-// The stack of a goroutine that lives as long as a watch would be twice as
-// large for the sake of this call, as it shrinks only when it is nearly empty.
-func (x *exchange) runApart() (result *answer, err error) {
+// runOnOwnStack tries on a goroutine of its own, which has ended when it returns.
+// The stack of the caller's, which lives as long as a watch, would be twice as large
+// for the sake of this call: it shrinks only when it is nearly empty.
+func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error) {
 	var panicked any
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
 		defer func() { panicked = recover() }()
-		result, err = x.run()
+		result, err = x.tryEndpoints(ctx)
 	}()
 	wg.Wait()
 	if panicked != nil {
@@ -117,174 +92,148 @@ func (x *exchange) runApart() (result *answer, err error) {
 	return result, err
 }
 
-// Winners of a hedged attempt.
-const (
-	nobody int32 = iota
-	first
-	second
-)
+// tryEndpoints makes one attempt after the other, each at another endpoint where
+// there is one.
+func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
+	var tried []string
+	for attempt := 1; ; attempt++ {
+		choice, err := x.backend.Pick(x.apiService.Target, tried...)
+		if err != nil {
+			return nil, errUnresolved{err}
+		}
+		others := choice.Alternatives(time.Now())
+		result, sent, err := x.attempt(ctx, choice, x.header(choice, attempt > 1), others)
+		if err == nil {
+			return result, nil
+		}
+		// An endpoint that retires a connection is as good as another one.
+		elsewhere := others || errors.Is(err, errNotBegun)
+		again := ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.kind.readOnly) &&
+			x.body.whole() && x.backend.TakeRetry()
+		klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
+			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
+		if !again {
+			return nil, err
+		}
+		tried = append(tried, choice.Address)
+	}
+}
 
 // attempt sends the request to one endpoint and, if its answer is late and
 // hedging is allowed, to another as well. Sent is false if the request provably
 // reached no handler.
-func (x *exchange) attempt(choice balance.Choice, hedge bool) (result *answer, sent bool, err error) {
-	x.winner.Store(nobody)
-	x.stopHedge.Store(nil)
-	ctx, cancel := context.WithCancel(x.ctx)
-	hedged := make(chan *answer, 1) // nil if the second attempt failed or was not made
-	late := time.AfterFunc(hedgeAfter, func() {
-		x.proxy.config.Suspect(x.apiService)
-		var other *answer
-		if hedge {
-			other = x.hedge(choice, cancel)
-		}
-		hedged <- other
-	})
-	result, sent, err = x.send(ctx, cancel, choice)
-	if late.Stop() {
+func (x *exchange) attempt(ctx context.Context, choice balance.Choice, header http.Header, others bool) (result *answer, sent bool, err error) {
+	late := time.AfterFunc(hedgeAfter, func() { x.probeNow(x.apiService) })
+	defer late.Stop()
+	if !others || !x.kind.readOnly || x.body != nil {
+		ctx, cancel := context.WithCancelCause(ctx)
+		result, sent, err = x.send(ctx, cancel, choice, header)
 		if err != nil {
-			cancel()
+			cancel(nil)
 		}
 		return result, sent, err
 	}
-	if err == nil && x.winner.CompareAndSwap(nobody, first) {
-		if stop := x.stopHedge.Load(); stop != nil {
-			(*stop)()
-		}
-		return result, sent, nil
-	}
-	if result != nil {
-		result.end()
-	}
-	cancel()
-	if other := <-hedged; other != nil {
-		return other, true, nil
-	}
-	if err == nil { // cannot be: only a second answer takes the first one's place
-		err = context.Canceled
-	}
-	return nil, sent, err
+	result, err = hedge{
+		after: hedgeAfter,
+		first: func(ctx context.Context, cancel context.CancelCauseFunc) (result *answer, err error) {
+			result, sent, err = x.send(ctx, cancel, choice, header)
+			return result, err
+		},
+		second: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
+			return x.sendElsewhere(ctx, cancel, choice)
+		},
+	}.run(ctx)
+	return result, sent, err
 }
 
-// hedge makes the second of two attempts at the same time.
-func (x *exchange) hedge(slow balance.Choice, cancelFirst context.CancelFunc) *answer {
-	if !x.backend.Retries.Take(time.Now()) {
-		return nil
+// errNotHedged means that no second attempt was made beside a slow one.
+var errNotHedged = errors.New("too many requests are sent again")
+
+// sendElsewhere makes an attempt beside one that is slow.
+func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCauseFunc, slow balance.Choice) (*answer, error) {
+	if !x.backend.TakeRetry() {
+		return nil, errNotHedged
 	}
 	choice, err := x.backend.Pick(x.apiService.Target, slow.Address)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(x.ctx)
-	x.stopHedge.Store(&cancel)
-	if x.winner.Load() != nobody {
-		cancel() // the first one won before it could know of this one
-	}
-	result, _, err := x.send(ctx, cancel, choice)
-	if err != nil {
-		cancel()
-		return nil
-	}
-	if !x.winner.CompareAndSwap(nobody, second) {
-		result.end()
-		return nil
-	}
-	if !x.watch {
-		// The other endpoint answered while this one was silent. With a watch that may
+	result, _, err := x.send(ctx, cancel, choice, x.header(choice, true))
+	if err == nil && !x.kind.watch {
+		// This endpoint answered while the other one was silent. With a watch that may
 		// mean that there is no event yet.
 		slow.Note(time.Now(), balance.Failed)
 	}
-	cancelFirst()
-	return result
+	return result, err
 }
 
-// outgoing is the request as it is sent to one endpoint. Attempts share what
-// is not changed.
-func (x *exchange) outgoing(ctx context.Context, host string) *http.Request {
-	out := x.request.WithContext(ctx)
-	u := *x.request.URL
-	out.URL = &u
-	if x.began.Swap(true) {
-		out.Header = maps.Clone(out.Header)
+// header is the request's for one endpoint. The first attempt takes it as it is, the
+// others a copy.
+func (x *exchange) header(choice balance.Choice, another bool) http.Header {
+	header := x.request.Header
+	if another {
+		header = maps.Clone(header)
 	}
-	out.URL.Host, out.Host = host, host
-	out.Header[forwardedHost] = []string{host}
-	return out
-}
-
-// try tells how far one round trip has come.
-type try struct {
-	cancel                  context.CancelFunc
-	connected, wrote, again atomic.Bool
-	trace                   httptrace.ClientTrace
-}
-
-func newTry(cancel context.CancelFunc) *try {
-	t := &try{cancel: cancel}
-	t.trace.GetConn = func(string) { t.once(); t.connected.Store(false) }
-	t.trace.GotConn = func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) }
-	t.trace.WroteHeaders = func() { t.wrote.Store(true) }
-	return t
-}
-
-// once ends the attempt when the transport is about to send on its own account
-// what it has sent before. Whether that is done, and where, is decided in run.
-func (t *try) once() {
-	if t.wrote.Load() {
-		t.again.Store(true)
-		t.cancel()
-	}
+	header[forwardedHost] = []string{choice.Address}
+	return header
 }
 
 // send makes one round trip. The bodies of small answers to requests that can
 // be repeated are read before they are passed on: an extension server that dies
 // in the middle of one is not the client's concern.
-func (x *exchange) send(ctx context.Context, cancel context.CancelFunc, choice balance.Choice) (*answer, bool, error) {
-	t := newTry(cancel)
+func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, choice balance.Choice, header http.Header) (*answer, bool, error) {
+	t := newSendTrace(cancel)
 	unclear := x.backend.UnclearResets()
-	out := x.outgoing(httptrace.WithClientTrace(ctx, &t.trace), choice.Address)
-	if x.body != nil {
-		out.Body = x.body
-	}
-	if !x.readOnly() {
-		// The transport sends a request again by itself where it has no body or
-		// GetBody helps it. Here that is decided in run: elsewhere, and counted. With a
-		// body, though an empty one, the connection also waits until it is written.
-		if out.Body == nil {
-			out.Body = io.NopCloser(strings.NewReader(""))
-		}
-		again := errNotBegun
-		if out.Header["Idempotency-Key"] != nil || out.Header["X-Idempotency-Key"] != nil {
-			again = errPerhapsBegun // the transport would send such a request in any case
-		}
-		out.GetBody = func() (io.ReadCloser, error) { return nil, again }
-	}
+	out := x.request.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
+	u := *x.request.URL
+	out.URL, out.Header = &u, header
+	out.URL.Host, out.Host = choice.Address, choice.Address
+	x.setBody(out)
 	if d := x.apiService.Settings.HeaderTimeout; d > 0 {
-		timer := time.AfterFunc(d, cancel)
+		timer := time.AfterFunc(d, func() { cancel(errHeaderTimeout) })
 		defer timer.Stop()
 	}
 	response, err := x.backend.RoundTrip(out)
-	if err == nil && x.readOnly() {
+	if err == nil && x.kind.readOnly {
 		err = readSmall(response)
 	}
-	if err != nil && t.again.Load() {
-		err = errNotBegun // as far as the transport can tell
+	if err == nil {
+		choice.Note(time.Now(), balance.Answered)
+		return &answer{Response: response, choice: choice, cancel: cancel}, true, nil
 	}
-	if err != nil {
-		outcome := balance.Failed
-		if ctx.Err() != nil && x.ctx.Err() != nil {
-			outcome = balance.Neutral // the client left
-		} else if ctx.Err() != nil && x.winner.Load() != nobody {
-			outcome = balance.Neutral // the other attempt won, and has noted what there is
-		}
-		choice.Done(time.Now(), outcome)
-		// A write that was cut short by a deadline may have been half done.
-		sent := t.wrote.Load() || t.connected.Load() && ctx.Err() != nil
-		begun := !refused(err) || x.backend.UnclearResets() != unclear
-		return nil, sent && begun, err
+	outcome := balance.Failed
+	switch cause := context.Cause(ctx); cause {
+	case nil:
+	case errNotBegun, errHeaderTimeout:
+		err = cause
+	default: // the client left, or the other attempt was answered
+		outcome = balance.Neutral
 	}
-	choice.Note(time.Now(), balance.Answered)
-	return &answer{Response: response, choice: choice, cancel: cancel}, true, nil
+	choice.Done(time.Now(), outcome)
+	// A write that was cut short by a deadline may have been half done.
+	sent := t.wrote.Load() || t.connected.Load() && ctx.Err() != nil
+	begun := !refusedToBegin(err) || x.backend.UnclearResets() != unclear
+	return nil, sent && begun, err
+}
+
+// setBody gives a request its body. The transport sends a request again by itself
+// where it has no body, or where GetBody brings it anew. Whether one that changes
+// something is sent again, and where, is decided in tryEndpoints.
+func (x *exchange) setBody(out *http.Request) {
+	if x.body != nil {
+		out.Body = x.body.open()
+	}
+	if x.kind.readOnly {
+		return
+	}
+	if out.Body == nil {
+		out.Body = io.NopCloser(strings.NewReader(""))
+	}
+	again := errNotBegun
+	if out.Header["Idempotency-Key"] != nil || out.Header["X-Idempotency-Key"] != nil {
+		again = errPerhapsBegun // the transport would send such a request in any case
+	}
+	out.GetBody = func() (io.ReadCloser, error) { return nil, again }
 }
 
 // errNotBegun takes the place of the transport's error where it would have sent
@@ -295,30 +244,32 @@ var errNotBegun = errors.New("the extension server did not begin to handle the r
 // errPerhapsBegun is the same where the transport does not ask that much.
 var errPerhapsBegun = errors.New("the extension server ended the connection")
 
-// refused says whether the extension server has told that it did not begin to
+// refusedToBegin says whether the extension server has told that it did not begin to
 // handle the request (RFC 9113, sections 6.8 and 8.7).
-func refused(err error) bool {
+func refusedToBegin(err error) bool {
 	var stream http2.StreamError
 	return errors.Is(err, errNotBegun) || errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream
 }
 
-// readSmall reads a body of known, small length into memory.
-func readSmall(response *http.Response) error {
-	if response.ContentLength <= 0 || response.ContentLength > bufferSize || response.Request.Method == http.MethodHead {
-		return nil
-	}
-	data := make([]byte, response.ContentLength)
-	_, err := io.ReadFull(response.Body, data)
-	_ = response.Body.Close()
-	if err != nil {
-		return err
-	}
-	response.Body = &memoryBody{*bytes.NewBuffer(data)}
-	return nil
+// sendTrace tells how far one round trip has come.
+type sendTrace struct {
+	cancel           context.CancelCauseFunc
+	connected, wrote atomic.Bool
+	trace            httptrace.ClientTrace
 }
 
-// memoryBody is a body that has been read.
-type memoryBody struct{ bytes.Buffer }
+func newSendTrace(cancel context.CancelCauseFunc) *sendTrace {
+	t := &sendTrace{cancel: cancel}
+	t.trace.GetConn = func(string) { t.once(); t.connected.Store(false) }
+	t.trace.GotConn = func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) }
+	t.trace.WroteHeaders = func() { t.wrote.Store(true) }
+	return t
+}
 
-// Close implements io.Closer.
-func (*memoryBody) Close() error { return nil }
+// once ends the attempt when the transport is about to send by itself what it has
+// sent before, which it does where nothing was begun as far as it can tell.
+func (t *sendTrace) once() {
+	if t.wrote.Load() {
+		t.cancel(errNotBegun)
+	}
+}

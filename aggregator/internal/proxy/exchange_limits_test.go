@@ -105,7 +105,7 @@ func TestAFullExtensionServerAnswers429(t *testing.T) {
 				_, _ = io.WriteString(w, "whole")
 			})
 			l.start()
-			limiter := l.pool.Get(l.service).Limiter
+			b := l.pool.Get(l.service)
 			var under sync.WaitGroup
 			for i := range 1 + test.queued {
 				under.Go(func() {
@@ -114,7 +114,7 @@ func TestAFullExtensionServerAnswers429(t *testing.T) {
 					}
 				})
 				until(t, "the request is held", func() bool {
-					inFlight, queued := limiter.InFlight()
+					inFlight, queued := b.Load()
 					return inFlight+queued == i+1
 				})
 			}
@@ -135,7 +135,7 @@ func TestAFullExtensionServerAnswers429(t *testing.T) {
 				t.Errorf("the extension server saw the refused request %d times", n)
 			}
 			until(t, "nothing is counted as under way", func() bool {
-				inFlight, queued := limiter.InFlight()
+				inFlight, queued := b.Load()
 				return inFlight == 0 && queued == 0
 			})
 			if got := l.send(http.MethodGet, "after", nil); got.code != http.StatusOK {
@@ -168,7 +168,7 @@ func TestTheAnnotationBoundsRequestsInFlight(t *testing.T) {
 		})
 	}
 	until(t, "two are under way and four wait", func() bool {
-		_, queued := l.pool.Get(l.service).Limiter.InFlight()
+		_, queued := l.pool.Get(l.service).Load()
 		return queued == 4 && under.Load() == 2
 	})
 	close(held)
@@ -402,8 +402,8 @@ func TestAWatchIsSentAgainBeforeItsFirstByte(t *testing.T) {
 	}
 }
 
-// A connection takes a header that is all of a request for one that may be repeated,
-// and does not wait until it is written.
+// The transport takes a header that is all of a request for one that it may send again
+// by itself.
 func TestOnlyWhatMayBeRepeatedIsAHeaderAlone(t *testing.T) {
 	l := newLab(t)
 	alone := make(chan bool, 1)

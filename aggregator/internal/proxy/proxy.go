@@ -1,15 +1,17 @@
 // Package proxy sends one request to an extension server and streams back what
 // it answers.
+//
+// Serve is the way of a request, from the top to the bottom: classify says what kind
+// of request it is, clean what of it may be forwarded, exchange sends it, again where
+// that does no harm, hedge sends it twice where an answer is late, and copy streams
+// the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
 package proxy
 
 import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
@@ -35,8 +37,9 @@ type Config struct {
 	IdentityHeaders, IdentityPrefixes []string
 	// SendUID passes the user's UID on.
 	SendUID bool
-	// Suspect is told when a connection to an extension server failed.
-	Suspect func(*catalog.APIService)
+	// ProbeNow is called when an extension server has failed a request, or lets one
+	// wait; it must not block.
+	ProbeNow func(*catalog.APIService)
 }
 
 // Proxy answers the requests that belong to extension servers.
@@ -49,8 +52,8 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(config Config) *Proxy {
-	if config.Suspect == nil {
-		config.Suspect = func(*catalog.APIService) {}
+	if config.ProbeNow == nil {
+		config.ProbeNow = func(*catalog.APIService) {}
 	}
 	return &Proxy{
 		config:   config,
@@ -61,84 +64,61 @@ func New(config Config) *Proxy {
 
 // Serve answers r on behalf of a remote APIService.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
-	fail := func(reason respond.Reason, message string) {
-		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: message})
-	}
 	b := p.config.Backends.Get(a)
-	if !a.Routable() {
-		respond.Write(w, r, respond.Fail{
-			Reason: respond.Unavailable, APIService: a.Name, Cause: a.Verdict.Reason, RetryAfter: b.Refused.Refuse(time.Now()),
-		})
-		return
-	}
-	if err := b.Err(); err != nil {
-		fail(respond.TransportInvalid, err.Error())
+	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
+		respond.Write(w, r, refused(a, refusal))
 		return
 	}
 	user, ok := request.UserFrom(r.Context())
-	if !ok {
-		fail(respond.NoUser, "")
+	kind := classify(r)
+	switch {
+	case !ok:
+		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
+		return
+	case ambiguous(r.URL.Path):
+		respond.Write(w, r, respond.Fail{Reason: respond.PathRefused, APIService: a.Name})
+		return
+	case kind.upgrade && kind.protocol == "":
+		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return
 	}
-	if ambiguous(r.URL.Path) || !utf8.ValidString(r.URL.Path) {
-		fail(respond.PathRefused, "")
-		return
-	}
-	protocol, upgrade := upgradeProtocol(r.Header)
-	if upgrade && protocol == "" {
-		fail(respond.UpgradeRefused, "")
-		return
-	}
-	release, err := admit(r, b, user.GetName(), upgrade)
-	if err != nil {
-		respond.Write(w, r, respond.Fail{Reason: respond.TooMany, APIService: a.Name, RetryAfter: b.Dropped.Add()})
+	release, refusal := b.Admit(r.Context(), a, user.GetName(), kind.longRunning || kind.upgrade)
+	if refusal != nil {
+		respond.Write(w, r, refused(a, refusal))
 		return
 	}
 	defer release()
 
 	ctx := r.Context()
-	if d := p.discoveryTimeout(a); d > 0 && isDiscovery(r) {
+	if d := p.discoveryTimeout(a); d > 0 && kind.discovery {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	out := p.outgoing(ctx, r, user, protocol)
+	out := p.outgoing(ctx, r, user, kind.protocol)
 	flowcontrol.RequestDelegated(r.Context())
-	if upgrade {
+	if kind.upgrade {
 		p.upgrade(w, r, out.WithContext(ctx), a, b)
 		return
 	}
-	p.forward(ctx, w, r, out, a, b)
+	p.forward(ctx, w, r, &exchange{
+		request: out, kind: kind, body: newReplayBody(r),
+		apiService: a, backend: b, probeNow: p.config.ProbeNow,
+	})
 }
 
-// admit waits for the extension server's leave to send it one more request.
-func admit(r *http.Request, b *backend.Backend, user string, upgrade bool) (release func(), err error) {
-	if upgrade || isLongRunning(r) {
-		return b.Streams.Acquire(r.Context(), user)
+// refused says to a client why its request is not sent.
+func refused(a *catalog.APIService, refusal *backend.Refusal) respond.Fail {
+	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
+	switch refusal.Reason {
+	case backend.Unavailable:
+		f.Reason, f.Cause = respond.Unavailable, a.Verdict.Reason
+	case backend.Unusable:
+		f.Reason, f.Message = respond.TransportInvalid, refusal.Err.Error()
+	case backend.Full:
+		f.Reason = respond.TooMany
 	}
-	return b.Limiter.Acquire(r.Context(), user)
-}
-
-// isWatch says whether a long-running request is a watch: a list of events each of
-// which is whole, that its client continues elsewhere.
-func isWatch(r *http.Request) bool {
-	if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest {
-		return info.Verb == "watch"
-	}
-	return true // see isLongRunning
-}
-
-// isLongRunning says whether a request lasts as long as its client wants.
-func isLongRunning(r *http.Request) bool {
-	if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest {
-		switch info.Subresource {
-		case "attach", "exec", "proxy", "log", "portforward":
-			return true
-		}
-		return info.Verb == "watch" || info.Verb == "proxy"
-	}
-	watch := r.URL.Query().Get("watch")
-	return r.Method == http.MethodGet && (watch == "true" || watch == "1")
+	return f
 }
 
 // discoveryTimeout is the APIService's own or the server's; zero for none.
@@ -149,79 +129,41 @@ func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
 	return p.config.DiscoveryTimeout
 }
 
-// isDiscovery tells /apis/<group>/<version> and the like from the rest.
-func isDiscovery(r *http.Request) bool {
-	info, ok := request.RequestInfoFrom(r.Context())
-	return ok && !info.IsResourceRequest && strings.Count(strings.Trim(info.Path, "/"), "/") == 2
-}
-
-// ambiguous says whether a decoded path has empty or dot segments. The
-// authorizer reads them literally and a server that cleans paths does not, so
-// they are not forwarded.
-func ambiguous(path string) bool {
-	for rest := path[min(1, len(path)):]; rest != ""; {
-		segment, after, more := strings.Cut(rest, "/")
-		if segment == "." || segment == ".." || (segment == "" && more) {
-			return true
-		}
-		rest = after
-	}
-	return false
-}
-
-// query returns the raw query as it may be forwarded: one that parsers read
-// differently is written anew from what this server reads.
-func query(u *url.URL) string {
-	if strings.Contains(u.RawQuery, ";") {
-		return u.Query().Encode()
-	}
-	for i := 0; i < len(u.RawQuery); i++ {
-		if u.RawQuery[i] == '%' && (i+2 >= len(u.RawQuery) || !isHex(u.RawQuery[i+1]) || !isHex(u.RawQuery[i+2])) {
-			return u.Query().Encode()
-		}
-	}
-	return u.RawQuery
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	longRunning := isLongRunning(r)
-	watch := longRunning && isWatch(r)
-	x := &exchange{proxy: p, ctx: ctx, request: out, apiService: a, backend: b, body: newReplayBody(r), watch: watch}
-	run := x.run
-	if longRunning {
-		run = x.runApart
-	}
-	response, err := run()
+// forward sends a request and streams the answer back.
+func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	response, err := x.run(ctx)
 	if err != nil {
-		p.exchangeFailed(w, r, a, err)
+		p.exchangeFailed(w, r, x.apiService, err)
 		return
 	}
 	defer response.end()
-	if p.rejected(w, r, a, response) {
+	if p.rejected(w, r, x.apiService, response) {
 		return
 	}
 	cleanResponse(response.Header)
-	if !longRunning {
-		copyResponse(w, r, response.Response, nil)
+	if x.kind.longRunning {
+		p.stream(w, r, x, response)
 		return
 	}
+	copyResponse(w, r, response.Response, nil)
+}
+
+// stream copies the answer to a long-running request, which may be ended from here.
+// All are when this server shuts down. A watch is also when its endpoint leaves, and
+// at the longest that the APIService allows: its client then begins a new one, while
+// that of a log, for example, would take it for whole.
+func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
 	response.Request = nil // sent: no reason to hold it
-	stream := &balance.Stream{End: response.cancel}
+	end := func() { response.cancel(nil) }
+	stream := &balance.Stream{End: end}
 	defer p.drainer.hold(r.Context(), stream)()
-	if !watch { // a log, for example, which its client would take for whole
+	if !x.kind.watch {
 		copyResponse(w, r, response.Response, nil)
 		return
 	}
-	// A watch may be ended from here: when its endpoint leaves, when this server
-	// shuts down, or at the longest that the APIService allows. Its client then
-	// begins a new one.
 	defer response.choice.Hold(stream)()
-	if d := a.Settings.MaxWatch; d > 0 {
-		timer := time.AfterFunc(d, response.cancel)
+	if d := x.apiService.Settings.MaxWatch; d > 0 {
+		timer := time.AfterFunc(d, end)
 		defer timer.Stop()
 	}
 	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
@@ -261,7 +203,7 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 		respond.Write(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
 		return
 	}
-	p.config.Suspect(a)
+	p.config.ProbeNow(a)
 	logger.V(2).Info("Request to an extension server failed", "err", err)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
@@ -271,15 +213,4 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 		Reason: respond.BackendFailed, APIService: a.Name,
 		Message: "error trying to reach service: " + err.Error(),
 	})
-}
-
-// ownLocation rewrites a Location at the extension server itself to the same
-// path here; others are left as they are.
-func ownLocation(location, backendHost string) string {
-	u, err := url.Parse(location)
-	if err != nil || u.Host != backendHost {
-		return location
-	}
-	u.Scheme, u.Host, u.User = "", "", nil
-	return u.String()
 }

@@ -41,9 +41,9 @@ var alice = &user.DefaultInfo{Name: "alice", UID: "u1", Groups: []string{"dev", 
 // would after its filters.
 type front struct {
 	*httptest.Server
-	client   *http.Client
-	suspects atomic.Int32
-	wrap     func(http.Handler) http.Handler
+	client *http.Client
+	probes atomic.Int32
+	wrap   func(http.Handler) http.Handler
 }
 
 type setting func(*Config, *front)
@@ -52,7 +52,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 	t.Helper()
 	f := &front{wrap: func(h http.Handler) http.Handler { return h }}
 	pool := backend.New(backend.Config{})
-	config := Config{Backends: pool, SendUID: true, Suspect: func(*catalog.APIService) { f.suspects.Add(1) }}
+	config := Config{Backends: pool, SendUID: true, ProbeNow: func(*catalog.APIService) { f.probes.Add(1) }}
 	for _, s := range settings {
 		s(&config, f)
 	}
@@ -184,12 +184,12 @@ func TestFailures(t *testing.T) {
 		return &a
 	}
 	for what, c := range map[string]struct {
-		a        *catalog.APIService
-		path     string
-		header   http.Header
-		code     int
-		message  string
-		suspects int32
+		a       *catalog.APIService
+		path    string
+		header  http.Header
+		code    int
+		message string
+		probes  int32
 	}{
 		"unavailable": {claim(func(a *catalog.APIService) {
 			a.Verdict = catalog.Verdict{Status: "False", Reason: "FailedDiscoveryCheck"}
@@ -212,14 +212,14 @@ func TestFailures(t *testing.T) {
 			f := startFront(t, c.a)
 			response := f.do(t, "GET", base+c.path, nil, c.header)
 			s := status(t, response)
-			if response.StatusCode != c.code || !strings.HasPrefix(s.Message, c.message) || (c.suspects == 0 && s.Message != c.message) {
+			if response.StatusCode != c.code || !strings.HasPrefix(s.Message, c.message) || (c.probes == 0 && s.Message != c.message) {
 				t.Errorf("%d %q, want %d %q", response.StatusCode, s.Message, c.code, c.message)
 			}
 			if s.Details == nil || s.Details.Name != name || len(s.Details.Causes) != 1 {
 				t.Errorf("details %+v", s.Details)
 			}
-			if n := f.suspects.Load(); n != c.suspects {
-				t.Errorf("suspected %d times, want %d", n, c.suspects)
+			if n := f.probes.Load(); n != c.probes {
+				t.Errorf("probed %d times, want %d", n, c.probes)
 			}
 		})
 	}
@@ -271,8 +271,8 @@ func TestDiscoveryTimeout(t *testing.T) {
 	if got := status(t, response); got.Code != 503 || got.Message != "error trying to reach service: timed out" {
 		t.Errorf("%+v", got)
 	}
-	if f.suspects.Load() != 1 {
-		t.Error("a server that does not answer discovery is not suspected")
+	if f.probes.Load() != 1 {
+		t.Error("a server that does not answer discovery is not probed")
 	}
 	if response := f.do(t, "GET", base+"/things", nil, nil); response.StatusCode != 200 {
 		t.Errorf("another request: %d", response.StatusCode)
@@ -293,7 +293,7 @@ func TestRequestDeadlineOfOthersIsTheirOwn(t *testing.T) {
 	if got := status(t, f.do(t, "GET", base+"/things", nil, nil)); got.Code != 503 {
 		t.Errorf("%+v", got)
 	}
-	if f.suspects.Load() != 0 {
-		t.Error("the server is suspected because the client's own deadline passed")
+	if f.probes.Load() != 0 {
+		t.Error("the server is probed because the client's own deadline passed")
 	}
 }

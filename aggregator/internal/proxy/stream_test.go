@@ -241,8 +241,8 @@ func TestClientsLeavingEndsTheBackendsRequest(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("the backend's request goes on")
 			}
-			if n := f.suspects.Load(); n != 0 {
-				t.Error("the server is suspected because a client left")
+			if n := f.probes.Load(); n != 0 {
+				t.Error("the server is probed because a client left")
 			}
 		})
 	}

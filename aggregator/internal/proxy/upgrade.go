@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -31,25 +30,8 @@ const (
 	maxUpgradeHeader = 1 << 20
 )
 
-// upgradeProtocol says whether a request asks for another protocol, and which
-// of the two that are supported it is; empty for any other.
-func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
-	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
-		return "", false
-	}
-	switch v := h.Get("Upgrade"); {
-	case len(h["Upgrade"]) != 1:
-		return "", true
-	case strings.EqualFold(v, "websocket"):
-		return "websocket", true
-	case strings.EqualFold(v, "SPDY/3.1"):
-		return "SPDY/3.1", true
-	}
-	return "", true
-}
-
 // upgrade sends the request on a connection of its own. Only an answer of 101
-// joins the two connections; anything else ends both.
+// makes a tunnel of the two connections; anything else ends both.
 func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
 	fail := func(reason respond.Reason, format string, args ...any) {
 		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
@@ -60,7 +42,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		return
 	}
 	if err != nil {
-		p.config.Suspect(a)
+		p.config.ProbeNow(a)
 		fail(respond.BackendFailed, "error dialing backend: %v", err)
 		return
 	}
@@ -95,7 +77,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 			return
 		}
 		_ = conn.SetDeadline(time.Time{})
-		p.switchProtocols(w, r, response, newSide(conn, fromBackend), a)
+		p.switchProtocols(w, r, response, newEnd(conn, fromBackend), a)
 	case code < http.StatusBadRequest:
 		fail(respond.UpgradeInvalid, "invalid upgrade response: status code %d", code)
 	default:
@@ -110,7 +92,6 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 // dialUpgrade connects to an endpoint, another one where the first cannot be
 // reached: nothing was sent then.
 func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
-	b.Retries.Request()
 	var tried []string
 	for attempt := 1; ; attempt++ {
 		choice, err := b.Pick(a.Target, tried...)
@@ -129,15 +110,16 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 			outcome = balance.Neutral // the client left
 		}
 		choice.Done(time.Now(), outcome)
-		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.Retries.Take(time.Now()) {
+		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.TakeRetry() {
 			return nil, choice, err
 		}
 		tried = append(tried, choice.Address)
 	}
 }
 
-// switchProtocols writes the answer to the client and joins the connections.
-func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *side, a *catalog.APIService) {
+// switchProtocols writes the answer to the client and makes a tunnel of the two
+// connections.
+func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *end, a *catalog.APIService) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		respond.Write(w, r, respond.Fail{
@@ -159,6 +141,6 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		logger.V(4).Info("Answering an upgrade failed", "err", err)
 		return
 	}
-	err = join(newSide(conn, buffered.Reader), backend)
+	err = tunnel(newEnd(conn, buffered.Reader), backend)
 	logger.V(4).Info("Upgraded connection ended", "err", err)
 }

@@ -357,7 +357,7 @@ func TestUpgradeToADeadServer(t *testing.T) {
 	if got := status(t, response); got.Code != 503 || !strings.HasPrefix(got.Message, "error dialing backend: ") {
 		t.Errorf("%+v", got)
 	}
-	if f.suspects.Load() != 1 {
-		t.Error("a server that cannot be dialled is not suspected")
+	if f.probes.Load() != 1 {
+		t.Error("a server that cannot be dialled is not probed")
 	}
 }

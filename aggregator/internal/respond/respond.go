@@ -39,7 +39,8 @@ const (
 	UpgradeRefused Reason = "UpgradeRefused"
 	// PathRefused: the path could be read in two ways.
 	PathRefused Reason = "AmbiguousPath"
-	// TooMany: as many requests as may wait for the extension server do.
+	// TooMany: the queue of requests for the extension server is full, or the
+	// request has waited in it for too long.
 	TooMany Reason = "TooManyRequests"
 	// NotHijackable: the client's connection cannot be taken over.
 	NotHijackable Reason = "ConnectionNotHijackable"

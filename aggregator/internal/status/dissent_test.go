@@ -76,8 +76,8 @@ func TestWhatIsDoneAboutTheLease(t *testing.T) {
 		"the first is told at once":       {publication{}, some, true, false, 0},
 		"the next is not":                 {publication{views: some, written: now.Add(-time.Second)}, nil, false, false, dissentPause - time.Second},
 		"an old one is taken back":        {publication{views: some, written: now.Add(-dissentPause)}, nil, true, false, 0},
-		"the same is left alone":          {publication{views: some, written: now.Add(-time.Second)}, some, false, false, dissentBeat - time.Second},
-		"and renewed in time":             {publication{views: some, written: now.Add(-dissentBeat)}, some, false, true, 0},
+		"the same is left alone":          {publication{views: some, written: now.Add(-time.Second)}, some, false, false, dissentRenewal - time.Second},
+		"and renewed in time":             {publication{views: some, written: now.Add(-dissentRenewal)}, some, false, true, 0},
 	} {
 		change, renew, wait := c.p.next(now, c.views)
 		if change != c.change || renew != c.renew || wait != c.wait {
@@ -115,41 +115,40 @@ func dissentLease(lease, server, sees string, renewed time.Time) *coordinationv1
 func TestWordsForTheOthers(t *testing.T) {
 	const fails = `{"v1.a.example":{"status":"False","reason":"FailedDiscoveryCheck"}}`
 	now := time.Now()
-	h := hearing{reports: map[string]*report{}, changed: func() {}}
-	defer h.end()
+	p := newPeerViews(func() {})
 	expect := func(own catalog.Status, want string) {
 		t.Helper()
-		if got := h.others(now, name, own); got != want {
+		if got := p.others(now, name, own); got != want {
 			t.Errorf("others than %s: %q, want %q", own, got, want)
 		}
 	}
 	expect("True", "")
-	h.learn(now, dissentLease("l2", "two:6443", fails, now))
-	h.learn(now, dissentLease("l1", "one:6443", fails, now))
-	h.learn(now, dissentLease("l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
-	h.learn(now, dissentLease("l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
+	p.learn(now, dissentLease("l2", "two:6443", fails, now))
+	p.learn(now, dissentLease("l1", "one:6443", fails, now))
+	p.learn(now, dissentLease("l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
+	p.learn(now, dissentLease("l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck; unknown to three:6443: EndpointsAccessError")
 	expect("False", "available to four:6443; unknown to three:6443: EndpointsAccessError")
 	for _, bad := range []string{"", "[]", "{", `{"v1.a.example":3}`, strings.Repeat(" ", 3*maxDissent)} {
-		h.learn(now, dissentLease("l3", "three:6443", bad, now))
+		p.learn(now, dissentLease("l3", "three:6443", bad, now))
 		expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
 	}
-	h.learn(now, dissentLease("l5", "evil\nserver", fails, now))
-	h.learn(now, dissentLease("l6", strings.Repeat("x", maxServerName+1), fails, now))
+	p.learn(now, dissentLease("l5", "evil\nserver", fails, now))
+	p.learn(now, dissentLease("l6", strings.Repeat("x", maxServerName+1), fails, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
-	h.forget("l2")
+	p.forget("l2")
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
 	for i := range 7 {
-		h.learn(now, dissentLease(fmt.Sprint("m", i), fmt.Sprintf("s%d:6443", i), fails, now))
+		p.learn(now, dissentLease(fmt.Sprint("m", i), fmt.Sprintf("s%d:6443", i), fails, now))
 	}
 	expect("True", "unavailable to one:6443, s0:6443, s1:6443, s2:6443, s3:6443, 3 more: FailedDiscoveryCheck")
 
-	now = now.Add(dissentLife) // but one has been renewed meanwhile, by its own clock
-	h.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
-	h.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLife)))
+	now = now.Add(dissentLifetime) // but one has been renewed meanwhile, by its own clock
+	p.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
+	p.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLifetime)))
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
-	if over := h.expired(now); len(over) != 11 {
-		t.Errorf("%d have expired: %v", len(over), over)
+	if over, wait := p.expired(now); len(over) != 11 || wait != dissentLifetime {
+		t.Errorf("%d have expired, the next do in %v: %v", len(over), wait, over)
 	}
 }
 
@@ -231,7 +230,7 @@ func TestConditionNamesWhoSeesOtherwise(t *testing.T) {
 		}
 		later(time.Second, func() { first.Sync(s.snapshot(up)) })
 		message("all checks passed (seen by a:6443; unavailable to dead:6443)")
-		later(dissentLife, func() { first.Sync(s.snapshot(up)) })
+		later(dissentLifetime, func() { first.Sync(s.snapshot(up)) })
 		later(time.Second, func() { first.Sync(s.snapshot(up)) })
 		message("all checks passed")
 		if _, err := leases.Get(ctx, "annex-dissent-dead", metav1.GetOptions{}); !apierrors.IsNotFound(err) {

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
@@ -24,16 +23,6 @@ import (
 )
 
 const (
-	// Lease times: another server takes over at its first look that is leaseDuration
-	// after it saw the writer's last renewal. It looks every retryPeriod, or up to 1.2 times
-	// that later: 12.4 s after the renewal at most. A writer for whom another waits
-	// renews it every renewEvery, or half a retryPeriod later, and stops
-	// renewDeadline after that: before the Lease ends for others.
-	leaseDuration = 8 * time.Second
-	renewDeadline = 2500 * time.Millisecond
-	renewEvery    = 4 * time.Second
-	retryPeriod   = time.Second
-
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
 	retryWrite = time.Second
@@ -68,53 +57,45 @@ type Config struct {
 type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
-	dirty    chan struct{}
-	changed  chan struct{} // the same for dissent
-	heard    hearing
+	leading  atomic.Bool
+	peers    *peerViews
+	// One slot each: what wakes the loop that writes conditions, and the one that
+	// publishes dissent.
+	wakeWriting, wakeDissent chan struct{}
 
-	leading atomic.Bool
-	lease   *lease // nil without an election; set by Run
-
-	mu      sync.Mutex
-	tried   map[types.UID]attempt
-	history map[types.UID]*history
+	// Of the goroutine that writes.
+	lastWrites map[types.UID]lastWrite
+	history    map[types.UID]*history
 }
 
-// attempt remembers what was written over which version of an object, so that
-// a cache that lags behind does not cause the same write twice.
-type attempt struct {
+// lastWrite is what was written last, or refused as outdated, over which version of
+// an object. A cache that lags behind does not cause the same write twice.
+type lastWrite struct {
 	resourceVersion string
 	verdict         catalog.Verdict
 }
 
 // New returns a Writer.
 func New(config Config) *Writer {
-	w := &Writer{
-		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
+	wakeWriting := make(chan struct{}, 1)
+	return &Writer{
+		config:      config,
+		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
+		peers:      newPeerViews(func() { wake(wakeWriting) }),
+		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
-	w.heard = hearing{reports: map[string]*report{}, changed: w.signal}
-	return w
 }
 
 // Sync takes over the verdicts of a snapshot.
 func (w *Writer) Sync(s *catalog.Snapshot) {
 	w.snapshot.Store(s)
-	w.signal()
-	w.compare()
+	wake(w.wakeWriting)
+	wake(w.wakeDissent)
 }
 
-func (w *Writer) signal() {
+func wake(slot chan<- struct{}) {
 	select {
-	case w.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// compare has verdicts compared with conditions anew.
-func (w *Writer) compare() {
-	select {
-	case w.changed <- struct{}{}:
+	case slot <- struct{}{}:
 	default:
 	}
 }
@@ -122,117 +103,90 @@ func (w *Writer) compare() {
 // Run writes until ctx ends, whenever this server is the one to write.
 func (w *Writer) Run(ctx context.Context) error {
 	if w.config.Leases == nil {
-		w.write(ctx)
+		w.write(ctx, func() error { return nil })
 		return ctx.Err()
+	}
+	election, err := newElection(w.config)
+	if err != nil {
+		return err
 	}
 	if w.config.Ready != nil {
 		if err := w.config.Ready(ctx); err != nil {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)
 		}
 	}
-	w.lease = newLease(ctx, w.config.Leases.Leases(w.config.Namespace), w.config.Namespace, w.config.Name, w.config.Identity)
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:            w.lease,
-		LeaseDuration:   leaseDuration,
-		RenewDeadline:   renewDeadline,
-		RetryPeriod:     retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: w.write,
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("preparing the election of the status writer: %w", err)
-	}
 	var dissenting sync.WaitGroup
 	dissenting.Go(func() { w.dissent(ctx) })
-	for ctx.Err() == nil {
-		elector.Run(ctx) // returns when the Lease is lost
-	}
+	election.stand(ctx, func(term context.Context) { w.write(term, election.check) })
 	dissenting.Wait()
-	w.mu.Lock() // the last term's goroutine has ended
-	defer w.mu.Unlock()
 	return ctx.Err()
 }
 
 // Leading says whether this server is the one that writes.
 func (w *Writer) Leading() bool { return w.leading.Load() }
 
-// mayWrite is nil while no other server can be the one that writes.
-func (w *Writer) mayWrite(ctx context.Context) error {
-	if w.lease == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
-	defer cancel()
-	holds, err := w.lease.holds(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("looking at the Lease %s: %w", w.lease.Describe(), err)
-	case !holds:
-		return fmt.Errorf("another server holds the Lease %s", w.lease.Describe())
-	}
-	return nil
-}
-
-// write keeps conditions in line until ctx ends.
-func (w *Writer) write(ctx context.Context) {
-	w.mu.Lock() // one at a time, should an old term still be ending
-	defer w.mu.Unlock()
+// write keeps conditions in line until ctx ends. It asks mayWrite before each
+// write.
+func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.leading.Store(true)
-	w.compare()
-	defer w.compare()
+	wake(w.wakeDissent)
+	defer wake(w.wakeDissent)
 	defer w.leading.Store(false)
-	defer w.hear(ctx)()
-	if w.lease != nil {
-		var following sync.WaitGroup
-		following.Go(func() { w.lease.follow(ctx) })
-		defer following.Wait()
-	}
-	w.signal()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.dirty:
-		}
-		if w.reconcile(ctx) {
+	defer w.followPeers(ctx)()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		done, wait := w.reconcile(ctx, mayWrite)
+		if !done {
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryWrite):
+			}
 			continue
 		}
+		timer.Stop()
+		if wait > 0 {
+			timer.Reset(wait)
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(retryWrite):
-			w.signal()
+		case <-w.wakeWriting:
+		case <-timer.C:
 		}
 	}
 }
 
-// reconcile writes what differs; false means that something is left to do.
-func (w *Writer) reconcile(ctx context.Context) bool {
+// reconcile writes what differs, and returns how long until there may be more to
+// write; zero for never. Done is false where a write failed.
+func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	s := w.snapshot.Load()
 	if s == nil {
-		return true
+		return true, 0
 	}
-	done := w.bury(ctx)
+	done, wait = w.deleteExpired(ctx)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
 			continue
 		}
 		alive[a.Object.UID] = true
-		if err := w.one(ctx, a); err != nil {
+		held, err := w.writeCondition(ctx, mayWrite, a)
+		wait = shorterWait(wait, held)
+		if err != nil {
 			if ctx.Err() != nil {
-				return true
+				return true, 0
+			}
+			if errors.Is(err, errLeaseInDoubt) {
+				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
+				return false, 0
 			}
 			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
 			done = false
 		}
 	}
-	for uid := range w.tried {
+	for uid := range w.lastWrites {
 		if !alive[uid] {
-			delete(w.tried, uid)
+			delete(w.lastWrites, uid)
 		}
 	}
 	for uid := range w.history {
@@ -240,21 +194,23 @@ func (w *Writer) reconcile(ctx context.Context) bool {
 			delete(w.history, uid)
 		}
 	}
-	return done
+	return done, wait
 }
 
-func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
+// writeCondition writes the condition of an APIService where it differs, or returns how long
+// that has to wait.
+func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *catalog.APIService) (wait time.Duration, err error) {
 	if a.Verdict.Status == "" || a.Invalid != "" {
-		return nil
+		return 0, nil
 	}
-	verdict := w.worded(a.Name, a.Verdict)
+	verdict := w.withPeerViews(a.Name, a.Verdict)
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
-		return nil
+		return 0, nil
 	}
-	try := attempt{a.Object.ResourceVersion, verdict}
-	if w.tried[a.Object.UID] == try {
-		return nil // the cache has not caught up with that write
+	write := lastWrite{a.Object.ResourceVersion, verdict}
+	if w.lastWrites[a.Object.UID] == write {
+		return 0, nil // the cache has not caught up with that write
 	}
 	h := w.history[a.Object.UID]
 	if h == nil {
@@ -262,13 +218,12 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
-	turns := stored != nil && stored.Status != a.Verdict.Status
-	if wait := h.hold(time.Now(), up, turns); wait > 0 {
-		time.AfterFunc(wait, w.signal)
-		return nil
+	statusChanges := stored != nil && stored.Status != a.Verdict.Status
+	if wait := h.hold(time.Now(), up, statusChanges); wait > 0 {
+		return wait, nil
 	}
-	if err := w.mayWrite(ctx); err != nil {
-		return err
+	if err := mayWrite(); err != nil {
+		return 0, err
 	}
 	after := a.Object.DeepCopy()
 	helper.SetAPIServiceCondition(after, apiregistrationv1.APIServiceCondition{
@@ -278,18 +233,16 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	_, err := w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		w.tried[a.Object.UID] = try // the watch brings what is stored now
-	case errors.Is(err, context.Canceled):
-		return nil
+		w.lastWrites[a.Object.UID] = write // the watch brings what is stored now
 	default:
-		return err
+		return 0, err
 	}
 	if err == nil {
-		if turns && !up {
-			h.fell(time.Now())
+		if statusChanges && !up {
+			h.recordFall(time.Now())
 		}
 		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
 			"status", a.Verdict.Status, "reason", verdict.Reason, "message", verdict.Message, "seenBy", w.config.Identity)
@@ -297,5 +250,5 @@ func (w *Writer) one(ctx context.Context, a *catalog.APIService) error {
 			w.config.Observe(a.Object, after)
 		}
 	}
-	return nil
+	return 0, nil
 }

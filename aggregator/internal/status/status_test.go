@@ -3,18 +3,14 @@ package status
 import (
 	"context"
 	"errors"
-	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	kubefake "k8s.io/client-go/kubernetes/fake"
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	clienttesting "k8s.io/client-go/testing"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
@@ -23,10 +19,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-const (
-	name     = "v1.a.example"
-	patience = 25 * time.Second
-)
+const name = "v1.a.example"
 
 var (
 	up   = catalog.Verdict{Status: apiregistrationv1.ConditionTrue, Reason: "Passed", Message: "all checks passed"}
@@ -88,6 +81,9 @@ func condition(s catalog.Status, reason, message string, since time.Time) apireg
 	}
 }
 
+// always lets a writer write.
+func always() error { return nil }
+
 func TestOneWriteForEachChange(t *testing.T) {
 	s := newStored(t)
 	changes := 0
@@ -97,8 +93,8 @@ func TestOneWriteForEachChange(t *testing.T) {
 		writes  int
 	}{{up, 1}, {up, 1}, {down, 2}, {down, 2}, {gone, 3}, {up, 4}, {catalog.Verdict{}, 4}} {
 		w.Sync(s.snapshot(c.verdict))
-		if !w.reconcile(t.Context()) {
-			t.Errorf("step %d: something is left to do", i)
+		if done, wait := w.reconcile(t.Context(), always); !done || wait != 0 {
+			t.Errorf("step %d: done %v, more in %v", i, done, wait)
 		}
 		if n := s.writes(); n != c.writes || changes != c.writes {
 			t.Errorf("step %d: %d writes, %d observed, want %d", i, n, changes, c.writes)
@@ -118,13 +114,13 @@ func TestTransitionTimeMovesWithTheStatusOnly(t *testing.T) {
 	s := newStored(t, condition("False", "FailedDiscoveryCheck", "bad status", since))
 	w := New(Config{Client: s.client.ApiregistrationV1()})
 	w.Sync(s.snapshot(gone)) // another message, the same status
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	got := s.object().Status.Conditions[0]
 	if got.Message != "timed out" || !got.LastTransitionTime.Time.Equal(since) {
 		t.Errorf("%+v, want the transition at %v", got, since)
 	}
 	w.Sync(s.snapshot(up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	if got := s.object().Status.Conditions[0]; !got.LastTransitionTime.After(since) {
 		t.Errorf("%+v: the status changed and the time did not", got)
 	}
@@ -136,7 +132,7 @@ func TestOtherConditionsAndSpecStay(t *testing.T) {
 	before := s.object()
 	w := New(Config{Client: s.client.ApiregistrationV1()})
 	w.Sync(snapshotOf(before, up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	after := s.object()
 	if len(after.Status.Conditions) != 2 || after.Status.Conditions[0] != other {
 		t.Errorf("%+v", after.Status.Conditions)
@@ -153,7 +149,7 @@ func TestLaggingCacheCausesNoSecondWrite(t *testing.T) {
 	old := s.snapshot(down)
 	for range 3 {
 		w.Sync(old)
-		w.reconcile(t.Context())
+		w.reconcile(t.Context(), always)
 	}
 	if n := s.writes(); n != 1 {
 		t.Errorf("%d writes over the same version", n)
@@ -165,12 +161,12 @@ func TestForeignWritesAreCorrected(t *testing.T) {
 	s := newStored(t)
 	w := New(Config{Client: s.client.ApiregistrationV1()})
 	w.Sync(s.snapshot(up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	theirs := s.object()
 	theirs.ResourceVersion = "7"
 	theirs.Status.Conditions = []apiregistrationv1.APIServiceCondition{condition("False", "Theirs", "", time.Now())}
 	w.Sync(snapshotOf(theirs, up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	if got := s.object().Status.Conditions[0]; got.Reason != "Passed" || s.writes() != 2 {
 		t.Errorf("%+v after %d writes", got, s.writes())
 	}
@@ -194,13 +190,13 @@ func TestRefusedWrites(t *testing.T) {
 			w := New(Config{Client: s.client.ApiregistrationV1(), Observe: func(_, _ *apiregistrationv1.APIService) { observed = true }})
 			snapshot := s.snapshot(up)
 			w.Sync(snapshot)
-			if got := w.reconcile(t.Context()); got != c.done {
+			if got, _ := w.reconcile(t.Context(), always); got != c.done {
 				t.Errorf("done %v, want %v", got, c.done)
 			}
 			if observed {
 				t.Error("a write that failed was observed")
 			}
-			w.reconcile(t.Context())
+			w.reconcile(t.Context(), always)
 			if want := map[bool]int{true: 1, false: 2}[c.done]; s.writes() != want {
 				t.Errorf("%d writes, want %d", s.writes(), want)
 			}
@@ -209,7 +205,7 @@ func TestRefusedWrites(t *testing.T) {
 				newer := s.object()
 				newer.ResourceVersion = "8"
 				w.Sync(snapshotOf(newer, up))
-				if w.reconcile(t.Context()); s.writes() != 2 {
+				if w.reconcile(t.Context(), always); s.writes() != 2 {
 					t.Errorf("%d writes after the watch brought another version", s.writes())
 				}
 			}
@@ -221,108 +217,48 @@ func TestInvalidAndForgottenAPIServices(t *testing.T) {
 	s := newStored(t)
 	w := New(Config{Client: s.client.ApiregistrationV1()})
 	w.Sync(s.snapshot(up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	bad := s.object()
 	bad.Spec.Version = "v2" // no longer its name
 	w.Sync(snapshotOf(bad, up))
-	w.reconcile(t.Context())
+	w.reconcile(t.Context(), always)
 	if s.writes() != 1 {
 		t.Error("an invalid APIService was written to")
 	}
 	w.Sync(catalog.Build(catalog.Facts{}))
-	w.reconcile(t.Context())
-	if len(w.tried) != 0 {
-		t.Errorf("%d attempts are remembered of what is gone", len(w.tried))
+	w.reconcile(t.Context(), always)
+	if len(w.lastWrites) != 0 {
+		t.Errorf("%d writes are remembered of what is gone", len(w.lastWrites))
 	}
 }
 
-// asking says when its server looked at the Lease.
-type asking struct {
-	coordinationclient.LeasesGetter
-	asked chan struct{}
-}
-
-func (a asking) Leases(namespace string) coordinationclient.LeaseInterface {
-	return asked{a.LeasesGetter.Leases(namespace), a.asked}
-}
-
-type asked struct {
-	coordinationclient.LeaseInterface
-	asked chan struct{}
-}
-
-func (a asked) Get(ctx context.Context, name string, o metav1.GetOptions) (*coordinationv1.Lease, error) {
-	select {
-	case a.asked <- struct{}{}:
-	default:
-	}
-	return a.LeaseInterface.Get(ctx, name, o)
-}
-
-// Of two servers with one Lease, one writes; when it leaves, the other does.
-func TestOneWriterAtATime(t *testing.T) {
-	s, kube := newStored(t), kubefake.NewClientset()
-	type server struct {
-		writer *Writer
-		wrote  chan catalog.Status
-		asked  chan struct{}
-		cancel context.CancelFunc
-		ended  chan struct{}
-	}
-	start := func(identity string, v catalog.Verdict) server {
-		n := server{wrote: make(chan catalog.Status, 10), asked: make(chan struct{}, 1), ended: make(chan struct{})}
-		n.writer = New(Config{
-			Client: s.client.ApiregistrationV1(), Leases: asking{kube.CoordinationV1(), n.asked},
-			Namespace: "kube-system", Name: "writer", Identity: identity,
-			Observe: func(_, after *apiregistrationv1.APIService) { n.wrote <- after.Status.Conditions[0].Status },
-		})
-		n.writer.Sync(s.snapshot(v))
-		ctx, cancel := context.WithCancel(context.Background())
-		n.cancel = cancel
-		go func() { defer close(n.ended); _ = n.writer.Run(ctx) }()
-		t.Cleanup(func() { cancel(); <-n.ended })
-		return n
-	}
-	await := func(who string, n server, want catalog.Status) {
-		t.Helper()
-		select {
-		case got := <-n.wrote:
-			if got != want {
-				t.Errorf("%s wrote %s, want %s", who, got, want)
+// A recovery after many falls is written when it has lasted, without a new snapshot.
+func TestRecoveryIsWrittenWhenItHasLasted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStored(t)
+		w := New(Config{Client: s.client.ApiregistrationV1()})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = w.Run(ctx) }()
+		sync := func(v catalog.Verdict, want catalog.Status) {
+			t.Helper()
+			w.Sync(s.snapshot(v))
+			synctest.Wait()
+			if got := s.object().Status.Conditions[0].Status; got != want {
+				t.Errorf("the condition is %s, want %s", got, want)
 			}
-		case <-time.After(patience):
-			t.Fatalf("%s did not write", who)
 		}
-	}
-	first := start("first", up)
-	await("the first", first, "True")
-	second := start("second", down) // sees otherwise, and must keep it to itself
-	for range 2 {                   // it has looked at the Lease, and begins to look again
-		select {
-		case <-second.asked:
-		case <-time.After(patience):
-			t.Fatal("the second does not stand for the Lease")
+		for range 3 {
+			sync(up, "True")
+			sync(down, "False")
 		}
-	}
-	first.writer.Sync(s.snapshot(gone))
-	await("the first", first, "False")
-	first.writer.Sync(s.snapshot(up))
-	await("the first", first, "True")
-	if len(second.wrote) != 0 {
-		t.Error("the second wrote while the first held the Lease")
-	}
-	second.writer.Sync(s.snapshot(down)) // what its cache holds by now
-	first.cancel()
-	<-first.ended
-	await("the second", second, "False")
-	if !slices.ContainsFunc(kube.Actions(), func(a clienttesting.Action) bool {
-		w, ok := a.(clienttesting.WatchAction)
-		return ok && w.GetWatchRestrictions().Fields.Matches(fields.Set{"metadata.name": "writer"}) && !w.GetWatchRestrictions().Fields.Empty()
-	}) {
-		t.Error("the holder does not watch the Lease")
-	}
-	lease, err := kube.CoordinationV1().Leases("kube-system").Get(t.Context(), "writer", metav1.GetOptions{})
-	if err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != "second" {
-		t.Errorf("%+v, %v", lease, err)
-	}
+		sync(up, "False")
+		time.Sleep(holdMin)
+		synctest.Wait()
+		if got := s.object().Status.Conditions[0].Status; got != "True" {
+			t.Errorf("the condition is %s after %v", got, holdMin)
+		}
+		cancel()
+		<-ended
+	})
 }

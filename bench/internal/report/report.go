@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/work"
 )
 
@@ -150,15 +152,61 @@ func (r Report) Table(w io.Writer) error {
 	return nil
 }
 
+// Markdown writes the report for a document.
+func (r Report) Markdown(w io.Writer) error {
+	if err := Facts(w, r.Header); err != nil {
+		return err
+	}
+	table := [][]string{{"work", "measured", "reference", "Annex", "ratio", "over rounds", "goal", "bare", "to bare", "goal"}}
+	for _, row := range r.Rows {
+		over, bare := "", ""
+		if row.Ratio != 0 {
+			over = fmt.Sprintf("%.2f to %.2f", row.Low, row.High)
+		}
+		if row.Bare != 0 {
+			bare = number(row.Bare)
+		}
+		table = append(table, []string{
+			row.Work, row.Metric + ", " + row.Unit, number(row.Reference), number(row.Ours), times(row.Ratio), over,
+			judged(row.Ratio, row.Goal), bare, times(row.ToBare), judged(row.ToBare, row.BareGoal),
+		})
+	}
+	return evidence.Table(w, table)
+}
+
+// Facts writes what was compared, on what, as one paragraph of a document.
+func Facts(w io.Writer, facts []Fact) error {
+	words := make([]string, len(facts))
+	for i, f := range facts {
+		words[i] = f.Name + ": " + f.Value
+	}
+	_, err := fmt.Fprintf(w, "%s.\n\n", strings.Join(words, "; "))
+	return err
+}
+
+// judged is a goal with whether it was reached; empty where there is none.
+func judged(ratio, goal float64) string {
+	switch {
+	case goal == 0:
+		return ""
+	case reached(ratio, goal):
+		return times(goal) + " reached"
+	}
+	return times(goal) + " missed"
+}
+
+// reached: without a ratio a goal is not.
+func reached(ratio, goal float64) bool { return ratio > 0 && ratio <= goal }
+
 // Missed is a sentence for each goal that is not reached, and how many goals there
-// are. Without a ratio a goal is not reached.
+// are.
 func (r Report) Missed() (missed []string, goals int) {
 	hold := func(row Row, to string, ratio, goal float64) {
 		if goal == 0 {
 			return
 		}
 		goals++
-		if ratio <= 0 || ratio > goal {
+		if !reached(ratio, goal) {
 			missed = append(missed, fmt.Sprintf("Missed: %s, %s: %.3fx of %s, goal %.2fx.", row.Work, row.Metric, ratio, to, goal))
 		}
 	}

@@ -91,3 +91,28 @@ func TestTableAndJSONHoldTheRatio(t *testing.T) {
 		t.Errorf("read back %+v", back)
 	}
 }
+
+func TestMarkdownSaysWhatWasReached(t *testing.T) {
+	rows := []Row{
+		{Work: "w", Metric: "m", Unit: "us", Reference: 100, Ours: 50, Ratio: 0.5, Low: 0.4, High: 0.6, Goal: 0.5, Bare: 40, ToBare: 1.25, BareGoal: 1.2},
+		{Work: "w", Metric: "n", Unit: "MiB", Ours: 7, Goal: 1},
+		{Work: "w", Metric: "o", Unit: "s", Reference: 2, Ours: 1, Ratio: 0.5, Low: 0.5, High: 0.5},
+	}
+	var b bytes.Buffer
+	if err := (Report{Header: []Fact{{"cpu", "fast"}, {"rounds", "3"}}, Rows: rows}).Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join([]string{
+		"cpu: fast; rounds: 3.",
+		"",
+		"| work | measured | reference | Annex | ratio | over rounds | goal | bare | to bare | goal |",
+		"| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+		"| w | m, us | 100.0 | 50.0 | 0.50x | 0.40 to 0.60 | 0.50x reached | 40.0 | 1.25x | 1.20x missed |",
+		"| w | n, MiB | 0.0 | 7.0 |  |  | 1.00x missed |  |  |  |",
+		"| w | o, s | 2.0 | 1.0 | 0.50x | 0.50 to 0.50 |  |  |  |  |",
+		"",
+	}, "\n")
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

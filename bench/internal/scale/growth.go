@@ -39,14 +39,17 @@ func (g Growth) String() string {
 	if g.Early > 0 {
 		ratio = fmt.Sprintf("%.2f", g.Late/g.Early)
 	}
-	verdict := "FASTER than linear"
+	return fmt.Sprintf("%s (late/early increment %s, %+.0f %% to the line)", g.verdict(), ratio, 100*g.Excess)
+}
+
+func (g Growth) verdict() string {
 	switch {
 	case g.Flat:
-		verdict = "does not grow"
+		return "does not grow"
 	case g.Linear:
-		verdict = "at most linear"
+		return "at most linear"
 	}
-	return fmt.Sprintf("%s (late/early increment %s, %+.0f %% to the line)", verdict, ratio, 100*g.Excess)
+	return "FASTER than linear"
 }
 
 type xy struct{ x, y float64 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/annex-api/annex/bench/internal/evidence"
 	"github.com/annex-api/annex/bench/internal/plot"
 	"github.com/annex-api/annex/bench/internal/report"
 )
@@ -59,13 +60,53 @@ func (r Report) Table(w io.Writer) error {
 	return err
 }
 
-func (r Report) value(subject string, apiServices, crds int, m Measure) float64 {
+// Markdown writes the report for a document: a line of each measure and server.
+func (r Report) Markdown(w io.Writer) error {
+	if err := report.Facts(w, r.Header); err != nil {
+		return err
+	}
+	table := [][]string{{"APIServices", ""}}
+	var columns []Point
 	for _, p := range r.Points {
-		if p.Subject == subject && p.APIServices == apiServices && p.CRDs == crds {
-			return p.Values[m.Name]
+		if p.Subject == r.Reference {
+			columns = append(columns, p)
+			table[0] = append(table[0], p.label())
 		}
 	}
-	return 0
+	table[0] = append(table[0], "growth")
+	growth := map[string]string{}
+	for _, g := range r.Growth {
+		growth[g.Subject+g.Measure.Name] = g.verdict()
+	}
+	for _, m := range Measures() {
+		for _, s := range []struct{ subject, title string }{{r.Reference, "reference"}, {r.Ours, "Annex"}} {
+			line := []string{m.Name + ", " + m.Unit, s.title}
+			for _, c := range columns {
+				cell := ""
+				if v, ok := r.measured(s.subject, c.APIServices, c.CRDs, m); ok {
+					cell = fmt.Sprintf("%.1f", v)
+				}
+				line = append(line, cell)
+			}
+			table = append(table, append(line, growth[s.subject+m.Name]))
+		}
+	}
+	return evidence.Table(w, table)
+}
+
+func (r Report) value(subject string, apiServices, crds int, m Measure) float64 {
+	v, _ := r.measured(subject, apiServices, crds, m)
+	return v
+}
+
+func (r Report) measured(subject string, apiServices, crds int, m Measure) (value float64, ok bool) {
+	for _, p := range r.Points {
+		if p.Subject == subject && p.APIServices == apiServices && p.CRDs == crds {
+			value, ok = p.Values[m.Name]
+			return value, ok
+		}
+	}
+	return 0, false
 }
 
 func (p Point) label() string {

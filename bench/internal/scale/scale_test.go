@@ -106,3 +106,21 @@ func TestOnlyMeasuresWithACurveAreDrawn(t *testing.T) {
 		t.Error(svg)
 	}
 }
+
+func TestMarkdownHasALineOfEachMeasureAndServer(t *testing.T) {
+	var b bytes.Buffer
+	if err := newReport().Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"cpu: fast.\n\n",
+		"| APIServices |  | 0 | 100 | 250 | 500 | 1000 | 1000 + 500 CRDs | growth |\n",
+		"| PSS, MiB | reference | 200.0 | 300.0 | 450.0 | 700.0 | 1200.0 | 1000000000.0 | at most linear |\n",
+		"| PSS, MiB | Annex | 100.0 | 150.0 | 225.0 | 350.0 | 600.0 | 1000000000.0 | at most linear |\n",
+		"| until CRDs in /apis, s | Annex |  |  |  |  |  | 3.0 |  |\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+}

@@ -104,6 +104,9 @@ func (o *Options) complete() error {
 		}
 		o.DataDir = dir
 	}
+	if o.DataDir == "" {
+		return nil // refused where it is claimed
+	}
 	abs, err := filepath.Abs(o.DataDir)
 	if err != nil {
 		return fmt.Errorf("find the absolute path of %q: %w", o.DataDir, err)

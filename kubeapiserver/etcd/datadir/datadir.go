@@ -26,8 +26,12 @@ type Dir struct {
 func (d *Dir) Path() string { return d.path }
 
 // Claim creates path with mode 0700 where needed and locks it. A directory that is not empty and
-// was not made by Claim is refused untouched. Every error is one sentence with its remedy.
+// was not made by Claim, or belongs to another user, is refused untouched: whoever owns it can
+// read and replace the keys in it. Every error is one sentence with its remedy.
 func Claim(path string) (*Dir, error) {
+	if path == "" {
+		return nil, errors.New("there is no home directory to keep data in; name a directory with --data-dir")
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("find the absolute path of data directory %q: %w", path, err)
@@ -92,6 +96,10 @@ func prepare(path string) error {
 		return describe(path, err)
 	case !info.IsDir():
 		return fmt.Errorf("data directory %s is a file; move it away or choose another directory", path)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("data directory %s belongs to user %d, and this is user %d; start as that user, change its owner, or name another one with --data-dir",
+			path, owner.Uid, os.Geteuid())
 	}
 	if _, err := os.Lstat(filepath.Join(path, LockFile)); errors.Is(err, os.ErrNotExist) {
 		entries, err := os.ReadDir(path)

@@ -88,3 +88,31 @@ func TestUnusablePaths(t *testing.T) {
 		}
 	}
 }
+
+// Whoever owns the directory can read the keys in it, and put others in their place.
+func TestAnotherUsersDirectoryIsRefusedUntouched(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory to another user")
+	}
+	path := filepath.Join(t.TempDir(), "theirs")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	_, err := datadir.Claim(path)
+	if err == nil || !strings.Contains(err.Error(), "belongs to user 65534") || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("error %v; want the owner named, and a remedy", err)
+	}
+	entries, _ := os.ReadDir(path)
+	if info, _ := os.Stat(path); len(entries) != 0 || info.Mode().Perm() != 0o755 {
+		t.Errorf("the directory was changed: %v %v", entries, info.Mode())
+	}
+}
+
+func TestNoDirectoryIsNamed(t *testing.T) {
+	if _, err := datadir.Claim(""); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("error %v; want a remedy", err)
+	}
+}

@@ -30,8 +30,8 @@ var ErrNone = errors.New("no endpoints")
 type Member struct {
 	// Address is host:port.
 	Address string
-	// Far endpoints are meant for other zones.
-	Far bool
+	// OtherZone endpoints are meant for clients in other zones than this server's.
+	OtherZone bool
 	// Terminating endpoints still serve, and are chosen when no other can be.
 	Terminating bool
 	// Fallback is chosen when no real endpoint is healthy.
@@ -164,7 +164,7 @@ func (s *Set) Pick(now time.Time, avoid []string) (Choice, error) {
 // Ranks of endpoints, the best first; only endpoints of one rank compete.
 const (
 	best        = iota // healthy, in this zone
-	far                // healthy, in another zone
+	otherZone          // healthy, in another zone
 	terminating        // healthy, about to leave
 	fallback           // the Service's own address
 	ejected            // failed a short while ago
@@ -188,8 +188,8 @@ func (e *endpoint) rank(now time.Time, avoid []string) int {
 		return fallback
 	case e.Terminating:
 		return terminating
-	case e.Far:
-		return far
+	case e.OtherZone:
+		return otherZone
 	}
 	return best
 }

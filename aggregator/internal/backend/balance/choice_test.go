@@ -162,10 +162,10 @@ func TestAnEndpointThatStaysKeepsItsAge(t *testing.T) {
 
 func TestRanksOfEndpoints(t *testing.T) {
 	near := balance.Member{Address: "near:1"}
-	far := balance.Member{Address: "far:1", Far: true}
+	distant := balance.Member{Address: "distant:1", OtherZone: true}
 	leaving := balance.Member{Address: "leaving:1", Terminating: true}
 	service := balance.Member{Address: "service:1", Fallback: true}
-	all := []balance.Member{service, leaving, far, near}
+	all := []balance.Member{service, leaving, distant, near}
 	eject := func(address string) func(*balance.Set) {
 		return func(s *balance.Set) {
 			others := []string{}
@@ -189,14 +189,14 @@ func TestRanksOfEndpoints(t *testing.T) {
 		want    string
 	}{
 		{name: "the zone's own first", members: all, want: "near:1"},
-		{name: "another zone before one that leaves", members: all, before: []func(*balance.Set){down("near:1")}, want: "far:1"},
-		{name: "one that leaves before the Service's address", members: all, before: []func(*balance.Set){down("near:1"), down("far:1")}, want: "leaving:1"},
-		{name: "the Service's address when no endpoint answers", members: all, before: []func(*balance.Set){down("near:1"), down("far:1"), down("leaving:1")}, want: "service:1"},
-		{name: "ejected after the far one", members: all, before: []func(*balance.Set){eject("near:1")}, want: "far:1"},
-		{name: "ejected after the Service's address", members: []balance.Member{near, far, service}, before: []func(*balance.Set){eject("near:1"), down("far:1")}, want: "service:1"},
-		{name: "ejected before down", members: []balance.Member{near, far}, before: []func(*balance.Set){eject("near:1"), down("far:1")}, want: "near:1"},
-		{name: "not the one tried before", members: all, avoid: []string{"near:1"}, want: "far:1"},
-		{name: "one that is down before the one tried", members: []balance.Member{near, far}, before: []func(*balance.Set){down("far:1")}, avoid: []string{"near:1"}, want: "far:1"},
+		{name: "another zone before one that leaves", members: all, before: []func(*balance.Set){down("near:1")}, want: "distant:1"},
+		{name: "one that leaves before the Service's address", members: all, before: []func(*balance.Set){down("near:1"), down("distant:1")}, want: "leaving:1"},
+		{name: "the Service's address when no endpoint answers", members: all, before: []func(*balance.Set){down("near:1"), down("distant:1"), down("leaving:1")}, want: "service:1"},
+		{name: "ejected after the one in another zone", members: all, before: []func(*balance.Set){eject("near:1")}, want: "distant:1"},
+		{name: "ejected after the Service's address", members: []balance.Member{near, distant, service}, before: []func(*balance.Set){eject("near:1"), down("distant:1")}, want: "service:1"},
+		{name: "ejected before down", members: []balance.Member{near, distant}, before: []func(*balance.Set){eject("near:1"), down("distant:1")}, want: "near:1"},
+		{name: "not the one tried before", members: all, avoid: []string{"near:1"}, want: "distant:1"},
+		{name: "one that is down before the one tried", members: []balance.Member{near, distant}, before: []func(*balance.Set){down("distant:1")}, avoid: []string{"near:1"}, want: "distant:1"},
 		{name: "the one tried where there is no other", members: []balance.Member{near}, avoid: []string{"near:1"}, want: "near:1"},
 		{name: "one that is down where there is no other", members: []balance.Member{near}, before: []func(*balance.Set){down("near:1")}, want: "near:1"},
 		{name: "a name to avoid that is unknown", members: []balance.Member{near}, avoid: []string{"gone:1"}, want: "near:1"},

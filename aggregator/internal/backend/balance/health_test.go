@@ -217,7 +217,7 @@ func TestAnyOrderOfEventsKeepsTheSetSound(t *testing.T) {
 		drawMember := rapid.Custom(func(t *rapid.T) balance.Member {
 			return balance.Member{
 				Address:     fmt.Sprintf("10.0.0.%d:443", rapid.IntRange(1, 5).Draw(t, "host")),
-				Far:         rapid.Bool().Draw(t, "far"),
+				OtherZone:   rapid.Bool().Draw(t, "other zone"),
 				Terminating: rapid.Bool().Draw(t, "terminating"),
 				Fallback:    rapid.IntRange(0, 4).Draw(t, "kind") == 0,
 			}
@@ -345,7 +345,7 @@ func worth(h balance.Health, avoid []string) int {
 		return 3
 	case h.Terminating:
 		return 2
-	case h.Far:
+	case h.OtherZone:
 		return 1
 	}
 	return 0

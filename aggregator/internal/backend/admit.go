@@ -1,0 +1,101 @@
+package backend
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apiserver/pkg/util/flowcontrol"
+
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
+	"github.com/annex-api/annex/aggregator/internal/backend/retry"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// maxStreams bounds the long-running requests for one extension server.
+	maxStreams = 20_000
+	// A fifth of the requests may be sent again, and a few each second in any
+	// case.
+	retryShare, retryRate, retryBurst = 0.2, 10, 100
+)
+
+// Refusal says why a request is not sent to an extension server now.
+type Refusal struct {
+	Reason RefusalReason
+	// RetryAfter is how many seconds the client is asked to wait before it tries
+	// again; zero where it is not asked to.
+	RetryAfter int
+	// Err says more about Unusable.
+	Err error
+}
+
+// RefusalReason is the kind of a Refusal.
+type RefusalReason int
+
+const (
+	// Unavailable: the APIService's verdict keeps it from being sent requests.
+	Unavailable RefusalReason = iota
+	// Unusable: no connection can be made at all, see Err.
+	Unusable
+	// Full: the extension server has as many requests as it may have, and the queue
+	// is full or the wait was too long.
+	Full
+)
+
+// admission decides which requests are sent to one extension server, and how many
+// of them are sent again.
+type admission struct {
+	requests, longRunning *limit.Limiter
+	unavailable           limit.RefusalRate
+	full                  flowcontrol.DroppedRequestsTracker
+	retries               *retry.Budget
+}
+
+func newAdmission(limits limit.Config) *admission {
+	return &admission{
+		requests:    limit.New(limits),
+		longRunning: limit.New(limit.Config{InFlight: maxStreams}),
+		full:        flowcontrol.NewDroppedRequestsTracker(),
+		retries:     retry.NewBudget(retryShare, retryRate, retryBurst),
+	}
+}
+
+// Usable says why no request at all is sent for an APIService; nil where one may be.
+func (b *Backend) Usable(a *catalog.APIService) *Refusal {
+	if !a.Routable() {
+		return &Refusal{Reason: Unavailable, RetryAfter: b.admission.unavailable.Refuse(time.Now())}
+	}
+	if err := b.Err(); err != nil {
+		return &Refusal{Reason: Unusable, Err: err}
+	}
+	return nil
+}
+
+// Admit asks whether a user's request for an APIService may be sent, and waits for
+// its turn where others are under way. The caller calls release when the request has
+// ended; there is none with a refusal.
+func (b *Backend) Admit(ctx context.Context, a *catalog.APIService, user string, longRunning bool) (release func(), refusal *Refusal) {
+	if refusal := b.Usable(a); refusal != nil {
+		return nil, refusal
+	}
+	limiter := b.admission.requests
+	if longRunning {
+		limiter = b.admission.longRunning
+	}
+	release, err := limiter.Acquire(ctx, user)
+	if err != nil {
+		// From 1 to 32 seconds, the longer the more are turned away, as priority and
+		// fairness does it.
+		b.admission.full.RecordDroppedRequest("")
+		return nil, &Refusal{Reason: Full, RetryAfter: int(b.admission.full.GetRetryAfter(""))}
+	}
+	b.admission.retries.Request()
+	return release, nil
+}
+
+// TakeRetry says whether a request may be sent once more, and counts it.
+func (b *Backend) TakeRetry() bool { return b.admission.retries.Take(time.Now()) }
+
+// Load is how many requests are under way, long-running ones left out, and how many
+// wait for others to end.
+func (b *Backend) Load() (inFlight, queued int) { return b.admission.requests.InFlight() }

@@ -1,0 +1,124 @@
+package backend
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// DefaultLimits leave room for busy extension servers and keep a frozen one
+// from piling up requests.
+func DefaultLimits() limit.Config {
+	return limit.Config{InFlight: 400, Queue: 400, QueuePerUser: 100, Wait: 2 * time.Second}
+}
+
+// DialFunc opens a connection, as net.Dialer.DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Config of a Pool. The zero value works: it dials directly and presents no
+// client certificate.
+type Config struct {
+	// ClientCertificate returns the PEM pair that identifies this proxy; empty
+	// for none. It is asked again after ReloadClientCertificate.
+	ClientCertificate func() (cert, key []byte)
+	// Dial replaces the network's dialer.
+	Dial DialFunc
+	// DialResolvesNames is true when Dial resolves host names at its far end.
+	DialResolvesNames bool
+	// Resolve finds an extension server, in place of what Services say; only the
+	// URL's host is used. Its addresses are trusted. Nil means that Services say it.
+	Resolve func(namespace, name string, port int32) (*url.URL, error)
+	// Wrap observes the round trips of plain requests.
+	Wrap func(http.RoundTripper) http.RoundTripper
+	// Limits of the requests for one extension server whose APIService sets none.
+	Limits limit.Config
+	// ConnectionLost is called when an extension server ends a connection; it must not
+	// block.
+	ConnectionLost func(catalog.BackendID)
+}
+
+// Pool holds one Backend for each catalog.BackendID in use.
+type Pool struct {
+	config   Config
+	dial     DialFunc
+	backends sync.Map // catalog.BackendID -> *Backend
+}
+
+// New returns an empty Pool.
+func New(config Config) *Pool {
+	if config.Limits == (limit.Config{}) {
+		config.Limits = DefaultLimits()
+	}
+	dial := config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	}
+	if config.Resolve == nil {
+		dial = guard(dial, config.DialResolvesNames)
+	}
+	return &Pool{config: config, dial: dial}
+}
+
+// Get returns the Backend of a remote APIService, new or known.
+func (p *Pool) Get(a *catalog.APIService) *Backend {
+	if b, ok := p.backends.Load(a.Backend); ok {
+		return b.(*Backend)
+	}
+	b, _ := p.backends.LoadOrStore(a.Backend, newBackend(p, a))
+	return b.(*Backend)
+}
+
+// Sync takes over the endpoints and settings of a snapshot, and closes the idle
+// connections of Backends that it no longer needs; requests under way on them
+// finish.
+func (p *Pool) Sync(s *catalog.Snapshot) {
+	used := map[catalog.BackendID]bool{}
+	inFlight := map[catalog.BackendID]int{}
+	for _, a := range s.Remotes() {
+		inFlight[a.Backend] = max(inFlight[a.Backend], a.Settings.MaxInFlight)
+	}
+	for _, a := range s.Remotes() {
+		if !used[a.Backend] {
+			used[a.Backend] = true
+			p.Get(a).update(a, inFlight[a.Backend])
+		}
+	}
+	p.backends.Range(func(id, b any) bool {
+		if !used[id.(catalog.BackendID)] {
+			p.backends.Delete(id)
+			b.(*Backend).retire()
+		}
+		return true
+	})
+}
+
+// Each calls do with every Backend.
+func (p *Pool) Each(do func(*Backend)) {
+	p.backends.Range(func(_, b any) bool {
+		do(b.(*Backend))
+		return true
+	})
+}
+
+// ReloadClientCertificate makes the next request of every Backend use a new
+// connection with the current client certificate.
+func (p *Pool) ReloadClientCertificate() {
+	p.backends.Range(func(_, b any) bool {
+		b.(*Backend).reload()
+		return true
+	})
+}
+
+// Close closes all idle connections.
+func (p *Pool) Close() {
+	p.backends.Range(func(_, b any) bool {
+		b.(*Backend).retire()
+		return true
+	})
+}

@@ -1,0 +1,196 @@
+package backend
+
+//lint:file-ignore SA1019 see connpool.go.
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 90 * time.Second
+	// maxResponseHeader bounds the header of a response, in bytes.
+	maxResponseHeader = 1 << 20
+)
+
+// protocolReset is what the HTTP/2 transport calls a stream that the far end
+// reset with PROTOCOL_ERROR.
+const protocolReset = "recv_rststream_PROTOCOL_ERROR"
+
+// transportConfig is what all transports to one extension server have in common.
+type transportConfig struct {
+	serverName string
+	caBundle   []byte // PEM; empty for the system's roots
+	insecure   bool
+	dial       func(ctx context.Context, network, address string) (*watchedConn, error)
+	// clientCertificate and wrap may be nil.
+	clientCertificate func() (cert, key []byte)
+	wrap              func(http.RoundTripper) http.RoundTripper
+	// unclearResets counts resets with PROTOCOL_ERROR.
+	unclearResets *atomic.Uint64
+}
+
+// transport sends requests to one extension server with one client certificate.
+type transport struct {
+	err error // why nothing can be sent; the other fields are not set then
+
+	dial  func(ctx context.Context, network, address string) (*watchedConn, error)
+	tls   *tls.Config
+	http1 *http.Transport // dials, and hands connections that speak HTTP/2 to conns
+	conns *connPool
+	rt    http.RoundTripper
+}
+
+// newTransport reads the client certificate as it is now.
+func newTransport(c transportConfig) *transport {
+	config, err := c.tls()
+	if err != nil {
+		return &transport{err: err}
+	}
+	http1 := &http.Transport{
+		// The environment's HTTP proxy is for the outside; extension servers
+		// are inside.
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := c.dial(ctx, network, address)
+			if err != nil { // a nil *watchedConn is no nil net.Conn
+				return nil, err
+			}
+			return conn, nil
+		},
+		TLSClientConfig:        config.Clone(),
+		TLSHandshakeTimeout:    handshakeTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // the client's own Accept-Encoding passes through
+		MaxIdleConnsPerHost:    25,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
+	}
+	conns, err := usePool(http1, func(kind string) {
+		if kind == protocolReset {
+			c.unclearResets.Add(1)
+		}
+	})
+	if err != nil {
+		return &transport{err: err}
+	}
+	var rt http.RoundTripper = openFirst{conns.h2, http1}
+	if c.wrap != nil {
+		rt = c.wrap(rt)
+	}
+	return &transport{dial: c.dial, tls: config, http1: http1, conns: conns, rt: rt}
+}
+
+func (c transportConfig) tls() (*tls.Config, error) {
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         c.serverName,
+		InsecureSkipVerify: c.insecure, // asked for by the APIService's owner
+	}
+	if len(c.caBundle) > 0 {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(c.caBundle) {
+			return nil, errors.New("unable to load root certificates: spec.caBundle holds no PEM certificate")
+		}
+	}
+	if c.clientCertificate == nil {
+		return config, nil
+	}
+	if cert, key := c.clientCertificate(); len(cert) > 0 {
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("loading the proxy's client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// roundTrip sends a request to the endpoint that its URL names, over a shared
+// connection. Redirects are not followed.
+func (t *transport) roundTrip(r *http.Request) (*http.Response, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
+	return t.rt.RoundTrip(r)
+}
+
+// dialUpgrade opens a TLS connection of its own that speaks HTTP/1.1. No byte
+// of a request is sent before the certificate is verified.
+func (t *transport) dialUpgrade(ctx context.Context, address string) (net.Conn, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+handshakeTimeout)
+	defer cancel()
+	raw, err := t.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	config := t.tls.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// closeIdle closes the connections to an endpoint that carry no request, and those
+// over HTTP/1.1 to all endpoints.
+func (t *transport) closeIdle(address string) {
+	if t.err == nil {
+		t.http1.CloseIdleConnections()
+		t.conns.closeIdle(address)
+	}
+}
+
+// retire closes connections that carry no request; the others end with their
+// last one.
+func (t *transport) retire() {
+	if t.err == nil {
+		t.http1.CloseIdleConnections()
+		t.conns.retire()
+	}
+}
+
+// openFirst sends over an open HTTP/2 connection where there is one. The transport
+// for HTTP/1.1, which dials, would look for one too, after work of its own.
+type openFirst struct {
+	http2 *http2.Transport
+	http1 *http.Transport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := o.http2.RoundTrip(r)
+	if !errors.Is(err, http2.ErrNoCachedConn) {
+		return response, err
+	}
+	r = r.WithContext(r.Context())
+	r.Header = Canonical(r.Header)
+	return o.http1.RoundTrip(r)
+}
+
+// Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2
+// sends them in lower case however they are spelled.
+func Canonical(h http.Header) http.Header {
+	canonical := make(http.Header, len(h))
+	for name, values := range h {
+		name = http.CanonicalHeaderKey(name)
+		canonical[name] = append(canonical[name], values...)
+	}
+	return canonical
+}

@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+	"k8s.io/apiserver/pkg/endpoints/request"
+)
+
+// kind is what it depends on how a request is sent, sent again and answered.
+type kind struct {
+	// upgrade is true where the client asks for another protocol. protocol is that
+	// one, if it is one of the two that are supported, and empty otherwise.
+	upgrade  bool
+	protocol string
+	// longRunning requests last as long as their client wants.
+	longRunning bool
+	// watch is true for long-running requests whose answer is a list of events each
+	// of which is whole, and that the client continues elsewhere.
+	watch bool
+	// discovery requests are for /apis/<group>/<version> and the like.
+	discovery bool
+	// readOnly requests may be sent twice without harm.
+	readOnly bool
+}
+
+func classify(r *http.Request) kind {
+	k := kind{readOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}
+	k.protocol, k.upgrade = upgradeProtocol(r.Header)
+	if info, ok := request.RequestInfoFrom(r.Context()); ok {
+		if info.IsResourceRequest {
+			k.watch = info.Verb == "watch"
+			k.longRunning = k.watch || info.Verb == "proxy" || streams(info.Subresource)
+			return k
+		}
+		k.discovery = strings.Count(strings.Trim(info.Path, "/"), "/") == 2
+	}
+	watch := r.URL.Query().Get("watch")
+	k.watch = r.Method == http.MethodGet && (watch == "true" || watch == "1")
+	k.longRunning = k.watch
+	return k
+}
+
+// streams says whether a subresource is one that is read or written for as long as
+// the client wants.
+func streams(subresource string) bool {
+	switch subresource {
+	case "attach", "exec", "proxy", "log", "portforward":
+		return true
+	}
+	return false
+}
+
+// upgradeProtocol says whether a request asks for another protocol, and which
+// of the two that are supported it is; empty for any other.
+func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return "", false
+	}
+	switch v := h.Get("Upgrade"); {
+	case len(h["Upgrade"]) != 1:
+		return "", true
+	case strings.EqualFold(v, "websocket"):
+		return "websocket", true
+	case strings.EqualFold(v, "SPDY/3.1"):
+		return "SPDY/3.1", true
+	}
+	return "", true
+}

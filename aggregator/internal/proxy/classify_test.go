@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
+)
+
+func TestClassify(t *testing.T) {
+	read, follows, watches := kind{readOnly: true}, kind{readOnly: true, longRunning: true}, kind{readOnly: true, longRunning: true, watch: true}
+	discovery := kind{readOnly: true, discovery: true}
+	for _, c := range []struct {
+		method, url string
+		want        kind
+	}{
+		{http.MethodGet, base + "/things", read},
+		{http.MethodGet, base + "/things/x", read},
+		{http.MethodHead, base + "/things/x", read},
+		{http.MethodPost, base + "/things", kind{}},
+		{http.MethodDelete, base + "/things/x", kind{}},
+		{http.MethodGet, base + "/things?watch=true", watches},
+		{http.MethodGet, base + "/things?watch=1", watches},
+		{http.MethodGet, base + "/watch/things", watches},
+		{http.MethodGet, base + "/things?watch=false", read},
+		{http.MethodPost, base + "/things?watch=1", kind{}},
+		{http.MethodGet, base + "/namespaces/x/things/y/log?follow=true", follows},
+		{http.MethodGet, base + "/namespaces/x/things/y/status", read},
+		{http.MethodPost, base + "/namespaces/x/things/y/attach", kind{longRunning: true}},
+		{http.MethodPost, base + "/namespaces/x/things/y/exec", kind{longRunning: true}},
+		{http.MethodPost, base + "/namespaces/x/things/y/portforward", kind{longRunning: true}},
+		{http.MethodGet, base + "/namespaces/x/things/y/proxy", follows},
+		{http.MethodGet, base, discovery},
+		{http.MethodGet, base + "/", discovery},
+		{http.MethodGet, "/apis/a.example", read},
+		{http.MethodGet, "/other/path", read},
+		{http.MethodGet, "/other?watch=true", watches},
+	} {
+		r := httptest.NewRequest(c.method, c.url, nil)
+		if got := classify(withInfo(t, r)); got != c.want {
+			t.Errorf("%s %s: %+v, want %+v", c.method, c.url, got, c.want)
+		}
+	}
+	r := httptest.NewRequest(http.MethodGet, base, nil)
+	if got := classify(r); got != read { // nobody has said what it is
+		t.Errorf("without a RequestInfo: %+v, want %+v", got, read)
+	}
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	if got, want := classify(r), (kind{readOnly: true, upgrade: true, protocol: "websocket"}); got != want {
+		t.Errorf("an upgrade: %+v, want %+v", got, want)
+	}
+}
+
+func withInfo(t *testing.T, r *http.Request) *http.Request {
+	t.Helper()
+	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
+	info, err := resolver.NewRequestInfo(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.WithContext(request.WithRequestInfo(r.Context(), info))
+}
+
+func TestUpgradeProtocol(t *testing.T) {
+	for _, c := range []struct {
+		connection, upgrade []string
+		protocol            string
+		isUpgrade           bool
+	}{
+		{[]string{"Upgrade"}, []string{"websocket"}, "websocket", true},
+		{[]string{"keep-alive, upgrade"}, []string{"WebSocket"}, "websocket", true},
+		{[]string{"keep-alive", "Upgrade"}, []string{"SPDY/3.1"}, "SPDY/3.1", true},
+		{[]string{"Upgrade"}, []string{"spdy/3.1"}, "SPDY/3.1", true},
+		{[]string{"Upgrade"}, []string{"foo"}, "", true},
+		{[]string{"Upgrade"}, []string{"h2c"}, "", true},
+		{[]string{"Upgrade"}, []string{"websocket, foo"}, "", true},
+		{[]string{"Upgrade"}, []string{"websocket", "foo"}, "", true},
+		{[]string{"Upgrade"}, []string{"websocket", "websocket"}, "", true},
+		{[]string{"Upgrade"}, []string{""}, "", true},
+		{[]string{"Upgrade"}, nil, "", true},
+		{[]string{"Upgrades"}, []string{"websocket"}, "", false},
+		{nil, []string{"websocket"}, "", false},
+		{[]string{"close"}, nil, "", false},
+	} {
+		protocol, upgrade := upgradeProtocol(http.Header{"Connection": c.connection, "Upgrade": c.upgrade})
+		if protocol != c.protocol || upgrade != c.isUpgrade {
+			t.Errorf("%q %q: %q %v, want %q %v", c.connection, c.upgrade, protocol, upgrade, c.protocol, c.isUpgrade)
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apiserver/pkg/audit"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+)
+
+// hopByHop headers concern one connection only (RFC 9110, section 7.6.1).
+var hopByHop = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// credentials are the client's with this server, not with the extension one.
+var credentials = []string{"Authorization", "Cookie"}
+
+// corsHeaders of an extension server would open this server's origin.
+var corsHeaders = []string{
+	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers",
+	"Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
+}
+
+// Headers that the proxy sets, spelled as HTTP/2 sends them: the transport would spell
+// any other way anew for each request. Where HTTP/1.1 is spoken they are written as
+// that has it, see backend.Canonical.
+const (
+	forwardedFor   = "x-forwarded-for"
+	forwardedHost  = "x-forwarded-host"
+	forwardedProto = "x-forwarded-proto"
+	forwardedURI   = "x-forwarded-uri"
+	auditID        = "audit-id"
+	remoteUser     = "x-remote-user"
+	remoteUID      = "x-remote-uid"
+	remoteGroup    = "x-remote-group"
+)
+
+// bearerProtocol carries a token in Sec-WebSocket-Protocol.
+const bearerProtocol = "base64url.bearer.authorization.k8s.io."
+
+// stripper knows the headers that a client may not pass to an extension server.
+type stripper struct {
+	names    map[string]bool
+	prefixes []string // lower case
+}
+
+func newStripper(names, prefixes []string) stripper {
+	s := stripper{names: map[string]bool{}, prefixes: []string{"x-remote-extra-", "impersonate-"}}
+	for _, name := range slices.Concat(hopByHop, credentials, []string{"X-Remote-User", "X-Remote-Uid", "X-Remote-Group"}, names) {
+		s.names[hyphened(name)] = true
+	}
+	for _, prefix := range prefixes {
+		if prefix != "" {
+			s.prefixes = append(s.prefixes, strings.ToLower(hyphened(prefix)))
+		}
+	}
+	return s
+}
+
+// hyphened is how servers of the CGI family read a name: they take an underscore for
+// a hyphen.
+func hyphened(name string) string {
+	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
+
+func (s stripper) drops(name string) bool {
+	if strings.Contains(name, "_") {
+		name = hyphened(name)
+	}
+	if s.names[name] {
+		return true
+	}
+	for _, prefix := range s.prefixes {
+		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// outgoing builds the request for the extension server: the client's, without
+// what it may not say, with the identity that this server vouches for.
+// protocol is empty but for upgrades. The host and the context are set for each
+// attempt.
+func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, protocol string) *http.Request {
+	header := make(http.Header, len(r.Header)+8)
+	listed := connectionTokens(r.Header)
+	for name, values := range r.Header {
+		if !p.strip.drops(name) && !listed[name] {
+			header[name] = values[:len(values):len(values)]
+		}
+	}
+	if values := header["Sec-Websocket-Protocol"]; len(values) > 0 {
+		if kept := withoutBearer(values); len(kept) > 0 {
+			header["Sec-Websocket-Protocol"] = kept
+		} else {
+			delete(header, "Sec-Websocket-Protocol")
+		}
+	}
+	if slices.ContainsFunc(r.Header["Te"], func(v string) bool { return strings.Contains(v, "trailers") }) {
+		header.Set("Te", "trailers")
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""} // none, instead of Go's own
+	}
+	values := make([]string, 0, 4) // of the headers below
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		if prior := header["X-Forwarded-For"]; len(prior) > 0 {
+			client = strings.Join(prior, ", ") + ", " + client
+			delete(header, "X-Forwarded-For")
+		}
+		set(forwardedFor, client)
+	}
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri"} {
+		delete(header, name)
+	}
+	if protocol != "" {
+		header["Connection"] = []string{"Upgrade"}
+		header["Upgrade"] = []string{protocol}
+	} else {
+		set(forwardedProto, "https")
+		set(forwardedURI, (&url.URL{Path: r.URL.Path}).EscapedPath())
+	}
+	if id, ok := audit.AuditIDFrom(ctx); ok {
+		delete(header, "Audit-Id")
+		set(auditID, string(id))
+	}
+	p.identity.set(header, u)
+	if protocol != "" { // upgrades are HTTP/1.1
+		header = backend.Canonical(header)
+	}
+	return &http.Request{
+		Method:        r.Method,
+		URL:           &url.URL{Scheme: "https", Path: r.URL.Path, RawQuery: query(r.URL)},
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		ContentLength: r.ContentLength,
+	}
+}
+
+// ambiguous says whether a decoded path could be read in two ways: where it has empty
+// or dot segments, which the authorizer reads literally and a server that cleans paths
+// does not, or is not UTF-8.
+func ambiguous(path string) bool {
+	for rest := path[min(1, len(path)):]; rest != ""; {
+		segment, after, more := strings.Cut(rest, "/")
+		if segment == "." || segment == ".." || (segment == "" && more) {
+			return true
+		}
+		rest = after
+	}
+	return !utf8.ValidString(path)
+}
+
+// query returns the raw query as it may be forwarded: one that parsers read
+// differently is written anew from what this server reads.
+func query(u *url.URL) string {
+	if strings.Contains(u.RawQuery, ";") {
+		return u.Query().Encode()
+	}
+	for i := 0; i < len(u.RawQuery); i++ {
+		if u.RawQuery[i] == '%' && (i+2 >= len(u.RawQuery) || !isHex(u.RawQuery[i+1]) || !isHex(u.RawQuery[i+2])) {
+			return u.Query().Encode()
+		}
+	}
+	return u.RawQuery
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// connectionTokens are the headers that a Connection header names.
+func connectionTokens(h http.Header) map[string]bool {
+	var names map[string]bool
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				if names == nil {
+					names = map[string]bool{}
+				}
+				names[textproto.CanonicalMIMEHeaderKey(name)] = true
+			}
+		}
+	}
+	return names
+}
+
+// withoutBearer drops tokens from a list of WebSocket subprotocols.
+func withoutBearer(values []string) []string {
+	var kept []string
+	for _, v := range values {
+		for protocol := range strings.SplitSeq(v, ",") {
+			if protocol = textproto.TrimString(protocol); protocol != "" && !strings.HasPrefix(strings.ToLower(protocol), bearerProtocol) {
+				kept = append(kept, protocol)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
+}
+
+// cleanResponse removes what an extension server may not tell the client.
+func cleanResponse(h http.Header) {
+	for name := range connectionTokens(h) {
+		delete(h, name)
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+	for _, name := range corsHeaders {
+		delete(h, name)
+	}
+}
+
+// copyHeader adds what dst does not hold already: filters before the proxy set
+// some headers that extension servers set too, Audit-Id among them.
+func copyHeader(dst, src http.Header) {
+	for name, values := range src {
+		have := dst[name]
+		if len(have) == 0 {
+			dst[name] = values
+			continue
+		}
+		for _, v := range values {
+			if !slices.Contains(have, v) {
+				dst[name] = append(dst[name], v)
+			}
+		}
+	}
+}
+
+// ownLocation rewrites a Location at the extension server itself to the same
+// path here; others are left as they are.
+func ownLocation(location, backendHost string) string {
+	u, err := url.Parse(location)
+	if err != nil || u.Host != backendHost {
+		return location
+	}
+	u.Scheme, u.Host, u.User = "", "", nil
+	return u.String()
+}

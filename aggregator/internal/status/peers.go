@@ -1,0 +1,250 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+const (
+	// firstPeersTimeout bounds how long a new writer waits to hear of the others
+	// before its first write.
+	firstPeersTimeout = time.Second
+	// maxNamed bounds the servers that a message names for one view.
+	maxNamed = 5
+	// maxServerName and maxReason bound what is taken over from Leases, in bytes.
+	maxServerName, maxReason = 100, 64
+)
+
+// peerReport is what another server published.
+type peerReport struct {
+	server      string
+	views       map[string]view
+	renewed     metav1.MicroTime
+	renewalSeen time.Time // when this server learnt of the renewal: clocks may differ
+	version     string
+}
+
+// peerViews is what the other servers see.
+type peerViews struct {
+	mu      sync.Mutex
+	reports map[string]*peerReport // by the name of the server's Lease
+	changed func()                 // must not block
+}
+
+func newPeerViews(changed func()) *peerViews {
+	return &peerViews{reports: map[string]*peerReport{}, changed: changed}
+}
+
+// learn takes over a Lease.
+func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
+	r := &peerReport{server: lease.Annotations[serverAnnotation], renewalSeen: now, version: lease.ResourceVersion}
+	if lease.Spec.RenewTime != nil {
+		r.renewed = *lease.Spec.RenewTime
+	}
+	encoded := lease.Annotations[dissentAnnotation]
+	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !printable(r.server, maxServerName) {
+		r.views = nil // whatever it is, it is no server's word
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.reports[lease.Name]
+	if old != nil && old.renewed.Equal(&r.renewed) {
+		r.renewalSeen = old.renewalSeen
+	}
+	p.reports[lease.Name] = r
+	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
+		p.changed()
+	}
+}
+
+func (p *peerViews) forget(lease string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reports[lease] != nil {
+		delete(p.reports, lease)
+		p.changed()
+	}
+}
+
+// end forgets everything.
+func (p *peerViews) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.reports)
+}
+
+// expired lists the Leases that were not renewed in time, with their versions, and
+// says how long until there may be more of them; zero for never.
+func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, r := range p.reports {
+		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
+			wait = shorterWait(wait, left)
+			continue
+		}
+		if over == nil {
+			over = map[string]string{}
+		}
+		over[name] = r.version
+	}
+	return over, wait
+}
+
+// others says in a sentence's end who sees an APIService otherwise than own;
+// empty when nobody does.
+func (p *peerViews) others(now time.Time, name string, own catalog.Status) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.reports) == 0 {
+		return ""
+	}
+	servers := map[view][]string{}
+	for _, r := range p.reports {
+		v, ok := r.views[name]
+		if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
+			continue
+		}
+		if !printable(v.Reason, maxReason) {
+			v.Reason = ""
+		}
+		if v.Status == apiregistrationv1.ConditionTrue {
+			v.Reason = ""
+		}
+		servers[v] = append(servers[v], r.server)
+	}
+	var parts []string
+	for v, names := range servers {
+		slices.Sort(names)
+		if more := len(names) - maxNamed; more > 0 {
+			names = append(names[:maxNamed], fmt.Sprintf("%d more", more))
+		}
+		part := statusWord(v.Status) + " to " + strings.Join(names, ", ")
+		if v.Reason != "" {
+			part += ": " + v.Reason
+		}
+		parts = append(parts, part)
+	}
+	slices.Sort(parts)
+	if len(parts) > maxNamed {
+		parts = parts[:maxNamed]
+	}
+	return strings.Join(parts, "; ")
+}
+
+func statusWord(s catalog.Status) string {
+	switch s {
+	case apiregistrationv1.ConditionTrue:
+		return "available"
+	case apiregistrationv1.ConditionFalse:
+		return "unavailable"
+	}
+	return "unknown"
+}
+
+// printable says whether text is fit to be shown.
+func printable(text string, most int) bool {
+	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
+}
+
+// followPeers follows the Leases of the other servers until the returned func is
+// called, which waits for the end of it.
+func (w *Writer) followPeers(ctx context.Context) (stop func()) {
+	if w.config.Leases == nil {
+		return func() {}
+	}
+	leases, own := w.config.Leases.Leases(w.config.Namespace), w.dissentName()
+	lists := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = dissentLabel
+			return leases.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = dissentLabel
+			return leases.Watch(ctx, o)
+		},
+	}
+	learn := func(o any) {
+		if lease, ok := o.(*coordinationv1.Lease); ok && lease.Name != own {
+			w.peers.learn(time.Now(), lease)
+		}
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lists, w.config.Leases),
+		ObjectType:    &coordinationv1.Lease{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    learn,
+			UpdateFunc: func(_, o any) { learn(o) },
+			DeleteFunc: func(o any) {
+				if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
+					w.peers.forget(name.Name)
+				}
+			},
+		},
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { informer.RunWithContext(ctx) })
+	first, done := context.WithTimeout(ctx, firstPeersTimeout)
+	defer done()
+	_ = cache.WaitForCacheSync(first.Done(), informer.HasSynced) // what comes later is written later
+	return func() {
+		cancel()
+		group.Wait()
+		w.peers.end()
+	}
+}
+
+// deleteExpired removes the Leases of servers that are gone. It says whether all
+// were removed, and how long until there may be more; zero for never.
+func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
+	over, wait := w.peers.expired(time.Now())
+	done = true
+	for name, version := range over {
+		bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
+		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+		cancel()
+		switch {
+		case err == nil, apierrors.IsNotFound(err):
+			w.peers.forget(name)
+		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
+		default:
+			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
+			done = false
+		}
+	}
+	return done, wait
+}
+
+// withPeerViews is a verdict with what the other servers see, where that differs.
+func (w *Writer) withPeerViews(name string, v catalog.Verdict) catalog.Verdict {
+	if others := w.peers.others(time.Now(), name, v.Status); others != "" {
+		v.Message += " (seen by " + w.serverName() + "; " + others + ")"
+	}
+	return v
+}
+
+func (w *Writer) serverName() string {
+	if w.config.Server != "" {
+		return w.config.Server
+	}
+	return w.config.Identity
+}

@@ -1,0 +1,159 @@
+package aggregator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+)
+
+// memory is a Memory of which a test knows what it holds. Failing, it saves and
+// forgets nothing.
+type memory struct {
+	mu        sync.Mutex
+	documents map[string][]byte
+	failing   bool
+}
+
+func (m *memory) Load(context.Context) (map[string][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.documents), nil
+}
+
+func (m *memory) Save(_ context.Context, name string, document []byte) error {
+	return m.change(func() { m.documents[name] = document })
+}
+
+func (m *memory) Forget(_ context.Context, name string) error {
+	return m.change(func() { delete(m.documents, name) })
+}
+
+func (m *memory) change(do func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failing {
+		return errors.New("failing")
+	}
+	do()
+	return nil
+}
+
+func (m *memory) names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.documents))
+}
+
+func (m *memory) fail(failing bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failing = failing
+}
+
+// sourceFunc is a function that is a Source.
+type sourceFunc func(ctx context.Context, publish func(State)) error
+
+func (f sourceFunc) Run(ctx context.Context, publish func(State)) error { return f(ctx, publish) }
+
+// roundTripper is a handler that requests are sent to without a network.
+type roundTripper struct{ handler http.Handler }
+
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	t.handler.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// work runs an Aggregator in a bubble, and test beside it.
+func work(t *testing.T, config Config, test func(a *Aggregator)) {
+	t.Helper()
+	config.Addressing = EndpointAddresses
+	a, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	synctest.Wait()
+	test(a)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// What was remembered is listed, as Stale, while nobody answers; also where a
+// zone became known before the APIServices did.
+func TestWhatWasRememberedIsListed(t *testing.T) {
+	document, err := json.Marshal(apidiscoveryv2.APIVersionDiscovery{Version: "v1", Resources: []apidiscoveryv2.APIResourceDiscovery{{Resource: "things"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &memory{documents: map[string][]byte{"v1.a.example": document, "v1.b.example": []byte("not JSON")}}
+	objects := []*apiregistrationv1.APIService{(&backendtest.Server{Service: "absent"}).APIService("v1.a.example")}
+	synctest.Test(t, func(t *testing.T) {
+		published := make(chan State)
+		source := sourceFunc(func(ctx context.Context, publish func(State)) error {
+			publish(<-published)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		work(t, Config{Source: source, Memory: m}, func(a *Aggregator) {
+			a.SetZone("here")
+			synctest.Wait()
+			published <- state(objects)
+			time.Sleep(maxPause)
+			synctest.Wait()
+			d := a.snapshot.Load().Remotes()[0].Document
+			if d.Discovery == nil || len(d.Discovery.Resources) != 1 || !d.Stale {
+				t.Errorf("%+v", d)
+			}
+		})
+	})
+}
+
+func TestDocumentsAreRememberedAndForgotten(t *testing.T) {
+	m := &memory{documents: map[string][]byte{}}
+	s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
+	objects := []*apiregistrationv1.APIService{s.APIService("v1.a.example")}
+	wrap := func(http.RoundTripper) http.RoundTripper {
+		return roundTripper{&extension{gv: "a.example/v1", resource: "things"}}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		source := NewStaticSource(state(objects, s))
+		work(t, Config{Source: source, Memory: m, WrapTransport: wrap}, func(a *Aggregator) {
+			time.Sleep(2 * rememberAfter)
+			synctest.Wait()
+			if got := m.names(); !slices.Equal(got, []string{"v1.a.example"}) {
+				t.Errorf("remembered: %q", got)
+			}
+			m.fail(true)
+			source.Set(state(nil))
+			time.Sleep(2 * rememberAfter)
+			synctest.Wait()
+			if got := m.names(); len(got) != 1 {
+				t.Errorf("forgotten, though that failed: %q", got)
+			}
+			m.fail(false)
+			time.Sleep(rememberAgain)
+			synctest.Wait()
+			if got := m.names(); len(got) != 0 {
+				t.Errorf("still remembered: %q", got)
+			}
+		})
+	})
+}

@@ -1,0 +1,101 @@
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+var repository = os.DirFS(filepath.Join("..", ".."))
+
+// documents lists all Markdown files of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	err := fs.WalkDir(repository, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "." && name != ".github":
+			return fs.SkipDir
+		case !d.IsDir() && strings.HasSuffix(name, ".md"):
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) < 20 {
+		t.Fatalf("only %d documents were found", len(names))
+	}
+	return names
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, name := range documents(t) {
+		broken, err := brokenLinks(repository, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sentence := range broken {
+			t.Error(sentence)
+		}
+	}
+}
+
+func TestBrokenLinksAreFound(t *testing.T) {
+	for line, want := range map[string]string{
+		"[x](other.md)":                     "",
+		"[x](../README.md)":                 "",
+		"[x](../code)":                      "",
+		"[x](../code/a.go)":                 "",
+		"![x](picture.svg)":                 "",
+		`[x](other.md "a title")`:           "",
+		"[x](other.md#two-words)":           "",
+		"[x](other.md#two-words-1)":         "",
+		"[x](other.md#a-link)":              "",
+		"[x](#here)":                        "",
+		"[x](https://example.com/gone.md)":  "",
+		"[x](mailto:somebody@example.com)":  "",
+		"`[x](gone.md)`":                    "",
+		"``a ` [x](gone.md)``":              "",
+		"[x]: other.md":                     "",
+		"[x](gone.md)":                      "leads to no file",
+		"a [x](other.md) and [y](gone.md)":  "leads to no file",
+		"![x](gone.svg)":                    "leads to no file",
+		"[x](Other.md)":                     "leads to no file",
+		"[![x](picture.svg)](gone.md)":      "leads to no file",
+		"[x]: gone.md":                      "leads to no file",
+		"[x](other.md#three-words)":         "leads to no heading",
+		"[x](other.md#in-code)":             "leads to no heading",
+		"[x](#there)":                       "leads to no heading",
+		"[x](picture.svg#part)":             "no document",
+		"[x](../../README.md)":              "leaves the repository",
+		"[x](/README.md)":                   "is absolute",
+		"`code` [x](gone.md) `code`":        "leads to no file",
+		"| a table | [x](gone.md) | cell |": "leads to no file",
+	} {
+		tree := fstest.MapFS{
+			"README.md":        {},
+			"code/a.go":        {},
+			"docs/picture.svg": {},
+			"docs/other.md":    {Data: []byte("# Two words\n## Two words\n## [A link](README.md)\n```\n# In code\n```\n")},
+			"docs/page.md":     {Data: []byte("# Here\n```\n[x](gone.md)\n```\n" + line + "\n")},
+		}
+		broken, err := brokenLinks(tree, "docs/page.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(broken, "; ")
+		if (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", line, got, want)
+		}
+		if got != "" && !strings.HasPrefix(got, "docs/page.md:5: ") {
+			t.Errorf("%s: %q does not name the line", line, got)
+		}
+	}
+}
