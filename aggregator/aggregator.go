@@ -3,13 +3,12 @@ package aggregator
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -26,89 +25,103 @@ import (
 // Aggregator is one aggregation layer. Facts go in (from the source, the
 // probes and the downloads), snapshots come out, and requests are answered
 // from the latest snapshot.
+//
+// Its methods may be called at any time, from any goroutine, unless they say
+// otherwise.
 type Aggregator struct {
 	config    Config
+	facts     *facts
+	lost      *lostConnections
 	backends  *backend.Pool
-	proxy     *proxy.Proxy
-	prober    *probe.Prober
 	fetcher   *fetch.Fetcher
+	prober    *probe.Prober
+	proxy     *proxy.Proxy
 	discovery *discovery.Service
 	openapi   *openapi.Service
-	writer    *status.Writer
+	writer    *status.Writer // nil without Config.Status
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{} // closed when the first state is routed
 	recalled chan struct{} // closed when the memory was read
+	newer    chan struct{} // for the memory: a snapshot was published
 
 	stopReporting    func()        // closes reportingStops
 	reportingStops   chan struct{} // closed when the status writer is to end
 	reportingStopped chan struct{} // closed when it has ended
-
-	mu    sync.Mutex
-	facts catalog.Facts
-	known bool // a first state has arrived
-	dirty chan struct{}
-	newer chan struct{} // for the memory: a snapshot was published
 }
 
-// New returns an Aggregator that knows no APIServices until Run.
+// New returns an Aggregator that knows no APIServices until Run. It fails where
+// the Config lacks what it needs.
 func New(config Config) (*Aggregator, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
 	config.setDefaults()
+	// Each part is given those that stand before it.
+	facts, lost := newFacts(config), newLostConnections()
+	backends := config.backends(lost.add)
+	fetcher := config.fetcher(backends, facts.signal)
+	prober := config.prober(backends, func(name string, v catalog.Verdict) {
+		fetcher.ProbeEnded(name)
+		facts.setVerdict(name, v)
+	})
+	reportingStops := make(chan struct{})
 	a := &Aggregator{
-		config:   config,
-		routes:   make(chan struct{}),
-		recalled: make(chan struct{}),
-		dirty:    make(chan struct{}, 1),
-		newer:    make(chan struct{}, 1),
-		facts: catalog.Facts{
-			Resolver:       config.Resolver != nil,
-			Self:           config.Self,
-			Addressing:     config.Addressing,
-			Zone:           config.Zone,
-			ReservedGroups: config.ReservedGroups,
-			Verdicts:       map[string]catalog.Verdict{},
-		},
-		reportingStops:   make(chan struct{}),
+		config:    config,
+		facts:     facts,
+		lost:      lost,
+		backends:  backends,
+		fetcher:   fetcher,
+		prober:    prober,
+		proxy:     config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
+		discovery: config.discovery(),
+		openapi:   config.openAPI(),
+		writer:    config.writer(),
+		routes:    make(chan struct{}),
+		recalled:  make(chan struct{}),
+		newer:     make(chan struct{}, 1),
+
+		stopReporting:    sync.OnceFunc(func() { close(reportingStops) }),
+		reportingStops:   reportingStops,
 		reportingStopped: make(chan struct{}),
 	}
-	a.backends = config.backends(a.lostConnection)
-	a.proxy = config.proxy(a.backends, func(s *catalog.APIService) { a.prober.ProbeNow(s.Name) })
-	a.prober = config.prober(a.backends, a.learnVerdict)
-	a.fetcher = config.fetcher(a.backends, a.signal)
-	a.discovery = config.discovery()
-	a.openapi = config.openAPI()
-	if config.Status != nil {
-		a.writer = status.New(*config.Status)
-	}
-	a.stopReporting = sync.OnceFunc(func() { close(a.reportingStops) })
-	a.snapshot.Store(catalog.Build(a.facts))
+	empty, _ := facts.snapshot(nil)
+	a.snapshot.Store(empty)
 	return a, nil
 }
 
-// Run does the layer's work until ctx ends, then waits for all of it to stop.
-// It is called once.
+// Run does the layer's work until ctx ends or the Source fails, then waits until
+// all of it has stopped. It returns the error of ctx, or that of the Source; a
+// Source that ends before ctx has failed. Run is called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	if m := a.config.Metrics; m != nil {
 		m.endpoints.Watch(a.backends)
 		defer m.endpoints.Forget(a.backends)
 	}
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var group sync.WaitGroup
-	group.Go(func() { a.build(ctx) })
-	group.Go(func() { a.report(ctx) })
+	group.Go(func() { a.build(working) })
+	group.Go(func() { a.askLost(working) })
+	group.Go(func() { a.report(working) })
 	if a.config.Memory != nil {
-		group.Go(func() { a.remember(ctx) })
+		group.Go(func() { a.remember(working) })
 		<-a.recalled // before a first snapshot could call its resources unknown
 	}
-	err := a.config.Source.Run(ctx, a.learnState)
-	<-ctx.Done()
+	err := a.config.Source.Run(working, a.facts.setState)
+	cancel()
 	group.Wait()
 	a.prober.Wait()
 	a.fetcher.Wait()
 	a.backends.Close()
-	return err
+	switch {
+	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
+		return ctx.Err()
+	case err == nil:
+		return errors.New("aggregator: the Source ended before its context")
+	default:
+		return fmt.Errorf("aggregator: running the Source: %w", err)
+	}
 }
 
 // report writes conditions until ctx ends or StopReporting is called.
@@ -142,198 +155,21 @@ func (a *Aggregator) StopReporting(ctx context.Context) {
 	}
 }
 
-// Routes is closed when everything that the source knew at first is routed.
+// Routes is closed when everything that the source knew at first is routed. It
+// stays open if Run ends before that.
 func (a *Aggregator) Routes() <-chan struct{} { return a.routes }
 
 // AwaitDiscovery blocks until discovery was attempted once at every extension
 // server that is routed, or ctx ends. Call it after Routes is closed.
 func (a *Aggregator) AwaitDiscovery(ctx context.Context) { a.fetcher.AwaitFirstAttempt(ctx) }
 
-// ReloadClientCertificate makes requests use Config.ClientCertificate anew.
+// ReloadClientCertificate makes new connections to extension servers present what
+// Config.ClientCertificate returns now. Requests under way finish on the old ones.
 func (a *Aggregator) ReloadClientCertificate() { a.backends.ReloadClientCertificate() }
-
-// learnState takes over the source's state. Verdicts are forgotten where the
-// registration is gone, local, or leads to another extension server: the next
-// probe speaks of that one.
-func (a *Aggregator) learnState(s State) {
-	a.mu.Lock()
-	known := a.facts.Registrations // replaced here, never changed
-	a.mu.Unlock()
-	registrations := make(map[string]catalog.Registration, len(s.APIServices))
-	for _, o := range s.APIServices {
-		r, ok := known[o.Name]
-		if !ok || r.Object != o {
-			r = catalog.NewRegistration(o)
-		}
-		registrations[o.Name] = r
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for name, old := range known {
-		r, ok := registrations[name]
-		if ok && r.Object == old.Object {
-			continue
-		}
-		if !ok || r.Local || !r.SameBackend(old) {
-			delete(a.facts.Verdicts, name)
-		}
-	}
-	a.facts.Registrations, a.facts.Services = registrations, s.Services
-	a.known = true
-	a.signal()
-}
-
-func (a *Aggregator) learnVerdict(name string, v catalog.Verdict) {
-	a.fetcher.ProbeEnded(name)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.facts.Verdicts[name] == v {
-		return
-	}
-	a.facts.Verdicts[name] = v
-	a.signal()
-}
-
-// lostConnection has the APIServices of an extension server probed, and its
-// documents downloaded sooner, because it ended a connection.
-func (a *Aggregator) lostConnection(id catalog.BackendID) {
-	a.fetcher.RefreshSoon(id)
-	for _, s := range a.snapshot.Load().Remotes() {
-		if s.Backend == id {
-			a.prober.ProbeNow(s.Name)
-		}
-	}
-}
-
-// Claims says whether an extension server answers the path, and the bound that
-// its APIService sets for requests; zero where it sets none.
-func (a *Aggregator) Claims(path string) (timeout time.Duration, remote bool) {
-	route := a.snapshot.Load().Route(path)
-	if route.Kind != catalog.Remote {
-		return 0, false
-	}
-	return route.APIService.Settings.RequestTimeout, true
-}
-
-// IsRemote says whether an extension server answers the path.
-func (a *Aggregator) IsRemote(path string) bool {
-	return a.snapshot.Load().Route(path).Kind == catalog.Remote
-}
-
-// ValidateSettings checks the annotations of an APIService that hold settings
-// of the layer; path is that of the annotations.
-func ValidateSettings(annotations map[string]string, path *field.Path) field.ErrorList {
-	_, errs := catalog.ParseSettings(annotations, path)
-	return errs
-}
 
 // SetZone replaces Config.Zone: endpoints are chosen by it from the next
 // snapshot on.
-func (a *Aggregator) SetZone(zone string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.facts.Zone == zone {
-		return
-	}
-	a.facts.Zone = zone
-	if a.known { // a snapshot without the first state would drop what was remembered
-		a.signal()
-	}
-}
-
-func (a *Aggregator) signal() {
-	select {
-	case a.dirty <- struct{}{}:
-	default:
-	}
-}
-
-const (
-	// After a snapshot there is a rest of buildRest times what it cost, between
-	// minRest and maxRest: building takes at most a fifth of a processor, however
-	// many facts arrive, and the first fact after a quiet time never waits.
-	buildRest = 4
-	minRest   = 10 * time.Millisecond
-	maxRest   = 250 * time.Millisecond
-)
-
-// build turns facts into snapshots; a burst of facts costs one.
-func (a *Aggregator) build(ctx context.Context) {
-	first := true
-	rest := time.NewTimer(0)
-	defer rest.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-rest.C:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.dirty:
-		}
-		began := time.Now()
-		documents := a.fetcher.Documents()
-		a.mu.Lock()
-		a.facts.Documents = documents
-		snapshot, known := catalog.Build(a.facts), a.known
-		a.mu.Unlock()
-		a.publish(ctx, snapshot)
-		if first && known {
-			close(a.routes)
-			first = false
-		}
-		rest.Reset(min(max(buildRest*time.Since(began), minRest), maxRest))
-	}
-}
-
-func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
-	a.backends.Sync(s) // before requests see endpoints that it has to know
-	a.snapshot.Store(s)
-	a.discovery.Sync(s)
-	a.openapi.Sync(s)
-	a.fetcher.Sync(ctx, s) // before the probes, which it is told of
-	a.prober.Sync(ctx, s)
-	if a.config.Metrics != nil {
-		a.config.Metrics.availability.Sync(s)
-	}
-	if a.writer != nil {
-		a.writer.Sync(s)
-	}
-	select {
-	case a.newer <- struct{}{}:
-	default:
-	}
-}
-
-// Handler routes requests in front of local, the host's own handler, which
-// gets every request that neither the layer nor an extension server answers.
-// A nil local answers those with 404.
-func (a *Aggregator) Handler(local http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		snapshot := a.snapshot.Load()
-		route := snapshot.Route(r.URL.Path)
-		switch {
-		case route.Kind == catalog.Remote:
-			a.proxy.Serve(w, r, route.APIService)
-		case route.Kind == catalog.GroupList:
-			a.discovery.ServeGroupList(w, r, snapshot)
-		case route.Kind == catalog.GroupVersions:
-			a.discovery.ServeGroup(w, r, route.Group)
-		case route.Kind == catalog.OpenAPIV2:
-			a.openapi.ServeV2(w, r)
-		case route.Kind == catalog.OpenAPIV3:
-			a.openapi.ServeV3(w, r)
-		case route.Kind == catalog.Index && a.config.LocalPaths != nil:
-			a.serveIndex(w, snapshot)
-		case local == nil:
-			http.NotFound(w, r)
-		default:
-			local.ServeHTTP(w, r)
-		}
-	})
-}
+func (a *Aggregator) SetZone(zone string) { a.facts.setZone(zone) }
 
 // serveIndex lists the host's paths and those that APIServices claim.
 func (a *Aggregator) serveIndex(w http.ResponseWriter, s *catalog.Snapshot) {

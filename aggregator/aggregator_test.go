@@ -21,7 +21,9 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/discovery"
+	kubefake "k8s.io/client-go/kubernetes/fake"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	registrationfake "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 )
@@ -162,7 +164,11 @@ func (r *running) awaitGroups(want ...string) {
 }
 
 func state(objects []*apiregistrationv1.APIService, servers ...*backendtest.Server) State {
-	return State{APIServices: objects, Services: backendtest.Services(servers...)}
+	services := map[types.NamespacedName]ServiceFacts{}
+	for name, facts := range backendtest.Services(servers...) {
+		services[name] = ServiceFacts(facts)
+	}
+	return State{APIServices: objects, Services: services}
 }
 
 // The whole life of an extension server: registered, listed, proxied to, gone
@@ -283,8 +289,31 @@ func TestBeforeTheFirstState(t *testing.T) {
 	if w.Code != http.StatusNotFound {
 		t.Errorf("%d", w.Code)
 	}
-	if _, err := New(Config{}); err == nil {
-		t.Error("a Config without a Source was taken")
+}
+
+func TestConfigsThatLackSomethingAreRefused(t *testing.T) {
+	source := NewStaticSource(State{})
+	client := registrationfake.NewClientset().ApiregistrationV1()
+	leases := kubefake.NewClientset().CoordinationV1()
+	for what, c := range map[string]struct {
+		config Config
+		says   string // empty where it is taken
+	}{
+		"no Source":             {Config{}, "Config.Source is required"},
+		"a Source alone":        {Config{Source: source}, ""},
+		"an unknown addressing": {Config{Source: source, Addressing: 7}, "Config.Addressing is 7"},
+		"no client":             {Config{Source: source, Status: &StatusConfig{}}, "Config.Status.Client is required"},
+		"no Lease":              {Config{Source: source, Status: &StatusConfig{Client: client}}, ""},
+		"a Lease without a name": {
+			Config{Source: source, Status: &StatusConfig{Client: client, Leases: leases, Namespace: "a", Identity: "b"}},
+			"Config.Status.Namespace, Name and Identity are required with Leases",
+		},
+		"a Lease": {Config{Source: source, Status: &StatusConfig{Client: client, Leases: leases, Namespace: "a", Identity: "b", Name: "c"}}, ""},
+	} {
+		_, err := New(c.config)
+		if (err == nil) != (c.says == "") || (err != nil && !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v, want %q", what, err, c.says)
+		}
 	}
 }
 

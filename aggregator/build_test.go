@@ -33,7 +33,7 @@ func TestManyFactsCostFewSnapshots(t *testing.T) {
 		seen := a.snapshot.Load()
 		snapshots := 0
 		for i := range 1000 {
-			a.learnVerdict("v1.a.example", catalog.Verdict{Status: "True", Message: fmt.Sprint(i)})
+			a.facts.setVerdict("v1.a.example", catalog.Verdict{Status: "True", Message: fmt.Sprint(i)})
 			synctest.Wait()
 			if s := a.snapshot.Load(); s != seen {
 				seen, snapshots = s, snapshots+1
@@ -46,12 +46,12 @@ func TestManyFactsCostFewSnapshots(t *testing.T) {
 		if snapshots < 10 || snapshots > 100 {
 			t.Errorf("%d snapshots for a thousand facts", snapshots)
 		}
-		time.Sleep(maxRest)
+		time.Sleep(maxPause)
 		synctest.Wait()
-		a.mu.Lock()
-		last := a.facts.Verdicts["v1.a.example"].Message
-		a.mu.Unlock()
-		if last != "999" || len(a.dirty) != 0 || a.snapshot.Load() == seen {
+		a.facts.mu.Lock()
+		last := a.facts.all.Verdicts["v1.a.example"].Message
+		a.facts.mu.Unlock()
+		if last != "999" || len(a.facts.changed) != 0 || a.snapshot.Load() == seen {
 			t.Errorf("the last fact is %q; it is not part of a snapshot", last)
 		}
 		cancel()
@@ -66,16 +66,16 @@ func TestRegistrationsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := (&backendtest.Server{Service: "one"}).APIService("v1.one.example")
-	a.learnState(State{APIServices: []*apiregistrationv1.APIService{one}})
+	a.facts.setState(State{APIServices: []*apiregistrationv1.APIService{one}})
 	one.Annotations = map[string]string{"aggregation.annex.dev/request-timeout": "7s"} // against the rules, to see whether it is read
 	two := (&backendtest.Server{Service: "two"}).APIService("v1.two.example")
-	a.learnState(State{APIServices: []*apiregistrationv1.APIService{one, two}})
-	if d := a.facts.Registrations[one.Name].Settings.RequestTimeout; d != 0 || len(a.facts.Registrations) != 2 {
-		t.Errorf("%d registrations; the unchanged one was read again: %v", len(a.facts.Registrations), d)
+	a.facts.setState(State{APIServices: []*apiregistrationv1.APIService{one, two}})
+	if d := a.facts.all.Registrations[one.Name].Settings.RequestTimeout; d != 0 || len(a.facts.all.Registrations) != 2 {
+		t.Errorf("%d registrations; the unchanged one was read again: %v", len(a.facts.all.Registrations), d)
 	}
 	changed := one.DeepCopy()
-	a.learnState(State{APIServices: []*apiregistrationv1.APIService{changed, two}})
-	if d := a.facts.Registrations[one.Name].Settings.RequestTimeout; d != 7*time.Second {
+	a.facts.setState(State{APIServices: []*apiregistrationv1.APIService{changed, two}})
+	if d := a.facts.all.Registrations[one.Name].Settings.RequestTimeout; d != 7*time.Second {
 		t.Errorf("the changed one was not read: %v", d)
 	}
 }

@@ -3,6 +3,7 @@ package aggregator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -10,6 +11,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
@@ -18,7 +22,6 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/openapi"
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
-	"github.com/annex-api/annex/aggregator/internal/source"
 	"github.com/annex-api/annex/aggregator/internal/status"
 )
 
@@ -28,80 +31,87 @@ const DefaultDiscoveryTimeout = 5 * time.Second
 // unboundedDiscovery bounds downloads where the discovery timeout is lifted.
 const unboundedDiscovery = time.Minute
 
-// Ways to reach a Service with a cluster IP.
+// Addressing says how a Service with a cluster IP is reached.
+type Addressing int
+
 const (
 	// WhatWorks sends to the endpoints, and to the cluster IP while none of them
 	// can be reached from here.
-	WhatWorks = catalog.WhatWorks
+	WhatWorks Addressing = iota
 	// ClusterIP sends to the Service's own address only.
-	ClusterIP = catalog.ClusterIP
+	ClusterIP
 	// EndpointAddresses sends to the endpoints only.
-	EndpointAddresses = catalog.EndpointAddresses
+	EndpointAddresses
 )
 
-type (
-	// Addressing says how a Service with a cluster IP is reached.
-	Addressing = catalog.Addressing
-	// Source publishes the APIServices of a host. NewInformerSource and
-	// NewStaticSource return implementations.
-	Source = source.Source
-	// State is what a Source publishes.
-	State = source.State
-	// ServiceFacts is a Service with its EndpointSlices in a State.
-	ServiceFacts = catalog.ServiceFacts
-	// StaticSource is a Source whose state is set by hand.
-	StaticSource = source.Static
-	// StatusConfig says how the Available condition is written.
-	StatusConfig = status.Config
-)
+// internal is the same for the layer's parts.
+func (a Addressing) internal() catalog.Addressing {
+	switch a {
+	case ClusterIP:
+		return catalog.ClusterIP
+	case EndpointAddresses:
+		return catalog.EndpointAddresses
+	default:
+		return catalog.WhatWorks
+	}
+}
 
-var (
-	// NewInformerSource returns the Source of a Kubernetes API server.
-	NewInformerSource = source.NewInformers
-	// NewStaticSource returns a StaticSource with a first state.
-	NewStaticSource = source.NewStatic
-)
-
-// Resolver finds the extension server behind a Service; only the host of the
-// URL is used. It is asked for every request and must not block. Its addresses
-// are trusted: the host vouches for them.
+// Resolver finds the extension server behind a Service.
 type Resolver interface {
+	// ResolveEndpoint returns a URL of which only the host, host:port, is used. It
+	// is asked for each attempt at a request, from many goroutines, and must not
+	// block. Its error is what clients get, with 503.
+	//
+	// The address is trusted: the host vouches for it. Addresses that Services name
+	// are refused where they are link-local, multicast or unspecified. In any case
+	// the server's certificate must be for <name>.<namespace>.svc.
 	ResolveEndpoint(namespace, name string, port int32) (*url.URL, error)
 }
 
-// Config of an Aggregator. Only Source is required.
+// Config of an [Aggregator]. Only Source is required; what is left out has the
+// default that its field names, or is not done.
 type Config struct {
-	// Source of the APIServices.
+	// Source of the APIServices. Required.
 	Source Source
-	// Resolver overrides where Services say that extension servers are. It is
-	// required where the Source publishes no Services.
+	// Resolver overrides where Services say that extension servers are. Without it
+	// an APIService whose Service the Source does not publish leads nowhere.
 	Resolver Resolver
 	// Addressing says how Services with a cluster IP are reached. The zero value
 	// finds out what works.
 	Addressing Addressing
-	// Zone is this server's own, for the hints in EndpointSlices; empty where it
-	// is not known.
+	// Zone is this server's own, as in the hints of EndpointSlices. Empty means
+	// that hints are not heeded. SetZone changes it.
 	Zone string
-	// Self is this server's host:port, for the Service default/kubernetes.
+	// Self is this server's own host:port, where requests for the Service
+	// default/kubernetes at port 443 are sent. Empty means that this Service is
+	// resolved like any other.
 	Self string
-	// ReservedGroups are always answered by the local handler, whatever is
-	// registered.
+	// ReservedGroups are API groups that the local handler always answers, whatever
+	// is registered.
 	ReservedGroups []string
 
-	// ClientCertificate returns the PEM pair by which extension servers know
-	// this proxy. After a change, call ReloadClientCertificate.
+	// ClientCertificate returns the certificate and key, as PEM, by which extension
+	// servers know this proxy. They believe its X-Remote-* headers only then. After a
+	// change, call ReloadClientCertificate. Nil presents none.
 	ClientCertificate func() (cert, key []byte)
-	// Dial replaces the dialer. DialResolvesNames says that it resolves host
-	// names itself, at its far end.
-	Dial              func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial opens connections to extension servers. Nil dials directly, for 10 s at
+	// most.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialResolvesNames says that Dial resolves host names at its far end: then they
+	// are not resolved here to see whether they lead to a refused address.
 	DialResolvesNames bool
-	// WrapTransport observes requests to extension servers, upgrades excepted.
+	// WrapTransport observes requests to extension servers, probes and downloads
+	// included, upgrades excepted. Nil does not.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
 
-	// ForwardRedirects passes redirects of extension servers to clients.
+	// ForwardRedirects passes redirects of extension servers to clients. They are
+	// answered with 502 otherwise: a redirect can lead a client's credentials
+	// elsewhere.
 	ForwardRedirects bool
-	// DiscoveryTimeout bounds discovery requests to extension servers. Zero
-	// means DefaultDiscoveryTimeout; negative lifts the bound.
+	// DiscoveryTimeout bounds discovery requests and downloads from extension
+	// servers whose APIServices set no bound of their own. Zero means
+	// DefaultDiscoveryTimeout. Negative lifts the bound of requests; a download has a
+	// minute then.
 	DiscoveryTimeout time.Duration
 	// IdentityHeaders and IdentityHeaderPrefixes are names besides X-Remote-*
 	// that extension servers may take an identity from. They are removed from
@@ -111,33 +121,82 @@ type Config struct {
 	SendUID bool
 
 	// Local is the host's own handler, asked in process for the discovery and
-	// OpenAPI documents that Discovery and OpenAPI do not give. It may be nil.
+	// OpenAPI documents that Discovery and OpenAPI do not give. It must end with its
+	// request's context: Run waits for it. Nil means that there are none.
 	Local http.Handler
 	// Discovery is the host's aggregated discovery, which the layer adds to.
-	// Nil means that Local is asked instead.
+	// Nil means that Local is asked instead, once a second at most.
 	Discovery aggregated.ResourceManager
-	// PeerDiscovery serves /apis merged with that of peer API servers.
+	// PeerDiscovery serves /apis merged with that of peer API servers, to clients
+	// that do not ask for this server's own. Nil means that there are no peers.
 	PeerDiscovery http.Handler
 	// FirstGroups are listed first in /apis; they have no APIService.
 	FirstGroups []metav1.APIGroup
 	// OpenAPI lists handlers that serve OpenAPI documents of the host, most
-	// important first. Empty means Local.
+	// important first. They must end with their request's context: Run waits for
+	// them. Empty means Local.
 	OpenAPI []http.Handler
-	// LocalPaths lists the host's paths for the index at /. Nil leaves / to
-	// the local handler.
+	// LocalPaths lists the host's paths for the index at /, which the layer answers
+	// then. Nil leaves / to the local handler.
 	LocalPaths func() []string
 
-	// Memory keeps discovery documents over a restart; nil for none.
+	// Memory keeps discovery documents over a restart. Nil forgets them.
 	Memory Memory
-	// Status says how to report; nil reports nothing.
+	// Status says how the Available condition is written. Nil writes none.
 	Status *StatusConfig
-	// Metrics are kept up to date; nil for none.
+	// Metrics are kept up to date. Nil keeps none.
 	Metrics *Metrics
 }
 
+// StatusConfig says how the Available condition of APIServices is written. Of all
+// servers that share a Lease one writes.
+type StatusConfig struct {
+	// Client writes the status of APIServices. Required.
+	Client apiregistrationclient.APIServicesGetter
+	// Leases elects the one that writes, and tells it where the others see
+	// otherwise. All verbs but deletecollection are used. Nil means that there is
+	// only this server.
+	Leases coordinationclient.LeasesGetter
+	// Namespace and Name are those of the Lease. Required with Leases.
+	Namespace, Name string
+	// Identity of this server in the Lease: unique among the servers and the same
+	// after a restart. Required with Leases.
+	Identity string
+	// Server is what messages call this server. Empty means Identity.
+	Server string
+	// Ready blocks until Leases can be written, or returns the error of its
+	// context. Nil means that they can.
+	Ready func(context.Context) error
+	// Observe is called after a condition was changed. It may be nil.
+	Observe func(before, after *apiregistrationv1.APIService)
+}
+
+// internal is the same for the status writer.
+func (c StatusConfig) internal() status.Config {
+	return status.Config{
+		Client:    c.Client,
+		Leases:    c.Leases,
+		Namespace: c.Namespace,
+		Name:      c.Name,
+		Identity:  c.Identity,
+		Server:    c.Server,
+		Ready:     c.Ready,
+		Observe:   c.Observe,
+	}
+}
+
 func (c *Config) validate() error {
-	if c.Source == nil {
+	switch {
+	case c.Source == nil:
 		return errors.New("aggregator: Config.Source is required")
+	case c.Addressing < WhatWorks || c.Addressing > EndpointAddresses:
+		return fmt.Errorf("aggregator: Config.Addressing is %d, which is none", c.Addressing)
+	case c.Status == nil:
+		return nil
+	case c.Status.Client == nil:
+		return errors.New("aggregator: Config.Status.Client is required")
+	case c.Status.Leases != nil && (c.Status.Namespace == "" || c.Status.Name == "" || c.Status.Identity == ""):
+		return errors.New("aggregator: Config.Status.Namespace, Name and Identity are required with Leases")
 	}
 	return nil
 }
@@ -184,9 +243,16 @@ func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher 
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {
-	p := probe.New(probe.DefaultTiming(), probe.HTTP(backends), report)
-	p.Watch(backends)
-	return p
+	return probe.New(probe.Config{
+		Timing: probe.DefaultTiming(), Check: probe.HTTP(backends), Degraded: probe.Degraded(backends), Report: report,
+	})
+}
+
+func (c *Config) writer() *status.Writer {
+	if c.Status == nil {
+		return nil
+	}
+	return status.New(c.Status.internal())
 }
 
 func (c *Config) discovery() *discovery.Service {

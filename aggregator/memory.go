@@ -23,13 +23,19 @@ const (
 
 // Memory keeps the last known discovery documents over a restart, so that a
 // server that starts while an extension server is dead does not take its
-// resources for gone.
+// resources for gone. Until a download confirms them they are listed as Stale.
+//
+// It is used by one goroutine at a time. Where several servers share it, the one
+// that writes conditions writes it too.
 type Memory interface {
-	// Load returns what was saved, by APIService name.
+	// Load returns what was saved, by APIService name. It is called once, before
+	// the Source runs, and has 2 s; an error is as good as nothing saved.
 	Load(ctx context.Context) (map[string][]byte, error)
-	// Save replaces the document of one APIService.
+	// Save replaces the document of one APIService. An error is logged, and the
+	// document saved again 5 s later.
 	Save(ctx context.Context, apiService string, document []byte) error
-	// Forget removes the document of an APIService that is gone.
+	// Forget removes the document of an APIService that is gone. An error is as
+	// that of Save.
 	Forget(ctx context.Context, apiService string) error
 }
 

@@ -116,7 +116,7 @@ func TestWhatWasRememberedIsListed(t *testing.T) {
 			a.SetZone("here")
 			synctest.Wait()
 			published <- state(objects)
-			time.Sleep(maxRest)
+			time.Sleep(maxPause)
 			synctest.Wait()
 			d := a.snapshot.Load().Remotes()[0].Document
 			if d.Discovery == nil || len(d.Discovery.Resources) != 1 || !d.Stale {

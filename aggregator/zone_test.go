@@ -13,11 +13,11 @@ import (
 // The zone may become known while the layer runs.
 func TestSetZone(t *testing.T) {
 	server := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
-	services := backendtest.Services(server)
-	for _, facts := range services {
+	initial := state([]*apiregistrationv1.APIService{server.APIService("v1.a.example")}, server)
+	for _, facts := range initial.Services {
 		facts.Slices[0].Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "there"}}}
 	}
-	r := run(t, Config{}, State{APIServices: []*apiregistrationv1.APIService{server.APIService("v1.a.example")}, Services: services})
+	r := run(t, Config{}, initial)
 	defer r.stop()
 	for _, c := range []struct {
 		zone      string

@@ -84,12 +84,14 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 			generic.Authentication.Authenticator, generic.SecureServing.ClientCA, generic.Authentication.RequestHeaderConfig, observe)
 	}
 	if generic.FlowControl != nil {
-		generic.FlowControl = delegatingFairness{generic.FlowControl, l.aggregator.IsRemote}
+		generic.FlowControl = delegatingFairness{generic.FlowControl, l.aggregator}
 	}
 	generic.BuildHandlerChainFunc = claimedPaths(l.aggregator, generic.BuildHandlerChainFunc)
 	if server, err = generic.New("kube-aggregator", delegate); err != nil {
 		return nil, err
 	}
+	// The filters lead to the layer as claimedPaths has set it up, with the director
+	// of before. This is for servers in front of this one, which call it without.
 	server.Handler.Director = l.aggregator.Handler(server.Handler.Director)
 	if peers != nil {
 		server.PeerAggregatedDiscoveryManager = peers

@@ -24,7 +24,7 @@ import (
 // the layer has limits of its own for each extension server.
 type delegatingFairness struct {
 	flowcontrol.Interface
-	isRemote func(path string) bool
+	layer *aggregator.Aggregator
 }
 
 // Handle implements flowcontrol.Interface. Watches give back their seats by
@@ -34,7 +34,7 @@ func (f delegatingFairness) Handle(
 	note func(*flowcontrolv1.FlowSchema, *flowcontrolv1.PriorityLevelConfiguration, string),
 	estimate func() flowcontrolrequest.WorkEstimate, queueNote fairqueuing.QueueNoteFn, execute func(),
 ) {
-	if digest.RequestInfo.Verb == "watch" || !f.isRemote(digest.RequestInfo.Path) {
+	if _, remote := f.layer.Claims(ctx); !remote || digest.RequestInfo.Verb == "watch" {
 		f.Interface.Handle(ctx, digest, note, estimate, queueNote, execute)
 		return
 	}
@@ -47,7 +47,8 @@ func (f delegatingFairness) Handle(
 
 // claimedPaths sends requests for extension servers through a cheaper handler
 // chain, one for each request timeout that APIServices set, and all others
-// through the usual one. Without priority and fairness all go through the usual
+// through the usual one. Which of them a request is, is decided here, and what
+// comes later goes by it. Without priority and fairness all go through the usual
 // one, and those timeouts have no effect.
 func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder {
 	claimed := usual
@@ -73,7 +74,8 @@ func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder
 			return h.(http.Handler)
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			timeout, remote := layer.Claims(r.URL.Path)
+			r = layer.WithRoute(r)
+			timeout, remote := layer.Claims(r.Context())
 			switch {
 			case !remote:
 				local.ServeHTTP(w, r)

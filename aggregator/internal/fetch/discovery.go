@@ -51,7 +51,7 @@ type discoveryState struct {
 // speaks aggregated discovery, one for each group version where it does not.
 // It reports whether all of them are known and current.
 func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService, state *discoveryState) bool {
-	ctx, cancel := context.WithTimeout(loop, f.timing.DiscoveryTimeout)
+	ctx, cancel := context.WithTimeout(loop, f.discoveryTimeout(members))
 	defer cancel()
 	b := f.backends.Get(members[0])
 	call := backend.Call{
@@ -100,6 +100,20 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 		state.etag = reply.ETag
 	}
 	return complete
+}
+
+// discoveryTimeout is the longest that any of the members allows: one download is
+// for all of them.
+func (f *Fetcher) discoveryTimeout(members []*catalog.APIService) time.Duration {
+	longest := time.Duration(0)
+	for _, a := range members {
+		timeout := f.timing.DiscoveryTimeout
+		if own := a.Settings.DiscoveryTimeout; own > 0 {
+			timeout = own
+		}
+		longest = max(longest, timeout)
+	}
+	return longest
 }
 
 func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {

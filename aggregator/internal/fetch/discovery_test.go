@@ -2,15 +2,19 @@ package fetch
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 
+	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -258,6 +262,53 @@ func TestConfinementOfLegacyLists(t *testing.T) {
 		}
 	}
 }
+
+// An APIService's own bound holds for downloads; of several behind one server the
+// longest does.
+func TestDiscoveryTimeoutOfAnAPIService(t *testing.T) {
+	const usual = 5 * time.Second
+	for what, c := range map[string]struct {
+		own  []time.Duration // zero where an APIService sets none
+		want time.Duration
+	}{
+		"none":                {[]time.Duration{0, 0}, usual},
+		"a longer one":        {[]time.Duration{time.Minute}, time.Minute},
+		"a shorter one":       {[]time.Duration{time.Second}, time.Second},
+		"only one is shorter": {[]time.Duration{time.Second, 0}, usual},
+		"both are shorter":    {[]time.Duration{time.Second, 2 * time.Second}, 2 * time.Second},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hung := func(http.RoundTripper) http.RoundTripper {
+					return roundTrip(func(r *http.Request) (*http.Response, error) {
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					})
+				}
+				pool := backend.New(backend.Config{Wrap: hung})
+				defer pool.Close()
+				f := New(DefaultTiming(), pool, func() {})
+				var members []*catalog.APIService
+				for i, own := range c.own {
+					a := (&backendtest.Server{Service: "api", Address: "192.0.2.1:443"}).Claim(fmt.Sprintf("v%d.a.example", i))
+					a.Settings.DiscoveryTimeout = own
+					members = append(members, a)
+				}
+				began := time.Now()
+				if f.discovery(t.Context(), members, &discoveryState{}) {
+					t.Error("taken for a success")
+				}
+				if took := time.Since(began); took != c.want {
+					t.Errorf("given up after %v, want %v", took, c.want)
+				}
+			})
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestNullResponseKinds(t *testing.T) {
 	resource := apidiscoveryv2.APIResourceDiscovery{

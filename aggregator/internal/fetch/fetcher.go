@@ -26,10 +26,10 @@ const (
 
 // Timing of the downloads from one extension server.
 type Timing struct {
-	// DiscoveryTimeout and OpenAPITimeout bound one download.
+	// DiscoveryTimeout and OpenAPITimeout bound one download. An APIService may set
+	// a DiscoveryTimeout of its own.
 	DiscoveryTimeout, OpenAPITimeout time.Duration
-	// Interval between downloads that succeed; jittered by a tenth, and up to an
-	// eighth shorter: see coalesce.
+	// Interval between downloads that succeed; see pace.Regular.
 	Interval time.Duration
 	// OpenAPIMax is what Interval grows to for OpenAPI, doubling with each
 	// download that finds nothing new. Below Interval it has no effect.

@@ -21,6 +21,10 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
+// absentAgain is how long a version of OpenAPI that a server does not have is
+// not asked for again, while nothing hints at a change.
+const absentAgain = time.Hour
+
 // unusable is an error of a document, not of the way to it.
 type unusable struct{ error }
 
@@ -35,7 +39,8 @@ type openAPIState struct {
 	v3ETag    string            // of a list whose documents are all known, each by a URL that names its content
 	v3URL     map[string]string // by APIService name: the URL last downloaded
 	noV3      bool              // the server has v2 only
-	noV2      bool              // it has no v2 either
+	noV2      bool              // the server has no v2
+	madeOf    map[string]string // by APIService name: the ETag of the v3 that its v2 was made of
 	v2Asked   time.Time         // when v2 was last downloaded or found unchanged
 	problem   string            // what was last logged; empty while all is well
 }
@@ -43,7 +48,8 @@ type openAPIState struct {
 // openAPI downloads both versions for all members and reports whether that
 // succeeded. What fails keeps its last good documents. While nothing hints at
 // a change and v3 has not changed, v2, which servers make of the same types, is
-// asked for only every OpenAPIMax.
+// asked for only every OpenAPIMax. Of a server without v2 it is made from v3, and
+// asked for again where something hints at a change, or after absentAgain.
 func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, state *openAPIState, hinted bool) bool {
 	ctx, cancel := context.WithTimeout(loop, f.timing.OpenAPITimeout)
 	defer cancel()
@@ -54,10 +60,20 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 	if unchanged && !hinted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
 		return true
 	}
-	v2 := f.openAPIV2(ctx, loop, members, state)
-	state.v2Asked = time.Time{}
-	if v2 == nil {
-		state.v2Asked = time.Now()
+	var v2 error
+	if absent := state.noV2; !absent || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain {
+		v2 = f.openAPIV2(ctx, loop, members, state)
+		state.v2Asked = time.Time{}
+		if v2 == nil {
+			state.v2Asked = time.Now()
+		}
+		if absent != state.noV2 && !state.noV3 {
+			f.logf("The extension server behind APIService %s has %s", members[0].Name,
+				map[bool]string{true: "no OpenAPI v2: it is made from its v3", false: "an OpenAPI v2 of its own now"}[state.noV2])
+		}
+	}
+	if state.noV2 && !state.noV3 {
+		v2 = errors.Join(v2, f.makeV2(ctx, loop, members, state))
 	}
 	problem := errors.Join(v3, v2)
 	f.logProblem(loop, members, state, problem)
@@ -92,18 +108,16 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	switch {
 	case state.noV2:
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
-		for _, a := range members {
-			f.update(loop, a.Name, func(d *catalog.Document) {
-				d.OpenAPIV2 = catalog.Blob{}
-				if state.noV3 {
-					d.OpenAPIV3 = catalog.Blob{}
-				}
-			})
+		if state.noV3 {
+			for _, a := range members {
+				f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV2, d.OpenAPIV3 = catalog.Blob{}, catalog.Blob{} })
+			}
 		}
 		return nil
 	case reply.StatusCode != http.StatusOK:
 		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
 	}
+	state.madeOf = nil
 	sum := digest(reply.Body)
 	if sum != state.v2Sum {
 		problem := f.learnOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
@@ -142,6 +156,55 @@ func (f *Fetcher) learnOpenAPIV2(ctx, loop context.Context, data []byte, members
 		})
 	}
 	return errors.Join(problems...)
+}
+
+// makeV2 makes the version 2 of each member from its version 3, where that has
+// changed.
+func (f *Fetcher) makeV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
+	if state.madeOf == nil {
+		state.madeOf = map[string]string{}
+	}
+	var problems []error
+	for i, d := range f.known(members) {
+		name, v3 := members[i].Name, d.OpenAPIV3
+		if made, found := state.madeOf[name]; found && made == v3.ETag {
+			continue
+		}
+		v2, err := f.v2Of(ctx, v3, members[i])
+		if ctx.Err() != nil {
+			return errors.Join(append(problems, err)...) // to be tried again
+		}
+		state.madeOf[name] = v3.ETag
+		if err != nil {
+			problems = append(problems, unusable{fmt.Errorf("making the OpenAPI v2 of %s from its v3: %w", name, err)})
+			continue
+		}
+		f.update(loop, name, func(d *catalog.Document) { d.OpenAPIV2 = v2 })
+	}
+	return errors.Join(problems...)
+}
+
+// v2Of is the version 2 of a document of version 3; none where there is none.
+func (f *Fetcher) v2Of(ctx context.Context, v3 catalog.Blob, a *catalog.APIService) (catalog.Blob, error) {
+	if len(v3.Data) == 0 {
+		return catalog.Blob{}, nil
+	}
+	if err := f.takeTurn(ctx); err != nil {
+		return catalog.Blob{}, err
+	}
+	defer f.endTurn()
+	return document.Guarded(func() (catalog.Blob, error) {
+		data, err := document.V2FromV3(ctx, v3.Data)
+		if err != nil {
+			return catalog.Blob{}, err
+		}
+		whole, err := document.ReadV2(data)
+		if err != nil {
+			return catalog.Blob{}, err
+		}
+		part, err := readV2(ctx, whole, a, false)
+		return part.v2, err
+	})
 }
 
 // v2Part is what a version 2 document says of one group version, with the

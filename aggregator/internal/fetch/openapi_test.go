@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
@@ -278,5 +280,52 @@ func TestOpenAPIV3ForeignURLs(t *testing.T) {
 	}
 	if r := elsewhere.Requests(); len(r) != 0 {
 		t.Errorf("another server was asked: %v", r)
+	}
+}
+
+// Many servers have OpenAPI v3 alone, and kubectl and others still read v2.
+func TestOpenAPIV2IsMadeFromV3(t *testing.T) {
+	third := func(definition string) string {
+		return fmt.Sprintf(`{"openapi":"3.0.0","info":{"title":"x","version":"1"},"paths":{%q:{"get":{"responses":{"200":{"description":"OK","content":{"application/json":{"schema":{"$ref":"#/components/schemas/%s"}}}}}}},"/apis/apps/v1/deployments":{}},
+			"components":{"schemas":{%q:{"type":"object"},"unused":{}}}}`, own, definition, definition)
+	}
+	now := atomic.Pointer[files]{}
+	serve := func(f files) { now.Store(&f) }
+	serve(files{"/openapi/v3": v3Root(map[string]string{key: ownURL + "A"}), ownURL + "A": third("first")})
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { now.Load().ServeHTTP(w, r) }))
+	f, l := newFetcher(t, patient())
+	var lines []string
+	f.logf = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+	expect := func(what, definition string, asked int) {
+		t.Helper()
+		if !f.openAPI(t.Context(), members, state, false) {
+			t.Errorf("%s: failed", what)
+		}
+		v2 := l.get(name).OpenAPIV2
+		if got := pathsOf(t, v2); !slices.Equal(got, []string{own}) || !strings.Contains(string(v2.Data), `"#/definitions/`+definition+`"`) {
+			t.Errorf("%s: OpenAPI v2 is %s", what, v2.Data)
+		}
+		if strings.Contains(string(v2.Data), "unused") {
+			t.Errorf("%s: a definition that no path needs is left", what)
+		}
+		if got := s.Count("/openapi/v2"); got != asked {
+			t.Errorf("%s: v2 was asked for %d times, want %d", what, got, asked)
+		}
+	}
+	expect("at first", "first", 1)
+	expect("unchanged", "first", 1)
+	serve(files{"/openapi/v3": v3Root(map[string]string{key: ownURL + "B"}), ownURL + "B": third("second")})
+	expect("changed", "second", 1)
+	if len(lines) != 1 || !strings.Contains(lines[0], "made from its v3") {
+		t.Errorf("want one line: %q", lines)
+	}
+	state.v2Asked = time.Now().Add(-absentAgain)
+	expect("after an hour", "second", 2)
+	serve(files{"/openapi/v3": v3Root(map[string]string{key: ownURL + "B"}), ownURL + "B": third("second"), "/openapi/v2": swagger(own)})
+	state.v2Asked = time.Now().Add(-absentAgain)
+	expect("with a v2 of its own", "d0", 3)
+	if len(lines) != 2 {
+		t.Errorf("want a second line: %q", lines)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,11 +19,17 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-func newCheck(t *testing.T) Check {
+// newCheck is HTTP with a background that is waited for.
+func newCheck(t *testing.T) func(context.Context, *catalog.APIService) catalog.Verdict {
 	t.Helper()
 	pool := backend.New(backend.Config{})
 	t.Cleanup(pool.Close)
-	return HTTP(pool)
+	check := HTTP(pool)
+	return func(ctx context.Context, a *catalog.APIService) catalog.Verdict {
+		var background sync.WaitGroup
+		defer background.Wait()
+		return check(ctx, a, &background)
+	}
 }
 
 func TestCheckByStatusCode(t *testing.T) {
@@ -158,6 +165,29 @@ func TestOneEndpointIsEnough(t *testing.T) {
 			t.Fatalf("%+v", v)
 		}
 	}
+}
+
+// A hung endpoint delays no verdict, and ends with the context.
+func TestAHungEndpointDoesNotDelayTheVerdict(t *testing.T) {
+	ca := backendtest.NewAuthority(t, "api")
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)}}
+	live := backendtest.StartTLS(t, "api", ca.PEM, config.Clone(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	asked := make(chan struct{})
+	hung := backendtest.StartTLS(t, "api", ca.PEM, config, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	}))
+	claim := catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{live.APIService(name)}, live, hung)).APIServices()[0]
+	pool := backend.New(backend.Config{})
+	t.Cleanup(pool.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	var background sync.WaitGroup
+	if v := HTTP(pool)(ctx, claim, &background); v.Status != apiregistrationv1.ConditionTrue {
+		t.Errorf("%+v", v)
+	}
+	<-asked
+	cancel()
+	background.Wait()
 }
 
 func TestBrokenTransport(t *testing.T) {

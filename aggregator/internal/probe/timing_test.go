@@ -30,9 +30,10 @@ type script struct {
 	asked  []time.Time
 	of     []string // the endpoints' addresses
 	hang   bool
+	down   atomic.Bool // an endpoint is, though the answer is another's
 }
 
-func (s *script) check(ctx context.Context, a *catalog.APIService) catalog.Verdict {
+func (s *script) check(ctx context.Context, a *catalog.APIService, _ *sync.WaitGroup) catalog.Verdict {
 	s.mu.Lock()
 	s.asked = append(s.asked, time.Now())
 	s.of = append(s.of, a.Target.Endpoints[0].Address)
@@ -73,10 +74,14 @@ func start(t *testing.T, s *script, body func(p *Prober, sync func(*catalog.Snap
 	t.Helper()
 	var mu sync.Mutex
 	var verdicts []catalog.Verdict
-	p := New(DefaultTiming(), s.check, func(_ string, v catalog.Verdict) {
-		mu.Lock()
-		defer mu.Unlock()
-		verdicts = append(verdicts, v)
+	p := New(Config{
+		Timing: DefaultTiming(), Check: s.check,
+		Degraded: func(*catalog.APIService) bool { return s.down.Load() },
+		Report: func(_ string, v catalog.Verdict) {
+			mu.Lock()
+			defer mu.Unlock()
+			verdicts = append(verdicts, v)
+		},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	body(p, func(snapshot *catalog.Snapshot) {
@@ -177,14 +182,12 @@ func TestPausesGrowWithTheTimeOfFailure(t *testing.T) {
 func TestPausesGrowWhileAnEndpointIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{answer: passed}
-		var down atomic.Bool
-		down.Store(true)
+		s.down.Store(true)
 		servers := []*backendtest.Server{
 			{Service: "api", Address: "192.0.2.1:443", CA: []byte("ca")}, {Service: "api", Address: "192.0.2.2:443", CA: []byte("ca")},
 		}
 		snapshot := catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{servers[0].APIService(name)}, servers...))
 		start(t, s, func(p *Prober, sync func(*catalog.Snapshot)) {
-			p.degraded = func(*catalog.APIService) bool { return down.Load() }
 			sync(snapshot)
 			pass(10 * time.Second)
 			early := s.take()
@@ -197,9 +200,9 @@ func TestPausesGrowWhileAnEndpointIsDown(t *testing.T) {
 			if n := len(s.take()); n > 135 {
 				t.Errorf("%d probes in an hour", n)
 			}
-			down.Store(false)
+			s.down.Store(false)
 			pass(time.Minute)
-			down.Store(true)
+			s.down.Store(true)
 			s.take()
 			pass(40 * time.Second)
 			if again := s.take(); len(again) < 5 || !slices.Contains(again, DefaultTiming().RetryMin) {
@@ -299,6 +302,43 @@ func TestUnresolvedTargetsAreNotProbed(t *testing.T) {
 				t.Errorf("%d probes after the endpoint came back", n)
 			}
 		})
+	})
+}
+
+// What a check goes on with after its verdict ends before the next probe, and is
+// waited for at the end.
+func TestWhatGoesOnInTheBackgroundIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var underWay, most atomic.Int32
+		check := func(ctx context.Context, _ *catalog.APIService, background *sync.WaitGroup) catalog.Verdict {
+			most.Store(max(most.Load(), underWay.Add(1)))
+			background.Go(func() {
+				defer underWay.Add(-1)
+				<-ctx.Done()
+				time.Sleep(time.Second)
+			})
+			return passed
+		}
+		var verdicts atomic.Int32
+		p := New(Config{
+			Timing: DefaultTiming(), Check: check, Degraded: func(*catalog.APIService) bool { return false },
+			Report: func(string, catalog.Verdict) { verdicts.Add(1) },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		p.Sync(ctx, at("192.0.2.1:443"))
+		synctest.Wait()
+		if verdicts.Load() != 1 {
+			t.Error("the verdict waits for what goes on")
+		}
+		for range 10 {
+			p.ProbeNow(name)
+			pass(2 * time.Second)
+		}
+		cancel()
+		p.Wait()
+		if left, most := underWay.Load(), most.Load(); left != 0 || most != 1 || verdicts.Load() < 10 {
+			t.Errorf("%d checks are left, %d were under way at a time, %d verdicts", left, most, verdicts.Load())
+		}
 	})
 }
 

@@ -22,39 +22,32 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
+// Between two states there is a pause that grows with what reading one costs: a
+// thousand changes in a row do not cost a thousand states, and the first after a
+// quiet time never waits.
 const (
-	// After a state there is a rest of readRest times what reading it cost,
-	// between minRest and maxRest: a thousand changes in a row do not cost a
-	// thousand states, and the first after a quiet time never waits.
-	readRest = 4
-	minRest  = 5 * time.Millisecond
-	maxRest  = 250 * time.Millisecond
+	minPause = 5 * time.Millisecond
+	maxPause = 250 * time.Millisecond
 )
 
 // State is all that a host knows at one moment. Its values are read only once
 // published.
 type State struct {
 	APIServices []*apiregistrationv1.APIService
-	// Services holds the Services that APIServices name. Nil means that the
-	// host has no Services; then a resolver finds the extension servers.
+	// Services holds the Services that APIServices name.
 	Services map[types.NamespacedName]catalog.ServiceFacts
 }
 
-// Source publishes the complete state: first when it is known, and again
-// after each change. It may coalesce changes. Run blocks until ctx ends.
-type Source interface {
-	Run(ctx context.Context, publish func(State)) error
-}
-
-// Informers is the Source of a Kubernetes API server.
+// Informers publishes what a Kubernetes API server knows.
 type Informers struct {
 	apiServices apiregistrationinformers.APIServiceInformer
 	services    corelisters.ServiceLister
 	slices      endpointslices.EndpointSliceGetter
 
-	dirty  chan struct{}
+	dirty  chan struct{} // one slot
 	named  atomic.Pointer[map[types.NamespacedName]catalog.ServiceFacts]
 	synced []cache.InformerSynced
 }
@@ -140,7 +133,8 @@ func last(obj any) any {
 	return obj
 }
 
-// Run implements Source.
+// Run publishes the complete state: first when it is known, and again after changes.
+// It blocks until ctx ends or reading fails.
 func (i *Informers) Run(ctx context.Context, publish func(State)) error {
 	if !cache.WaitForCacheSync(ctx.Done(), i.synced...) {
 		return ctx.Err()
@@ -152,12 +146,8 @@ func (i *Informers) Run(ctx context.Context, publish func(State)) error {
 			return err
 		}
 		publish(state)
-		rest := time.NewTimer(min(max(readRest*time.Since(began), minRest), maxRest))
-		select {
-		case <-ctx.Done():
-			rest.Stop()
+		if !pace.Wait(ctx, pace.AfterWork(time.Since(began), minPause, maxPause), nil) {
 			return ctx.Err()
-		case <-rest.C:
 		}
 		select {
 		case <-ctx.Done():
@@ -201,38 +191,4 @@ func (i *Informers) service(key types.NamespacedName) catalog.ServiceFacts {
 	}
 	slices, err := i.slices.GetEndpointSlices(key.Namespace, key.Name)
 	return catalog.ServiceFacts{Service: service, Slices: slices, SlicesErr: err}
-}
-
-// Static is a Source whose state is set by hand: for embedders and tests.
-type Static struct {
-	state atomic.Pointer[State]
-	dirty chan struct{}
-}
-
-// NewStatic returns a Source that publishes initial first.
-func NewStatic(initial State) *Static {
-	s := &Static{dirty: make(chan struct{}, 1)}
-	s.state.Store(&initial)
-	return s
-}
-
-// Set replaces the whole state.
-func (s *Static) Set(state State) {
-	s.state.Store(&state)
-	select {
-	case s.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// Run implements Source. It must not run twice at a time.
-func (s *Static) Run(ctx context.Context, publish func(State)) error {
-	for {
-		publish(*s.state.Load())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.dirty:
-		}
-	}
 }

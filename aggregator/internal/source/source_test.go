@@ -212,25 +212,6 @@ func awaitCached(t *testing.T, h host, names ...string) {
 	}
 }
 
-func TestStatic(t *testing.T) {
-	p := &published{next: make(chan struct{}, 1)}
-	first, second := State{}, State{APIServices: []*apiregistrationv1.APIService{apiService("v1.a.example", "api")}}
-	s := NewStatic(first)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, p.publish) }()
-	p.await(t, "the first state", func(s State) bool { return len(s.APIServices) == 0 })
-	for range 100 {
-		s.Set(first)
-	}
-	s.Set(second)
-	p.await(t, "the last of many states", func(s State) bool { return len(s.APIServices) == 1 })
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("Run returned %v", err)
-	}
-}
-
 // States are spaced: a burst of changes does not cost a state each, and the
 // last change is in the last state.
 func TestBurstsCostFewStates(t *testing.T) {
@@ -246,7 +227,7 @@ func TestBurstsCostFewStates(t *testing.T) {
 	}
 	h.await(t, "all changes", func(s State) bool { return len(s.APIServices) == changes })
 	_, after := h.state()
-	if bound := int(time.Since(began)/minRest) + 2; after-before > min(bound, changes) {
+	if bound := int(time.Since(began)/minPause) + 2; after-before > min(bound, changes) {
 		t.Errorf("%d states in %v, want at most %d", after-before, time.Since(began), bound)
 	}
 }

@@ -32,12 +32,12 @@ const (
 	dissentAfter = 3 * time.Second
 	// dissentPause is the least time between two changes of what is published.
 	dissentPause = 5 * time.Second
-	// dissentBeat is how often a dissent that lasts is renewed, and dissentLife
+	// dissentRenewal is how often a dissent that lasts is renewed, and dissentLifetime
 	// how long one counts that is not.
-	dissentBeat = 15 * time.Second
-	dissentLife = 45 * time.Second
-	// dissentWrite bounds one write.
-	dissentWrite = 2 * time.Second
+	dissentRenewal  = 15 * time.Second
+	dissentLifetime = 45 * time.Second
+	// dissentWriteTimeout bounds one write.
+	dissentWriteTimeout = 2 * time.Second
 	// maxDissent bounds what is published, in bytes: an object's annotations may
 	// have 256 KiB.
 	maxDissent = 128 << 10
@@ -78,7 +78,7 @@ func (d differences) update(now time.Time, s *catalog.Snapshot) (views map[strin
 				d[a.Name] = difference{a.Verdict.Status, now}
 			}
 			if left := dissentAfter - now.Sub(d[a.Name].since); left > 0 {
-				wait = sooner(wait, left)
+				wait = shorterWait(wait, left)
 				continue
 			}
 			views[a.Name] = view{a.Verdict.Status, a.Verdict.Reason}
@@ -92,8 +92,8 @@ func (d differences) update(now time.Time, s *catalog.Snapshot) (views map[strin
 	return views, wait
 }
 
-// sooner is the shorter of two waits, where zero is none.
-func sooner(a, b time.Duration) time.Duration {
+// shorterWait is the shorter of two waits, where zero is none.
+func shorterWait(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
@@ -120,7 +120,7 @@ func (p *publication) next(now time.Time, views map[string]view) (change, renew 
 	if len(views) == 0 {
 		return false, false, 0
 	}
-	if left := dissentBeat - now.Sub(p.written); left > 0 {
+	if left := dissentRenewal - now.Sub(p.written); left > 0 {
 		return false, false, left
 	}
 	return false, true, 0
@@ -141,7 +141,7 @@ func (w *Writer) dissent(ctx context.Context) {
 				w.withdraw(context.WithoutCancel(ctx), &p)
 			}
 			return
-		case <-w.changed:
+		case <-w.wakeDissent:
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -155,7 +155,7 @@ func (w *Writer) dissent(ctx context.Context) {
 			_, _, later = p.next(time.Now(), views)
 		}
 		timer.Stop()
-		if wait = sooner(wait, later); wait > 0 {
+		if wait = shorterWait(wait, later); wait > 0 {
 			timer.Reset(wait)
 		}
 	}
@@ -174,21 +174,21 @@ func (w *Writer) publish(ctx context.Context, p *publication, views map[string]v
 			err = w.putDissent(ctx, views)
 		}
 	}
-	w.settle(ctx, p, views, err)
+	w.noteStored(ctx, p, views, err)
 }
 
 func (w *Writer) withdraw(ctx context.Context, p *publication) {
-	bounded, cancel := context.WithTimeout(ctx, dissentWrite)
+	bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 	defer cancel()
 	err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, w.dissentName(), metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
 		err = nil
 	}
-	w.settle(ctx, p, nil, err)
+	w.noteStored(ctx, p, nil, err)
 }
 
-// settle takes note of what is stored now.
-func (w *Writer) settle(ctx context.Context, p *publication, views map[string]view, err error) {
+// noteStored takes note of what is stored now.
+func (w *Writer) noteStored(ctx context.Context, p *publication, views map[string]view, err error) {
 	p.views, p.written, p.unsure = views, time.Now(), err != nil
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).V(2).Info("Telling the status writer what this server sees failed", "err", err)
@@ -210,7 +210,7 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) error {
 	}
 	labels := map[string]string{dissentLabel: "true"}
 	annotations := map[string]string{serverAnnotation: w.serverName(), dissentAnnotation: encoded}
-	now, seconds := microNow(), int32(dissentLife/time.Second)
+	now, seconds := microNow(), int32(dissentLifetime/time.Second)
 	err = w.patchDissent(ctx, map[string]any{
 		"metadata": map[string]any{"labels": labels, "annotations": annotations},
 		"spec":     map[string]any{"renewTime": now, "holderIdentity": w.config.Identity},
@@ -218,7 +218,7 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) error {
 	if !apierrors.IsNotFound(err) {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, dissentWrite)
+	bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 	defer cancel()
 	_, err = w.config.Leases.Leases(w.config.Namespace).Create(bounded, &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: w.dissentName(), Labels: labels, Annotations: annotations},
@@ -236,7 +236,7 @@ func (w *Writer) patchDissent(ctx context.Context, patch map[string]any) error {
 	if err != nil {
 		return fmt.Errorf("encoding what this server sees: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dissentWrite)
+	ctx, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 	defer cancel()
 	_, err = w.config.Leases.Leases(w.config.Namespace).Patch(ctx, w.dissentName(), types.MergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager})
 	return err

@@ -76,8 +76,8 @@ func TestWhatIsDoneAboutTheLease(t *testing.T) {
 		"the first is told at once":       {publication{}, some, true, false, 0},
 		"the next is not":                 {publication{views: some, written: now.Add(-time.Second)}, nil, false, false, dissentPause - time.Second},
 		"an old one is taken back":        {publication{views: some, written: now.Add(-dissentPause)}, nil, true, false, 0},
-		"the same is left alone":          {publication{views: some, written: now.Add(-time.Second)}, some, false, false, dissentBeat - time.Second},
-		"and renewed in time":             {publication{views: some, written: now.Add(-dissentBeat)}, some, false, true, 0},
+		"the same is left alone":          {publication{views: some, written: now.Add(-time.Second)}, some, false, false, dissentRenewal - time.Second},
+		"and renewed in time":             {publication{views: some, written: now.Add(-dissentRenewal)}, some, false, true, 0},
 	} {
 		change, renew, wait := c.p.next(now, c.views)
 		if change != c.change || renew != c.renew || wait != c.wait {
@@ -115,8 +115,7 @@ func dissentLease(lease, server, sees string, renewed time.Time) *coordinationv1
 func TestWordsForTheOthers(t *testing.T) {
 	const fails = `{"v1.a.example":{"status":"False","reason":"FailedDiscoveryCheck"}}`
 	now := time.Now()
-	p := peerViews{reports: map[string]*peerReport{}, changed: func() {}}
-	defer p.end()
+	p := newPeerViews(func() {})
 	expect := func(own catalog.Status, want string) {
 		t.Helper()
 		if got := p.others(now, name, own); got != want {
@@ -144,11 +143,11 @@ func TestWordsForTheOthers(t *testing.T) {
 	}
 	expect("True", "unavailable to one:6443, s0:6443, s1:6443, s2:6443, s3:6443, 3 more: FailedDiscoveryCheck")
 
-	now = now.Add(dissentLife) // but one has been renewed meanwhile, by its own clock
+	now = now.Add(dissentLifetime) // but one has been renewed meanwhile, by its own clock
 	p.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
-	p.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLife)))
+	p.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLifetime)))
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
-	if over, wait := p.expired(now); len(over) != 11 || wait != dissentLife {
+	if over, wait := p.expired(now); len(over) != 11 || wait != dissentLifetime {
 		t.Errorf("%d have expired, the next do in %v: %v", len(over), wait, over)
 	}
 }
@@ -231,7 +230,7 @@ func TestConditionNamesWhoSeesOtherwise(t *testing.T) {
 		}
 		later(time.Second, func() { first.Sync(s.snapshot(up)) })
 		message("all checks passed (seen by a:6443; unavailable to dead:6443)")
-		later(dissentLife, func() { first.Sync(s.snapshot(up)) })
+		later(dissentLifetime, func() { first.Sync(s.snapshot(up)) })
 		later(time.Second, func() { first.Sync(s.snapshot(up)) })
 		message("all checks passed")
 		if _, err := leases.Get(ctx, "annex-dissent-dead", metav1.GetOptions{}); !apierrors.IsNotFound(err) {

@@ -20,8 +20,8 @@ type history struct {
 }
 
 // hold returns how long to wait before a verdict is reported; zero means now.
-// Turns says whether the report changes the condition's status.
-func (h *history) hold(now time.Time, up, turns bool) time.Duration {
+// StatusChanges says whether the report changes the condition's status.
+func (h *history) hold(now time.Time, up, statusChanges bool) time.Duration {
 	for len(h.falls) > 0 && now.Sub(h.falls[0]) > flapWindow {
 		h.falls = h.falls[1:]
 	}
@@ -32,7 +32,7 @@ func (h *history) hold(now time.Time, up, turns bool) time.Duration {
 	if h.since.IsZero() {
 		h.since = now
 	}
-	if !turns || len(h.falls) < 3 {
+	if !statusChanges || len(h.falls) < 3 {
 		return 0
 	}
 	must := holdMax
@@ -42,5 +42,5 @@ func (h *history) hold(now time.Time, up, turns bool) time.Duration {
 	return max(0, must-now.Sub(h.since))
 }
 
-// fell takes note of a fall that was reported.
-func (h *history) fell(now time.Time) { h.falls = append(h.falls, now) }
+// recordFall takes note of a fall that was reported.
+func (h *history) recordFall(now time.Time) { h.falls = append(h.falls, now) }

@@ -14,7 +14,7 @@ func TestHold(t *testing.T) {
 		if got := h.hold(now, false, true); got != 0 {
 			t.Fatalf("fall %d waits %v", fall, got)
 		}
-		h.fell(now)
+		h.recordFall(now)
 		now = now.Add(100 * time.Millisecond)
 		if got := h.hold(now, true, true); got != want {
 			t.Fatalf("the recovery after fall %d waits %v, want %v", fall+1, got, want)
@@ -32,12 +32,12 @@ func TestHold(t *testing.T) {
 	// Falls are forgotten.
 	now = now.Add(flapWindow + time.Second)
 	h.hold(now, false, true)
-	h.fell(now)
+	h.recordFall(now)
 	if got := h.hold(now, true, true); got != 0 {
 		t.Errorf("after a quiet time the recovery waits %v", got)
 	}
 	// What does not turn the condition does not wait.
-	h.fell(now)
+	h.recordFall(now)
 	if got := h.hold(now, true, false); got != 0 {
 		t.Errorf("another reason waits %v", got)
 	}

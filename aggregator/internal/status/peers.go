@@ -35,35 +35,39 @@ const (
 
 // peerReport is what another server published.
 type peerReport struct {
-	server  string
-	views   map[string]view
-	renewed metav1.MicroTime
-	fresh   time.Time // when this server learnt of the renewal: clocks may differ
-	version string
+	server      string
+	views       map[string]view
+	renewed     metav1.MicroTime
+	renewalSeen time.Time // when this server learnt of the renewal: clocks may differ
+	version     string
 }
 
 // peerViews is what the other servers see.
 type peerViews struct {
 	mu      sync.Mutex
 	reports map[string]*peerReport // by the name of the server's Lease
-	changed func()
+	changed func()                 // must not block
+}
+
+func newPeerViews(changed func()) *peerViews {
+	return &peerViews{reports: map[string]*peerReport{}, changed: changed}
 }
 
 // learn takes over a Lease.
 func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
-	r := &peerReport{server: lease.Annotations[serverAnnotation], fresh: now, version: lease.ResourceVersion}
+	r := &peerReport{server: lease.Annotations[serverAnnotation], renewalSeen: now, version: lease.ResourceVersion}
 	if lease.Spec.RenewTime != nil {
 		r.renewed = *lease.Spec.RenewTime
 	}
 	encoded := lease.Annotations[dissentAnnotation]
-	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !plain(r.server, maxServerName) {
+	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !printable(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
 	if old != nil && old.renewed.Equal(&r.renewed) {
-		r.fresh = old.fresh
+		r.renewalSeen = old.renewalSeen
 	}
 	p.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
@@ -93,8 +97,8 @@ func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Du
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, r := range p.reports {
-		if left := dissentLife - now.Sub(r.fresh); left > 0 {
-			wait = sooner(wait, left)
+		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
+			wait = shorterWait(wait, left)
 			continue
 		}
 		if over == nil {
@@ -116,10 +120,10 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 	servers := map[view][]string{}
 	for _, r := range p.reports {
 		v, ok := r.views[name]
-		if !ok || v.Status == own || now.Sub(r.fresh) >= dissentLife {
+		if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
 			continue
 		}
-		if !plain(v.Reason, maxReason) {
+		if !printable(v.Reason, maxReason) {
 			v.Reason = ""
 		}
 		if v.Status == apiregistrationv1.ConditionTrue {
@@ -133,7 +137,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 		if more := len(names) - maxNamed; more > 0 {
 			names = append(names[:maxNamed], fmt.Sprintf("%d more", more))
 		}
-		part := phrase(v.Status) + " to " + strings.Join(names, ", ")
+		part := statusWord(v.Status) + " to " + strings.Join(names, ", ")
 		if v.Reason != "" {
 			part += ": " + v.Reason
 		}
@@ -146,7 +150,7 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 	return strings.Join(parts, "; ")
 }
 
-func phrase(s catalog.Status) string {
+func statusWord(s catalog.Status) string {
 	switch s {
 	case apiregistrationv1.ConditionTrue:
 		return "available"
@@ -156,8 +160,8 @@ func phrase(s catalog.Status) string {
 	return "unknown"
 }
 
-// plain says whether text is fit to be shown.
-func plain(text string, most int) bool {
+// printable says whether text is fit to be shown.
+func printable(text string, most int) bool {
 	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
 }
 
@@ -209,13 +213,13 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// deleteExpired removes the Leases of servers that are gone. It says whether all are, and how
-// long until there may be more; zero for never.
+// deleteExpired removes the Leases of servers that are gone. It says whether all
+// were removed, and how long until there may be more; zero for never.
 func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
 	done = true
 	for name, version := range over {
-		bounded, cancel := context.WithTimeout(ctx, dissentWrite)
+		bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 		cancel()
 		switch {

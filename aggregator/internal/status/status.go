@@ -57,52 +57,45 @@ type Config struct {
 type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
-	dirty    chan struct{}
-	changed  chan struct{} // the same for dissent
-	peers    peerViews
-
-	leading atomic.Bool
+	leading  atomic.Bool
+	peers    *peerViews
+	// One slot each: what wakes the loop that writes conditions, and the one that
+	// publishes dissent.
+	wakeWriting, wakeDissent chan struct{}
 
 	// Of the goroutine that writes.
-	tried   map[types.UID]attempt
-	history map[types.UID]*history
+	lastWrites map[types.UID]lastWrite
+	history    map[types.UID]*history
 }
 
-// attempt remembers what was written over which version of an object, so that
-// a cache that lags behind does not cause the same write twice.
-type attempt struct {
+// lastWrite is what was written last, or refused as outdated, over which version of
+// an object. A cache that lags behind does not cause the same write twice.
+type lastWrite struct {
 	resourceVersion string
 	verdict         catalog.Verdict
 }
 
 // New returns a Writer.
 func New(config Config) *Writer {
-	w := &Writer{
-		config: config, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		tried: map[types.UID]attempt{}, history: map[types.UID]*history{},
+	wakeWriting := make(chan struct{}, 1)
+	return &Writer{
+		config:      config,
+		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
+		peers:      newPeerViews(func() { wake(wakeWriting) }),
+		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
-	w.peers = peerViews{reports: map[string]*peerReport{}, changed: w.signal}
-	return w
 }
 
 // Sync takes over the verdicts of a snapshot.
 func (w *Writer) Sync(s *catalog.Snapshot) {
 	w.snapshot.Store(s)
-	w.signal()
-	w.compare()
+	wake(w.wakeWriting)
+	wake(w.wakeDissent)
 }
 
-func (w *Writer) signal() {
+func wake(slot chan<- struct{}) {
 	select {
-	case w.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// compare has verdicts compared with conditions anew.
-func (w *Writer) compare() {
-	select {
-	case w.changed <- struct{}{}:
+	case slot <- struct{}{}:
 	default:
 	}
 }
@@ -136,8 +129,8 @@ func (w *Writer) Leading() bool { return w.leading.Load() }
 // write.
 func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	w.leading.Store(true)
-	w.compare()
-	defer w.compare()
+	wake(w.wakeDissent)
+	defer wake(w.wakeDissent)
 	defer w.leading.Store(false)
 	defer w.followPeers(ctx)()
 	timer := time.NewTimer(0)
@@ -157,7 +150,7 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-w.dirty:
+		case <-w.wakeWriting:
 		case <-timer.C:
 		}
 	}
@@ -178,7 +171,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 		}
 		alive[a.Object.UID] = true
 		held, err := w.writeCondition(ctx, mayWrite, a)
-		wait = sooner(wait, held)
+		wait = shorterWait(wait, held)
 		if err != nil {
 			if ctx.Err() != nil {
 				return true, 0
@@ -191,9 +184,9 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 			done = false
 		}
 	}
-	for uid := range w.tried {
+	for uid := range w.lastWrites {
 		if !alive[uid] {
-			delete(w.tried, uid)
+			delete(w.lastWrites, uid)
 		}
 	}
 	for uid := range w.history {
@@ -215,8 +208,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return 0, nil
 	}
-	try := attempt{a.Object.ResourceVersion, verdict}
-	if w.tried[a.Object.UID] == try {
+	write := lastWrite{a.Object.ResourceVersion, verdict}
+	if w.lastWrites[a.Object.UID] == write {
 		return 0, nil // the cache has not caught up with that write
 	}
 	h := w.history[a.Object.UID]
@@ -225,8 +218,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
-	turns := stored != nil && stored.Status != a.Verdict.Status
-	if wait := h.hold(time.Now(), up, turns); wait > 0 {
+	statusChanges := stored != nil && stored.Status != a.Verdict.Status
+	if wait := h.hold(time.Now(), up, statusChanges); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -243,13 +236,13 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		w.tried[a.Object.UID] = try // the watch brings what is stored now
+		w.lastWrites[a.Object.UID] = write // the watch brings what is stored now
 	default:
 		return 0, err
 	}
 	if err == nil {
-		if turns && !up {
-			h.fell(time.Now())
+		if statusChanges && !up {
+			h.recordFall(time.Now())
 		}
 		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
 			"status", a.Verdict.Status, "reason", verdict.Reason, "message", verdict.Message, "seenBy", w.config.Identity)

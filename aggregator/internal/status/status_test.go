@@ -227,8 +227,8 @@ func TestInvalidAndForgottenAPIServices(t *testing.T) {
 	}
 	w.Sync(catalog.Build(catalog.Facts{}))
 	w.reconcile(t.Context(), always)
-	if len(w.tried) != 0 {
-		t.Errorf("%d attempts are remembered of what is gone", len(w.tried))
+	if len(w.lastWrites) != 0 {
+		t.Errorf("%d writes are remembered of what is gone", len(w.lastWrites))
 	}
 }
 

@@ -56,11 +56,11 @@ func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.
 		set(c)
 	}
 
-	var installed, short atomic.Bool
+	var installed, claimed atomic.Bool
 	trivial := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header["X-Do"] != nil {
 			installed.Store(genericfilters.NoMuxAndDiscoveryIncompleteKey(r.Context()))
-			short.Store(calledBy(shortWay))
+			claimed.Store(calledBy(ourChain))
 		}
 		_, _ = w.Write(answered)
 	})
@@ -90,11 +90,11 @@ func newChains(tb testing.TB, ids *identities, change ...func(*genericapiserver.
 		h.ServeHTTP(&discard{header: http.Header{}}, r)
 		return installed.Load()
 	}
-	if !until(ctx, func() bool { return ready(made.ours) }) || !ready(made.ours) || !short.Load() {
-		tb.Fatal("requests do not take the short way")
+	if !until(ctx, func() bool { return ready(made.ours) }) || !ready(made.ours) || !claimed.Load() {
+		tb.Fatal("requests do not go through the claimed chain")
 	}
-	if !ready(made.reference) || short.Load() {
-		tb.Fatal("requests do not take the reference's way")
+	if !ready(made.reference) || claimed.Load() {
+		tb.Fatal("requests do not go through the reference's chain")
 	}
 	return made
 }

@@ -70,7 +70,7 @@ func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	if !w.over && !w.begun {
 		w.timeout()
 	}
-	metrics.RecordRequestTermination(r, scopeOf(r).info, metrics.APIServerComponent, http.StatusGatewayTimeout)
+	metrics.RecordRequestTermination(r, contextOf(r).info, metrics.APIServerComponent, http.StatusGatewayTimeout)
 	status := metrics.PostTimeoutHandlerOK
 	if panicked != nil {
 		status = metrics.PostTimeoutHandlerPanic

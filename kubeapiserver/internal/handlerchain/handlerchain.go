@@ -2,7 +2,6 @@ package handlerchain
 
 import (
 	"context"
-	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -21,10 +20,10 @@ import (
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 )
 
-// steady is the handler chain in the steady state of a server: all is installed
-// and no shutdown has begun. Outside of it, and for what is rare, the usual
-// chain takes the request.
-type steady struct {
+// claimedChain is the handler chain of claimed paths. It takes requests while all is
+// installed and no shutdown has begun. Before and after, and for what is rare, the
+// usual chain does.
+type claimedChain struct {
 	config *genericapiserver.Config
 	usual  http.Handler // k8s.io/apiserver's own chain with the same handler
 
@@ -55,13 +54,13 @@ type steady struct {
 // annotations for requests that are not answered here, and no annotations, which
 // nobody would see.
 func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
-	s := &steady{config: c, shutdown: c.ShutdownInitiatedNotify(), hsts: strings.Join(c.HSTSDirectives, "; "), audited: audited(c)}
+	chain := &claimedChain{config: c, shutdown: c.ShutdownInitiatedNotify(), hsts: strings.Join(c.HSTSDirectives, "; "), audited: audited(c)}
 	usual := genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if filters.NoMuxAndDiscoveryIncompleteKey(r.Context()) {
-			s.complete.Store(true)
+			chain.complete.Store(true)
 		}
 		if signal := request.ServerShutdownSignalFrom(r.Context()); signal != nil {
-			s.signal.CompareAndSwap(nil, &signal)
+			chain.signal.CompareAndSwap(nil, &signal)
 		}
 		handler.ServeHTTP(w, r)
 	}), c)
@@ -69,16 +68,16 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		return usual
 	}
 	if c.SecureServing != nil && !c.SecureServing.DisableHTTP2 {
-		s.goaway = c.GoawayChance
+		chain.goaway = c.GoawayChance
 	}
-	s.usual = usual
-	s.filters = innerFilters(handler, c)
-	var serve http.Handler = http.HandlerFunc(s.serve)
-	if s.audited {
+	chain.usual = usual
+	chain.filters = innerFilters(handler, c)
+	var serve http.Handler = http.HandlerFunc(chain.serve)
+	if chain.audited {
 		serve = filters.WithLatencyTrackers(serve)
 	}
-	s.recovering = serverfilters.WithPanicRecovery(serve, c.RequestInfoResolver)
-	return s
+	chain.recovering = serverfilters.WithPanicRecovery(serve, c.RequestInfoResolver)
+	return chain
 }
 
 func audited(c *genericapiserver.Config) bool {
@@ -86,65 +85,53 @@ func audited(c *genericapiserver.Config) bool {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *steady) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	if !s.usable() || len(r.Header["Upgrade"]) > 0 {
-		s.usual.ServeHTTP(w, r)
+	if !chain.takesRequests() || len(r.Header["Upgrade"]) > 0 {
+		chain.usual.ServeHTTP(w, r)
 		return
 	}
-	info, err := s.config.RequestInfoResolver.NewRequestInfo(r)
+	info, err := chain.config.RequestInfoResolver.NewRequestInfo(r)
 	if err != nil {
-		s.usual.ServeHTTP(w, r)
+		chain.usual.ServeHTTP(w, r)
 		return
 	}
-	timeout, ok := s.timeout(r)
+	timeout, ok := chain.timeout(r)
 	if !ok {
-		s.usual.ServeHTTP(w, r)
+		chain.usual.ServeHTTP(w, r)
 		return
 	}
-	sc := &scope{Context: r.Context(), info: info, received: received}
-	done, ok := s.enter(r, sc)
+	rc := &requestContext{Context: r.Context(), info: info, received: received}
+	done, ok := chain.countUnderWay(r, rc)
 	if !ok {
-		s.usual.ServeHTTP(w, r)
+		chain.usual.ServeHTTP(w, r)
 		return
 	}
 	defer done()
-	if !sc.longRunning {
-		growStack()
+	if !rc.longRunning {
 		ctx, cancel := context.WithDeadline(r.Context(), received.Add(timeout))
 		defer cancel()
-		sc.Context = ctx
+		rc.Context = ctx
 	}
-	r = r.WithContext(sc)
+	r = r.WithContext(rc)
 	id := r.Header.Get(auditinternal.HeaderAuditID)
 	if id == "" {
-		id = newAuditID()
+		id = uuid.NewString()
 	}
-	audit.WithAuditID(sc, types.UID(id))
-	if !s.audited {
-		_ = sc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
+	audit.WithAuditID(rc, types.UID(id))
+	if !chain.audited {
+		_ = rc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
 	}
-	s.recovering.ServeHTTP(w, r)
+	chain.recovering.ServeHTTP(w, r)
 }
 
-// newAuditID returns a random UUID. It is to be unique, not to be a secret: the
-// operating system is not asked for each.
-func newAuditID() string {
-	var id uuid.UUID
-	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40 // version 4
-	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
-	return id.String()
-}
-
-// usable says whether this chain knows all that the usual one does now.
-func (s *steady) usable() bool {
-	if !s.complete.Load() || loggedHere() {
+// takesRequests says whether this chain knows all that the usual one does now.
+func (chain *claimedChain) takesRequests() bool {
+	if !chain.complete.Load() || requestsAreLogged() {
 		return false
 	}
 	select {
-	case <-s.shutdown:
+	case <-chain.shutdown:
 		return false
 	default:
 		return true
@@ -153,8 +140,8 @@ func (s *steady) usable() bool {
 
 // timeout of a request: what it asks for, but at most the server's. False means
 // that it cannot be read.
-func (s *steady) timeout(r *http.Request) (time.Duration, bool) {
-	limit := s.config.RequestTimeout
+func (chain *claimedChain) timeout(r *http.Request) (time.Duration, bool) {
+	limit := chain.config.RequestTimeout
 	if q := r.URL.RawQuery; !strings.Contains(q, "timeout") && !strings.Contains(q, "%") {
 		return limit, true
 	}
@@ -169,61 +156,59 @@ func (s *steady) timeout(r *http.Request) (time.Duration, bool) {
 	return limit, err == nil
 }
 
-// enter counts the request among those that a shutdown waits for; false if a
+// countUnderWay counts the request among those that a shutdown waits for; false if a
 // shutdown waits already, or a watch could not be told of it.
-func (s *steady) enter(r *http.Request, sc *scope) (done func(), ok bool) {
-	sc.longRunning = s.config.LongRunningFunc(r, sc.info)
-	if !sc.longRunning {
-		if s.config.NonLongRunningRequestWaitGroup.Add(1) != nil {
+func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (done func(), ok bool) {
+	rc.longRunning = chain.config.LongRunningFunc(r, rc.info)
+	if !rc.longRunning {
+		if chain.config.NonLongRunningRequestWaitGroup.Add(1) != nil {
 			return nil, false
 		}
-		return s.config.NonLongRunningRequestWaitGroup.Done, true
+		return chain.config.NonLongRunningRequestWaitGroup.Done, true
 	}
-	if s.config.ShutdownWatchTerminationGracePeriod <= 0 || sc.info.Verb != "watch" {
+	if chain.config.ShutdownWatchTerminationGracePeriod <= 0 || rc.info.Verb != "watch" {
 		return func() {}, true
 	}
-	signal := s.signal.Load()
-	if signal == nil || s.config.WatchRequestWaitGroup.Add(1) != nil {
+	signal := chain.signal.Load()
+	if signal == nil || chain.config.WatchRequestWaitGroup.Add(1) != nil {
 		return nil, false
 	}
-	sc.shutdown = *signal
-	return s.config.WatchRequestWaitGroup.Done, true
+	rc.shutdown = *signal
+	return chain.config.WatchRequestWaitGroup.Done, true
 }
 
 // serve sets the headers of every answer and runs the filters.
-func (s *steady) serve(w http.ResponseWriter, r *http.Request) {
-	sc := scopeOf(r)
-	sc.closing = s.goaway > 0 && r.Proto == "HTTP/2.0" && rand.Float64() < s.goaway
-	s.outerHeaders(w.Header(), sc)
-	if sc.longRunning {
-		sc.warnings.writer = w
-		s.filters.ServeHTTP(w, r)
+func (chain *claimedChain) serve(w http.ResponseWriter, r *http.Request) {
+	rc := contextOf(r)
+	rc.closing = chain.goaway > 0 && r.Proto == "HTTP/2.0" && rand.Float64() < chain.goaway
+	chain.outerHeaders(w.Header(), rc)
+	if rc.longRunning {
+		rc.warnings.writer = w
+		chain.filters.ServeHTTP(w, r)
 		return
 	}
-	sc.writer = deadlineWriter{ResponseWriter: w, ctx: r.Context(), reset: func(h http.Header) {
+	rc.writer = deadlineWriter{ResponseWriter: w, ctx: r.Context(), reset: func(h http.Header) {
 		clear(h)
-		s.outerHeaders(h, sc)
+		chain.outerHeaders(h, rc)
 	}}
-	outer := responsewriter.WrapForHTTP1Or2(&sc.writer)
-	sc.warnings.writer = outer
+	outer := responsewriter.WrapForHTTP1Or2(&rc.writer)
+	rc.warnings.writer = outer
 	defer func() {
-		if p := sc.writer.finish(r, recover()); p != nil {
+		if p := rc.writer.finish(r, recover()); p != nil {
 			panic(p)
 		}
 	}()
-	s.filters.ServeHTTP(outer, r)
+	chain.filters.ServeHTTP(outer, r)
 }
 
 // outerHeaders sets what the outer filters set.
-func (s *steady) outerHeaders(h http.Header, sc *scope) {
-	sc.values = [...]string{string(sc.audit.AuditID()), "no-cache, private", s.hsts, "close"}
-	value := func(i int) []string { return sc.values[i : i+1 : i+1] }
-	h["Audit-Id"] = value(0)
-	h["Cache-Control"] = value(1)
-	if s.hsts != "" {
-		h["Strict-Transport-Security"] = value(2)
+func (chain *claimedChain) outerHeaders(h http.Header, rc *requestContext) {
+	h["Audit-Id"] = []string{string(rc.audit.AuditID())}
+	h["Cache-Control"] = []string{"no-cache, private"}
+	if chain.hsts != "" {
+		h["Strict-Transport-Security"] = []string{chain.hsts}
 	}
-	if sc.closing {
-		h["Connection"] = value(3)
+	if rc.closing {
+		h["Connection"] = []string{"close"}
 	}
 }

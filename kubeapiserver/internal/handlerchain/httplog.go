@@ -5,8 +5,8 @@ import "k8s.io/klog/v2"
 // logLevel is the one from which on requests are logged.
 const logLevel = 3
 
-// loggedHere says whether k8s.io/apiserver's logging filter logs requests. This file
-// has the name of the filter's, because that is what --vmodule goes by.
+// requestsAreLogged says whether k8s.io/apiserver's logging filter logs requests.
+// This file has the name of the filter's, because --vmodule goes by names of files.
 //
 //go:noinline
-func loggedHere() bool { return klog.V(logLevel).Enabled() }
+func requestsAreLogged() bool { return klog.V(logLevel).Enabled() }

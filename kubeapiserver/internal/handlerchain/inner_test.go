@@ -54,8 +54,8 @@ type inner struct {
 	mu     sync.Mutex
 	seen   []seen
 	active atomic.Int64
-	// short counts requests that did not come through the reference's chain.
-	short atomic.Int64
+	// claimed counts requests that came through the claimed chain.
+	claimed atomic.Int64
 	// entered and release are of the requests that hold.
 	entered, release chan struct{}
 	// answered is closed when the client has its answer, or has left.
@@ -131,8 +131,8 @@ func (h *inner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.active.Add(1)
 	defer h.active.Add(-1)
 	h.look(w, r)
-	if calledBy(shortWay) {
-		h.short.Add(1)
+	if calledBy(ourChain) {
+		h.claimed.Add(1)
 	}
 	for _, step := range strings.Fields(r.Header.Get("X-Do") + " echo") {
 		if !h.step(w, r, step) {
@@ -265,8 +265,8 @@ func talk(rw *bufio.ReadWriter) {
 	_ = rw.Flush()
 }
 
-// shortWay is what only requests on the short way pass.
-const shortWay = "(*steady).serve"
+// ourChain is the function that only requests through the claimed chain are in.
+const ourChain = "(*claimedChain).serve"
 
 // calledBy says whether a function whose name has that end is being executed.
 func calledBy(end string) bool {

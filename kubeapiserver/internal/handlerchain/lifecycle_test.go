@@ -32,8 +32,8 @@ func TestSameEffectsDuringStart(t *testing.T) {
 		c.name = "after, " + c.name
 		p.compare(t, setting{}, c)
 	}
-	if p.ours.inner.short.Load() == 0 {
-		t.Error("no request took the short way after the start")
+	if p.ours.inner.claimed.Load() == 0 {
+		t.Error("no request went through the claimed chain after the start")
 	}
 }
 
@@ -182,13 +182,13 @@ func TestWatchesLastThroughTheShutdownDelay(t *testing.T) {
 			if a := conn.exchange(call{target: widgets + "?watch=1", header: does("write end")}.request(ctx, t)); a.Status != http.StatusOK {
 				t.Fatalf("the first watch: %+v", a)
 			}
-			w.inner.short.Store(0)
+			w.inner.claimed.Store(0)
 			watch := make(chan answer, 1)
 			go func() {
 				watch <- conn.exchange(call{target: widgets + "?watch=1", header: does("write flush signal end")}.request(ctx, t))
 			}()
-			if !until(ctx, func() bool { return w.inner.active.Load() == 1 && w.inner.short.Load() == int64(i) }) {
-				t.Fatalf("no watch is open, or not on the short way: %d took that", w.inner.short.Load())
+			if !until(ctx, func() bool { return w.inner.active.Load() == 1 && w.inner.claimed.Load() == int64(i) }) {
+				t.Fatalf("no watch is open, or not through the claimed chain: %d are", w.inner.claimed.Load())
 			}
 			began := time.Now()
 			w.stop()

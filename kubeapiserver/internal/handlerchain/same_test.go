@@ -78,8 +78,8 @@ func TestSameEffects(t *testing.T) {
 					p.compare(sub, s, c)
 				}
 			}
-			if got := p.ours.inner.short.Load() > 0; got == s.slow {
-				sub.Errorf("requests took the short way: %v, want %v", got, !s.slow)
+			if got := p.ours.inner.claimed.Load() > 0; got == s.slow {
+				sub.Errorf("requests went through the claimed chain: %v, want %v", got, !s.slow)
 			}
 		})
 	}
@@ -92,7 +92,7 @@ func (p pair) warm(t *testing.T) {
 	t.Helper()
 	for _, w := range []*world{p.reference, p.ours} {
 		w.warm(t)
-		w.inner.short.Store(0)
+		w.inner.claimed.Store(0)
 		w.warm(t)
 		w.broken.Store(true)
 	}

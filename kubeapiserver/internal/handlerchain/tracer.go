@@ -36,23 +36,23 @@ func newTracer(c *genericapiserver.Config) *tracer {
 	}
 }
 
-// measured notes that the filter before it is over and that the named one begins.
-func (t *tracer) measured(name string, filter http.Handler) http.Handler {
+// timed notes that the filter before it is over and that the named one begins.
+func (t *tracer) timed(name string, filter http.Handler) http.Handler {
 	begin := func(r *http.Request) {
-		s := scopeOf(r)
-		now := s.record(r)
-		s.filter, s.started = name, now
+		rc := contextOf(r)
+		now := rc.recordFilter(r)
+		rc.filter, rc.started = name, now
 	}
-	measured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	timedFilter := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin(r)
 		filter.ServeHTTP(w, r)
 	})
 	if t.provider == nil {
-		return measured
+		return timedFilter
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if Ignored(trace.SpanFromContext(r.Context())) {
-			measured(w, r)
+			timedFilter(w, r)
 			return
 		}
 		begin(r) // what is recorded of the filter before belongs to its span
@@ -68,16 +68,17 @@ func Ignored(span trace.Span) bool { return span.SpanContext().IsValid() && !spa
 
 // requests notes that the filter before it is over and gives a request its span.
 //
-// Whether the span is recorded is asked before the filter that makes it runs, which costs
-// more than all others together, and is skipped where the answer is no. A sampler of an embedding program is
-// therefore told of the request's parent only, not of its name and attributes.
+// Whether the span is recorded is asked before the filter that makes it runs: that
+// filter costs more than all others together, and is skipped where the answer is no.
+// A sampler of an embedding program is therefore told of the request's parent only,
+// not of its name and attributes.
 func (t *tracer) requests(next http.Handler) http.Handler {
 	if t.provider == nil {
-		return after(next)
+		return filterEnded(next)
 	}
-	begun := &beginner{TracerProvider: t.provider}
-	recorded := filters.WithTracing(next, begun)
-	return after(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	resumed := &resuming{TracerProvider: t.provider}
+	recorded := filters.WithTracing(next, resumed)
+	return filterEnded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := tracing.Propagators().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 		options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 		if parent := trace.SpanContextFromContext(ctx); !mayJoin(ctx) {
@@ -86,12 +87,12 @@ func (t *tracer) requests(next http.Handler) http.Handler {
 				options = append(options, trace.WithLinks(trace.Link{SpanContext: parent}))
 			}
 		}
-		ctx, span := begun.tracer.Start(ctx, r.Method, options...)
+		ctx, span := resumed.tracer.Start(ctx, r.Method, options...)
 		if !span.IsRecording() {
 			next.ServeHTTP(w, r.WithContext(ctx))
 			return
 		}
-		recorded.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), begunKey{}, span)))
+		recorded.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), startedSpanKey{}, span)))
 	}))
 }
 
@@ -102,26 +103,26 @@ func mayJoin(ctx context.Context) bool {
 	return ok && (slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup) || slices.Contains(u.GetGroups(), user.MonitoringGroup))
 }
 
-// beginner is a provider whose tracers hand out the span that the request's
-// context says was begun already.
-type beginner struct {
+// resuming is a provider whose tracers hand out the span of the request's context
+// that was started already.
+type resuming struct {
 	trace.TracerProvider
-	tracer trace.Tracer // the last that was asked for, without the span that was begun
+	tracer trace.Tracer // the last that was asked for, without the started span
 }
 
-type begunKey struct{}
+type startedSpanKey struct{}
 
 // Tracer implements trace.TracerProvider.
-func (b *beginner) Tracer(name string, options ...trace.TracerOption) trace.Tracer {
+func (b *resuming) Tracer(name string, options ...trace.TracerOption) trace.Tracer {
 	b.tracer = b.TracerProvider.Tracer(name, options...)
-	return begunTracer{b.tracer}
+	return resumingTracer{b.tracer}
 }
 
-type begunTracer struct{ trace.Tracer }
+type resumingTracer struct{ trace.Tracer }
 
 // Start implements trace.Tracer.
-func (t begunTracer) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
-	span, ok := ctx.Value(begunKey{}).(trace.Span)
+func (t resumingTracer) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	span, ok := ctx.Value(startedSpanKey{}).(trace.Span)
 	if !ok {
 		return t.Tracer.Start(ctx, name, options...)
 	}

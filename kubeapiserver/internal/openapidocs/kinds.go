@@ -9,9 +9,9 @@ import (
 // kindsKey is the extension of a schema that lists the kinds it is the schema of.
 const kindsKey = "x-kubernetes-group-version-kind"
 
-// everywhere are kinds that each group has as its own
+// kindsOfEveryGroup are kinds that each group has as its own
 // (k8s.io/apimachinery/pkg/apis/meta/v1, AddToGroupVersion).
-var everywhere = map[string]bool{"WatchEvent": true, "DeleteOptions": true}
+var kindsOfEveryGroup = map[string]bool{"WatchEvent": true, "DeleteOptions": true}
 
 // confineKinds keeps, of the kinds that each group has, those of v1 and of the
 // document's own path, as k8s.io/apiserver does (pkg/server/routes).
@@ -28,7 +28,7 @@ func confineKinds(document *spec3.OpenAPI, path string) {
 		if !ok || len(kinds) < 2 {
 			continue
 		}
-		if first, ok := kinds[0].(map[string]any); !ok || !everywhereKind(first) {
+		if first, ok := kinds[0].(map[string]any); !ok || !isKindOfEveryGroup(first) {
 			continue
 		}
 		var kept []any
@@ -46,9 +46,9 @@ func confineKinds(document *spec3.OpenAPI, path string) {
 	}
 }
 
-func everywhereKind(k map[string]any) bool {
+func isKindOfEveryGroup(k map[string]any) bool {
 	name, _ := k["kind"].(string)
-	return everywhere[name]
+	return kindsOfEveryGroup[name]
 }
 
 // groupVersion is that of the path "api/v1" or "apis/<group>/<version>".

@@ -34,17 +34,17 @@ const (
 // answered with 503; what cannot be built of /openapi/v3 is left out.
 func Install(container *restful.Container, mux common.PathHandlerByGroupVersion, config *common.Config, config3 *common.OpenAPIV3Config) {
 	if config != nil {
-		mux.Handle(pathV2, later(func() (http.Handler, error) { return buildV2(container, config) }))
+		mux.Handle(pathV2, builtOnFirstRequest(func() (http.Handler, error) { return buildV2(container, config) }))
 	}
 	if config3 != nil {
-		h := later(func() (http.Handler, error) { return buildV3(container, config3) })
+		h := builtOnFirstRequest(func() (http.Handler, error) { return buildV3(container, config3) })
 		mux.Handle(pathV3, h)
 		mux.HandlePrefix(pathV3+"/", h)
 	}
 }
 
-// later is a handler that is built by its first request.
-func later(build func() (http.Handler, error)) http.Handler {
+// builtOnFirstRequest is a handler that is built by its first request.
+func builtOnFirstRequest(build func() (http.Handler, error)) http.Handler {
 	built := sync.OnceValues(build)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h, err := built()
@@ -64,7 +64,7 @@ func buildV2(container *restful.Container, config *common.Config) (http.Handler,
 		return nil, fmt.Errorf("building the OpenAPI v2 document: %w", err)
 	}
 	document.Definitions = handler.PruneDefaults(document.Definitions)
-	var h captured
+	var h registered
 	handler.NewOpenAPIService(document).RegisterOpenAPIVersionedService(pathV2, &h)
 	if err := encode(h, pathV2); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func encode(h http.Handler, path string) error {
 	return nil
 }
 
-// captured is the one handler that was registered with it.
-type captured struct{ http.Handler }
+// registered is the one handler that was registered with it.
+type registered struct{ http.Handler }
 
-func (c *captured) Handle(_ string, h http.Handler) { c.Handler = h }
+func (c *registered) Handle(_ string, h http.Handler) { c.Handler = h }

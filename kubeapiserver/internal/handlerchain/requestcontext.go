@@ -12,17 +12,16 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 )
 
-// scope is the context of one request: one value in place of one for each
+// requestContext is the context of one request: one value in place of one for each
 // filter. Filters of k8s.io/apiserver find in it what theirs would have put
 // there.
-type scope struct {
+type requestContext struct {
 	context.Context // with the request's deadline
 
 	info        *request.RequestInfo
 	received    time.Time
 	longRunning bool
 	closing     bool // the connection, after this request
-	values      [4]string
 	audit       audit.AuditContext
 	shutdown    request.ServerShutdownSignal // of watches
 	warnings    warnings
@@ -33,31 +32,33 @@ type scope struct {
 	started time.Time
 }
 
-type scopeKey struct{}
+type requestContextKey struct{}
 
 // Value implements context.Context.
-func (s *scope) Value(key any) any {
+func (rc *requestContext) Value(key any) any {
 	switch key {
-	case scopeKey{}:
-		return s
+	case requestContextKey{}:
+		return rc
 	case infoKey:
-		return s.info
+		return rc.info
 	case auditKey:
-		return &s.audit
+		return &rc.audit
 	case receivedKey:
-		return s.received
+		return rc.received
 	case warningKey:
-		return &s.warnings
+		return &rc.warnings
 	case shutdownKey:
-		if s.shutdown == nil {
+		if rc.shutdown == nil {
 			return nil
 		}
-		return s.shutdown
+		return rc.shutdown
 	}
-	return s.Context.Value(key)
+	return rc.Context.Value(key)
 }
 
-func scopeOf(r *http.Request) *scope { return r.Context().Value(scopeKey{}).(*scope) }
+func contextOf(r *http.Request) *requestContext {
+	return r.Context().Value(requestContextKey{}).(*requestContext)
+}
 
 // warnings makes k8s.io/apiserver's recorder when there is a first warning:
 // few requests have one.

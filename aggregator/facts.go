@@ -1,0 +1,97 @@
+package aggregator
+
+import (
+	"sync"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+)
+
+// facts are what the layer knows but for the documents, which the fetcher keeps.
+// Changed has a value when there are facts that no snapshot has.
+type facts struct {
+	changed chan struct{} // one slot
+
+	mu    sync.Mutex // held alone
+	all   catalog.Facts
+	known bool // a first state has arrived
+}
+
+func newFacts(c Config) *facts {
+	return &facts{
+		changed: make(chan struct{}, 1),
+		all: catalog.Facts{
+			Resolver:       c.Resolver != nil,
+			Self:           c.Self,
+			Addressing:     c.Addressing.internal(),
+			Zone:           c.Zone,
+			ReservedGroups: c.ReservedGroups,
+			Verdicts:       map[string]catalog.Verdict{},
+		},
+	}
+}
+
+func (f *facts) signal() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot is that of all facts, and whether a first state is among them.
+func (f *facts) snapshot(documents map[string]catalog.Document) (s *catalog.Snapshot, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all.Documents = documents
+	return catalog.Build(f.all), f.known
+}
+
+// setState takes over the source's state. Verdicts are forgotten where the
+// registration is gone, local, or leads to another extension server: the next
+// probe speaks of that one.
+func (f *facts) setState(s State) {
+	f.mu.Lock()
+	known := f.all.Registrations // replaced here, never changed
+	f.mu.Unlock()
+	registrations := make(map[string]catalog.Registration, len(s.APIServices))
+	for _, o := range s.APIServices {
+		r, ok := known[o.Name]
+		if !ok || r.Object != o {
+			r = catalog.NewRegistration(o)
+		}
+		registrations[o.Name] = r
+	}
+	services := s.services()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, old := range known {
+		r, ok := registrations[name]
+		if !ok || r.Local || !r.SameBackend(old) {
+			delete(f.all.Verdicts, name)
+		}
+	}
+	f.all.Registrations, f.all.Services = registrations, services
+	f.known = true
+	f.signal()
+}
+
+func (f *facts) setVerdict(name string, v catalog.Verdict) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all.Verdicts[name] == v {
+		return
+	}
+	f.all.Verdicts[name] = v
+	f.signal()
+}
+
+func (f *facts) setZone(zone string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all.Zone == zone {
+		return
+	}
+	f.all.Zone = zone
+	if f.known { // a snapshot without the first state would drop what was remembered
+		f.signal()
+	}
+}
