@@ -3,8 +3,12 @@ TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 TESTFLAGS ?=
 BENCHFLAGS ?=
 FAULTSFLAGS ?=
+FUZZTIME ?= 30s
+VULNFLAGS ?=
+# The modules of this repository.
+MODULES = . conformance tools
 
-.PHONY: help build check format vet staticcheck architecture test race conformance bench bench-smoke bench-scale faults faults-short evidence ci
+.PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance bench bench-smoke bench-scale faults faults-short evidence ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -14,7 +18,7 @@ build: ## bin/annex, with bin/kube-apiserver as another name for `annex serve`
 	$(GO) build -o bin/annex ./cmd/annex
 	ln -sf annex bin/kube-apiserver
 
-check: format vet staticcheck architecture ## everything that reads the code and does not run it
+check: format vet staticcheck architecture tidy ## everything that reads the code and does not run it
 
 format: ## files that gofumpt would write otherwise
 	@files=$$($(TOOL) gofumpt -l .) && if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
@@ -27,8 +31,11 @@ staticcheck: ## staticcheck
 	$(TOOL) staticcheck ./...
 	cd conformance && $(TOOL) staticcheck ./...
 
-architecture: ## who may import whom
-	$(GO) test -count=1 ./internal/architecture
+architecture: ## who may import whom, and whether the documents say what the code does
+	$(GO) test -count=1 ./internal/architecture ./internal/docs
+
+tidy: ## what go mod tidy would change, in every module
+	@for m in $(MODULES); do $(GO) -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run go -C $$m mod tidy"; exit 1; }; done
 
 test: ## all tests
 	$(GO) test $(TESTFLAGS) ./...
@@ -36,6 +43,20 @@ test: ## all tests
 
 race: ## all tests with the race detector
 	@$(MAKE) --no-print-directory test TESTFLAGS="-race $(TESTFLAGS)"
+
+fuzz: ## each fuzz target for FUZZTIME, 30s by default
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r package; do \
+		targets=$$($(GO) test -list '^Fuzz' $$package) || { echo "$$targets"; exit 1; }; \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+vuln: ## known vulnerabilities in code that is reached; fails where the database cannot be read, too
+	@$(TOOL) govulncheck $(VULNFLAGS) ./... || { code=$$?; \
+		if [ $$code -ne 3 ]; then echo "vuln: NOTHING WAS CHECKED: the vulnerability database cannot be read from here; VULNFLAGS=-db=URL names another" >&2; fi; \
+		exit $$code; }
 
 conformance: ## the reference's own integration tests over our server chain
 	conformance/run

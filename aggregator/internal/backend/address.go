@@ -5,23 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-// awsMetadataV6 is a cloud metadata address outside the link-local range.
-var awsMetadataV6 = netip.MustParseAddr("fd00:ec2::254")
-
-// refuse returns an error for an address that no extension server may be at:
-// link-local ones (where clouds keep instance credentials), multicast and
-// unspecified ones.
+// refuse returns an error for an address that no extension server may be at.
 func refuse(addr netip.Addr) error {
-	addr = addr.Unmap().WithZone("")
-	switch {
-	case addr.IsLinkLocalUnicast(), addr == awsMetadataV6:
-		return fmt.Errorf("refusing to connect to the link-local address %s", addr)
-	case addr.IsMulticast():
-		return fmt.Errorf("refusing to connect to the multicast address %s", addr)
-	case addr.IsUnspecified():
-		return fmt.Errorf("refusing to connect to the unspecified address %s", addr)
+	if kind := catalog.RefusedAddress(addr); kind != "" {
+		return fmt.Errorf("refusing to connect to the %s address %s", kind, addr.Unmap().WithZone(""))
 	}
 	return nil
 }

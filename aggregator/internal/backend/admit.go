@@ -60,15 +60,23 @@ func newAdmission(limits limit.Config) *admission {
 	}
 }
 
+// Usable says why no request at all is sent for an APIService; nil where one may be.
+func (b *Backend) Usable(a *catalog.APIService) *Refusal {
+	if !a.Routable() {
+		return &Refusal{Reason: Unavailable, RetryAfter: b.admission.unavailable.Refuse(time.Now())}
+	}
+	if err := b.Err(); err != nil {
+		return &Refusal{Reason: Unusable, Err: err}
+	}
+	return nil
+}
+
 // Admit asks whether a user's request for an APIService may be sent, and waits for
 // its turn where others are under way. The caller calls release when the request has
 // ended; there is none with a refusal.
 func (b *Backend) Admit(ctx context.Context, a *catalog.APIService, user string, longRunning bool) (release func(), refusal *Refusal) {
-	if !a.Routable() {
-		return nil, &Refusal{Reason: Unavailable, RetryAfter: b.admission.unavailable.Refuse(time.Now())}
-	}
-	if err := b.Err(); err != nil {
-		return nil, &Refusal{Reason: Unusable, Err: err}
+	if refusal := b.Usable(a); refusal != nil {
+		return nil, refusal
 	}
 	limiter := b.admission.requests
 	if longRunning {

@@ -1,19 +1,16 @@
 package backend
 
+//lint:file-ignore SA1019 Connections of net/http have no Ping, and its transport pings idle ones too.
+
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http2"
-
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // RecordData is how much of a body, in bytes, fits into one TLS record with the header
@@ -27,17 +24,6 @@ const RecordData = 16<<10 - 9
 // a buffer of that size.
 const MaxFrame = 4 * RecordData
 
-const (
-	// A connection with requests under way is asked for a sign of life when it
-	// has been silent for pingAfter, or up to an eighth less, and given up
-	// pingTimeout later. One that carries none is left alone: its next request asks.
-	pingAfter   = coalesce.Step
-	pingTimeout = 2 * time.Second
-	// stateLimit bounds the wait for a connection's state, which is not to be had
-	// while a write to a far end that reads nothing is stuck.
-	stateLimit = 100 * time.Millisecond
-)
-
 // connPool keeps the HTTP/2 connections of one transport. It does what the pool of
 // http2.Transport does, but for the pings: that one sends them over idle connections
 // too, which costs more than all else that a quiet server does.
@@ -46,16 +32,6 @@ type connPool struct {
 
 	mu    sync.Mutex
 	conns map[string][]*sharedConn // by host:port
-}
-
-// sharedConn is one HTTP/2 connection.
-type sharedConn struct {
-	h2    *http2.ClientConn
-	raw   *watchedConn
-	timer *time.Timer  // runs check
-	armed atomic.Bool  // check is to come
-	asked atomic.Int64 // when busy's question was put that is not answered yet, since epoch; or 0
-	fresh atomic.Bool  // not yet used by the request that it was dialled for
 }
 
 // usePool makes t speak HTTP/2 where the far end does, over connections that
@@ -95,10 +71,7 @@ func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
 		go c.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
 	}
-	n := &sharedConn{h2: cc, raw: c.NetConn().(*watchedConn)}
-	n.fresh.Store(true)
-	n.armed.Store(true)
-	n.timer = time.AfterFunc(pingAfter, n.check)
+	n := newSharedConn(cc, c.NetConn().(*watchedConn))
 	p.mu.Lock()
 	surplus := slices.ContainsFunc(p.conns[address], (*sharedConn).hasRoom)
 	if !surplus {
@@ -111,8 +84,6 @@ func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
 	}
 	return p.h2
 }
-
-func (n *sharedConn) hasRoom() bool { return n.h2.CanTakeNewRequest() }
 
 func (p *connPool) hasRoom(address string) bool {
 	p.mu.Lock()
@@ -180,15 +151,6 @@ func (p *connPool) retire() {
 	}
 }
 
-// retire closes a connection that is in the pool no more: one that is closed before
-// its first request would take that one, and fail it.
-func (n *sharedConn) retire() {
-	n.h2.SetDoNotReuse()
-	if !n.busy() {
-		_ = n.h2.Close()
-	}
-}
-
 // closeIdle closes the connections to one address that carry no request. The
 // others stay: pings find out about them.
 func (p *connPool) closeIdle(address string) {
@@ -201,61 +163,5 @@ func (p *connPool) closeIdle(address string) {
 		}
 		p.MarkDead(n.h2)
 		n.retire() // ends with a request that came meanwhile
-	}
-}
-
-// arm has the connection checked after a while, or a little sooner, if it is not
-// going to be.
-func (n *sharedConn) arm(after time.Duration) {
-	if n.armed.CompareAndSwap(false, true) {
-		n.timer.Reset(coalesce.Shorten(after))
-	}
-}
-
-// check asks a silent connection for a sign of life, and closes it when none
-// comes. It is repeated for as long as there are requests under way.
-func (n *sharedConn) check() {
-	n.armed.Store(false) // A request that comes from now on arms it again.
-	if asked := n.asked.Load(); asked != 0 && time.Since(epoch)-time.Duration(asked) > pingAfter+pingTimeout {
-		// A write is stuck since then. It does not matter what the far end says: it
-		// reads nothing.
-		_ = n.h2.Close()
-		return
-	}
-	if !n.busy() {
-		return
-	}
-	if silence := n.raw.silence(); silence < pingAfter-pingAfter/8 {
-		n.arm(pingAfter - silence)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
-	defer cancel()
-	if err := n.h2.Ping(ctx); err != nil {
-		_ = n.h2.Close()
-		return
-	}
-	n.arm(pingAfter)
-}
-
-// busy says whether requests are under way, or that cannot be told. One question
-// is put at a time: a connection may take long to answer it, or until its end.
-func (n *sharedConn) busy() bool {
-	if !n.asked.CompareAndSwap(0, int64(time.Since(epoch))) {
-		return true
-	}
-	known := make(chan http2.ClientConnState, 1)
-	go func() { // ends with the connection at the latest
-		state := n.h2.State()
-		n.asked.Store(0)
-		known <- state
-	}()
-	timer := time.NewTimer(stateLimit)
-	defer timer.Stop()
-	select {
-	case state := <-known:
-		return !state.Closed && state.StreamsActive+state.StreamsReserved+state.StreamsPending > 0
-	case <-timer.C:
-		return true
 	}
 }

@@ -20,13 +20,27 @@ const (
 	maxUnread, maxUnreadStream = 64 << 10, 4 << 10
 )
 
+// Identity is whom this server says that it is. Extension servers may know what each
+// of these may ask for.
+type Identity struct {
+	User   string
+	Groups []string
+}
+
+// Identities of this server's own requests, those of the reference.
+var (
+	// Aggregator asks for discovery, in probes and downloads: it may ask for anything.
+	Aggregator = Identity{User: "system:kube-aggregator", Groups: []string{"system:masters"}}
+	// OpenAPIAggregator asks for OpenAPI documents.
+	OpenAPIAggregator = Identity{User: "system:aggregator"}
+)
+
 // Call is a GET that this server sends on its own account.
 type Call struct {
+	As   Identity
 	Path string
 	// Accept and IfNoneMatch are sent where they are not empty.
 	Accept, IfNoneMatch string
-	User                string
-	Groups              []string
 	// Limit bounds the decoded body, in bytes. Zero means that the body is not
 	// read.
 	Limit int64
@@ -57,7 +71,7 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 	if err != nil {
 		return Reply{}, fmt.Errorf("building a request for %s: %w", c.Path, err)
 	}
-	authproxy.SetAuthProxyHeaders(r, c.User, "", c.Groups, nil)
+	authproxy.SetAuthProxyHeaders(r, c.As.User, "", c.As.Groups, nil)
 	if c.Accept != "" {
 		r.Header.Set("Accept", c.Accept)
 	}

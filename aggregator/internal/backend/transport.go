@@ -1,5 +1,7 @@
 package backend
 
+//lint:file-ignore SA1019 see connpool.go.
+
 import (
 	"context"
 	"crypto/tls"

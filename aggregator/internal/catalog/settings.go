@@ -69,9 +69,6 @@ var durationSettings = []durationSetting{
 
 const mostInFlight = 100_000
 
-// awsMetadataV6 is a cloud metadata address outside the link-local range.
-var awsMetadataV6 = netip.MustParseAddr("fd00:ec2::254")
-
 // ParseSettings reads the settings from annotations, and says what is wrong
 // with them. Settings that are wrong are left at their default.
 func ParseSettings(annotations map[string]string, path *field.Path) (Settings, field.ErrorList) {
@@ -161,7 +158,7 @@ func parseEndpoints(value string) ([]string, error) {
 		if ip, err := netip.ParseAddr(host); err == nil {
 			ip = ip.Unmap()
 			host = ip.String()
-			if ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || ip == awsMetadataV6 {
+			if RefusedAddress(ip) != "" {
 				return nil, fmt.Errorf("%q is at an unspecified, multicast, link-local or cloud metadata address", item)
 			}
 		} else if problems := validation.IsDNS1123Subdomain(host); len(problems) > 0 {

@@ -24,13 +24,9 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
-const (
-	discoveryUser  = "system:kube-aggregator"
-	discoveryGroup = "system:masters"
-	// maxDiscoveryTokens bounds what a discovery document holds, see
-	// document.WellFormed. A resource has some 30.
-	maxDiscoveryTokens = 200_000
-)
+// maxDiscoveryTokens bounds what a discovery document holds, see
+// document.WellFormed. A resource has some 30.
+const maxDiscoveryTokens = 200_000
 
 var (
 	listV2 = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
@@ -59,8 +55,8 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	defer cancel()
 	b := f.backends.Get(members[0])
 	call := backend.Call{
-		Path: "/apis", Accept: discovery.AcceptV2,
-		IfNoneMatch: state.etag, User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+		As: backend.Aggregator, Path: "/apis", Accept: discovery.AcceptV2,
+		IfNoneMatch: state.etag, Limit: maxDiscovery,
 	}
 	reply, err := f.get(ctx, b, members[0].Target, call)
 	if err == nil && reply.StatusCode == http.StatusServiceUnavailable {
@@ -221,8 +217,7 @@ func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
 func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
 	path := a.DiscoveryPath()
 	reply, err := f.get(ctx, b, a.Target, backend.Call{
-		Path: path, Accept: runtime.ContentTypeJSON,
-		User: discoveryUser, Groups: []string{discoveryGroup}, Limit: maxDiscovery,
+		As: backend.Aggregator, Path: path, Accept: runtime.ContentTypeJSON, Limit: maxDiscovery,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("failed to download legacy discovery for %s: %w", path, err)

@@ -21,12 +21,9 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
-const (
-	openAPIUser = "system:aggregator"
-	// absentAgain is how long a version of OpenAPI that a server does not have is
-	// not asked for again, while nothing hints at a change.
-	absentAgain = time.Hour
-)
+// absentAgain is how long a version of OpenAPI that a server does not have is
+// not asked for again, while nothing hints at a change.
+const absentAgain = time.Hour
 
 // unusable is what is wrong with a document itself, as opposed to a failed download.
 type unusable struct{ error }
@@ -99,7 +96,7 @@ func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService
 func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
-		Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, User: openAPIUser, Limit: maxOpenAPIV2,
+		As: backend.OpenAPIAggregator, Path: "/openapi/v2", Accept: "application/json", IfNoneMatch: state.v2ETag, Limit: maxOpenAPIV2,
 	})
 	switch {
 	case err != nil:
@@ -234,7 +231,7 @@ func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService,
 func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) (unchanged bool, err error) {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
-		Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, User: openAPIUser, Limit: maxOpenAPIRoot,
+		As: backend.OpenAPIAggregator, Path: "/openapi/v3", Accept: "application/json", IfNoneMatch: state.v3ETag, Limit: maxOpenAPIRoot,
 	})
 	switch {
 	case err != nil:
@@ -298,7 +295,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 		return nil
 	}
 	reply, err := f.get(ctx, b, a.Target, backend.Call{
-		Path: u.RequestURI(), Accept: "application/json", User: openAPIUser, Limit: maxOpenAPIV3,
+		As: backend.OpenAPIAggregator, Path: u.RequestURI(), Accept: "application/json", Limit: maxOpenAPIV3,
 	})
 	if err != nil {
 		return err

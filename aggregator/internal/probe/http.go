@@ -19,12 +19,6 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-const (
-	// User and group that probes come as: always allowed to ask.
-	probeUser  = "system:kube-aggregator"
-	probeGroup = "system:masters"
-)
-
 // HTTP checks by a GET of the APIService's own discovery path at each
 // endpoint; one endpoint that answers 2xx is enough. The others' health is noted
 // when they answer.
@@ -113,7 +107,7 @@ func message(err error) string {
 }
 
 func get(ctx context.Context, b *backend.Backend, e catalog.Endpoint, path string) error {
-	call := backend.Call{Path: path, User: probeUser, Groups: []string{probeGroup}}
+	call := backend.Call{As: backend.Aggregator, Path: path}
 	reply, err := b.Get(ctx, e.Address, call)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

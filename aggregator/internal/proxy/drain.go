@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -27,11 +29,12 @@ func (d *drainer) hold(ctx context.Context, stream *balance.Stream) (forget func
 		return func() {}
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.over {
+		d.mu.Unlock()
 		stream.End()
 		return func() {}
 	}
+	defer d.mu.Unlock()
 	if d.streams == nil {
 		d.streams = map[*balance.Stream]struct{}{}
 	}
@@ -53,9 +56,10 @@ func (d *drainer) hold(ctx context.Context, stream *balance.Stream) (forget func
 
 func (d *drainer) end() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.over = true
-	for stream := range d.streams {
+	streams := slices.Collect(maps.Keys(d.streams))
+	d.mu.Unlock()
+	for _, stream := range streams {
 		stream.End()
 	}
 }

@@ -109,7 +109,7 @@ func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 		// An endpoint that retires a connection is as good as another one.
 		elsewhere := others || errors.Is(err, errNotBegun)
 		again := ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.kind.readOnly) &&
-			x.body.rewind() && x.backend.TakeRetry()
+			x.body.whole() && x.backend.TakeRetry()
 		klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
 			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
 		if !again {
@@ -221,7 +221,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 // something is sent again, and where, is decided in tryEndpoints.
 func (x *exchange) setBody(out *http.Request) {
 	if x.body != nil {
-		out.Body = x.body
+		out.Body = x.body.open()
 	}
 	if x.kind.readOnly {
 		return

@@ -64,6 +64,11 @@ func New(config Config) *Proxy {
 
 // Serve answers r on behalf of a remote APIService.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
+	b := p.config.Backends.Get(a)
+	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
+		respond.Write(w, r, refused(a, refusal))
+		return
+	}
 	user, ok := request.UserFrom(r.Context())
 	kind := classify(r)
 	switch {
@@ -77,7 +82,6 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return
 	}
-	b := p.config.Backends.Get(a)
 	release, refusal := b.Admit(r.Context(), a, user.GetName(), kind.longRunning || kind.upgrade)
 	if refusal != nil {
 		respond.Write(w, r, refused(a, refusal))

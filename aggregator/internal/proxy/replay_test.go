@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 )
@@ -22,7 +24,7 @@ func TestNoBodyIsNotReplayed(t *testing.T) {
 		if b != nil {
 			t.Errorf("%+v has a body", r)
 		}
-		if !b.rewind() {
+		if !b.whole() {
 			t.Error("a request without a body cannot be sent again")
 		}
 	}
@@ -32,20 +34,18 @@ func TestABodyIsReplayedUpToItsBound(t *testing.T) {
 	for _, size := range []int{1, 100, maxReplay - 1, maxReplay, maxReplay + 1, 3 * maxReplay} {
 		data := bytes.Repeat([]byte{7, 8, 9}, size/3+1)[:size]
 		b := bodyOf(data)
-		if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, data) {
+		if got, err := io.ReadAll(b.open()); err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("%d bytes: read %d, %v", size, len(got), err)
 		}
-		again := b.rewind()
+		again := b.whole()
 		if again != (size <= maxReplay) {
 			t.Fatalf("%d bytes: can be sent again: %t", size, again)
 		}
-		if n := b.kept.Len(); n > maxReplay || !again && n > 0 {
+		if n := len(b.kept); n > maxReplay || !again && n > 0 {
 			t.Fatalf("%d bytes: %d are kept", size, n)
 		}
-		if !again {
-			continue
-		}
-		if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, data) {
+		got, err := io.ReadAll(b.open())
+		if again && (err != nil || !bytes.Equal(got, data)) || !again && (!errors.Is(err, errBodyGone) || len(got) != 0) {
 			t.Fatalf("%d bytes: read %d the second time, %v", size, len(got), err)
 		}
 	}
@@ -64,14 +64,15 @@ func TestEveryAttemptSeesTheWholeBody(t *testing.T) {
 		for _, part := range rapid.SliceOfN(rapid.IntRange(0, 2*maxReplay), 1, 4).Draw(t, "parts") {
 			part = min(part, len(data))
 			got := make([]byte, part)
-			if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, data[:part]) {
+			attempt := b.open()
+			if _, err := io.ReadFull(attempt, got); err != nil || !bytes.Equal(got, data[:part]) {
 				t.Fatalf("an attempt read %d other bytes: %v", part, err)
 			}
 			most = max(most, part)
-			if err := b.Close(); err != nil {
+			if err := attempt.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if !b.rewind() {
+			if !b.whole() {
 				if most <= maxReplay/2 {
 					t.Fatalf("%d bytes were read and cannot be read again", most)
 				}
@@ -81,8 +82,53 @@ func TestEveryAttemptSeesTheWholeBody(t *testing.T) {
 				t.Fatalf("%d bytes were read and are said to be kept", most)
 			}
 		}
-		if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, data) {
+		if got, err := io.ReadAll(b.open()); err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("the last attempt read %d of %d bytes: %v", len(got), len(data), err)
+		}
+	})
+}
+
+// An attempt that was given up while it waits for the client keeps nobody from the
+// next attempt, which gets what the client then sends.
+func TestAnAttemptThatWasGivenUpTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, send := io.Pipe()
+		b := newReplayBody(&http.Request{Body: client, ContentLength: -1})
+		old := b.open()
+		go func() { _, _ = io.WriteString(send, "first ") }()
+		if n, err := io.ReadFull(old, make([]byte, 6)); err != nil {
+			t.Fatalf("%d bytes and %v", n, err)
+		}
+		given := make(chan error, 1)
+		go func() {
+			_, err := old.Read(make([]byte, 100))
+			given <- err
+		}()
+		synctest.Wait() // it waits for the client
+		_ = old.Close()
+		if !b.whole() {
+			t.Fatal("the body cannot be sent again")
+		}
+		all := make(chan string, 1)
+		go func() {
+			got, err := io.ReadAll(b.open())
+			if err != nil {
+				t.Error(err)
+			}
+			all <- string(got)
+		}()
+		synctest.Wait() // so does the next attempt
+		_, _ = io.WriteString(send, "second ")
+		if err := <-given; err != nil {
+			t.Errorf("the read under way: %v", err)
+		}
+		if n, err := old.Read(make([]byte, 100)); n != 0 || !errors.Is(err, errBodyClosed) {
+			t.Errorf("later: %d bytes and %v", n, err)
+		}
+		_, _ = io.WriteString(send, "third")
+		_ = send.Close()
+		if got := <-all; got != "first second third" {
+			t.Errorf("the next attempt read %q", got)
 		}
 	})
 }
