@@ -6,12 +6,14 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/emicklei/go-restful/v3"
 	apiextensionsinformers "k8s.io/apiextensions-apiserver/pkg/client/informers/externalversions/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
+	"k8s.io/apiserver/pkg/server/routes"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -19,6 +21,7 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
+	"github.com/annex-api/annex/aggregator"
 	"github.com/annex-api/annex/kubeapiserver/internal/connauth"
 	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 )
@@ -75,23 +78,16 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, err
 	}
 
-	if !o.verifyEachRequest && generic.SecureServing != nil {
-		observe, err := expirationObserver()
-		if err != nil {
-			return nil, err
-		}
-		generic.Authentication.Authenticator = connauth.Remember(
-			generic.Authentication.Authenticator, generic.SecureServing.ClientCA, generic.Authentication.RequestHeaderConfig, observe)
+	if o.plain {
+		generic.BuildHandlerChainFunc = behindFilters(l.aggregator, generic.BuildHandlerChainFunc)
+	} else if err := tune(generic, l.aggregator, o); err != nil {
+		return nil, err
 	}
-	if generic.FlowControl != nil {
-		generic.FlowControl = delegatingFairness{generic.FlowControl, l.aggregator}
-	}
-	generic.BuildHandlerChainFunc = claimedPaths(l.aggregator, generic.BuildHandlerChainFunc)
 	if server, err = generic.New("kube-aggregator", delegate); err != nil {
 		return nil, err
 	}
-	// The filters lead to the layer as claimedPaths has set it up, with the director
-	// of before. This is for servers in front of this one, which call it without.
+	// The filters lead to the layer already, in front of the director of before. This
+	// is for servers in front of this one, which call it without filters.
 	server.Handler.Director = l.aggregator.Handler(server.Handler.Director)
 	if peers != nil {
 		server.PeerAggregatedDiscoveryManager = peers
@@ -105,7 +101,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	if err := installAPIServices(server, generic, owners, events); err != nil {
 		return nil, err
 	}
-	openapidocs.Install(server.Handler.GoRestfulContainer, ownTypes, generic.OpenAPIConfig, generic.OpenAPIV3Config)
+	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)
 	setPriorities(generic.AggregatedDiscoveryGroupManager)
 
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {
@@ -118,6 +114,39 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, err
 	}
 	return &Server{GenericAPIServer: server, layer: l}, nil
+}
+
+// tune changes parts of kube-apiserver before the layer, for what they cost each
+// request.
+func tune(generic genericapiserver.CompletedConfig, layer *aggregator.Aggregator, o chainOptions) error {
+	if !o.verifyEachRequest && generic.SecureServing != nil {
+		observe, err := expirationObserver()
+		if err != nil {
+			return err
+		}
+		generic.Authentication.Authenticator = connauth.Remember(
+			generic.Authentication.Authenticator, generic.SecureServing.ClientCA, generic.Authentication.RequestHeaderConfig, observe)
+	}
+	if generic.FlowControl != nil {
+		generic.FlowControl = delegatingFairness{generic.FlowControl, layer}
+	}
+	generic.BuildHandlerChainFunc = claimedPaths(layer, generic.BuildHandlerChainFunc)
+	return nil
+}
+
+// installOwnDocuments serves the OpenAPI documents of the layer's own types.
+func installOwnDocuments(container *restful.Container, to *mux.PathRecorderMux, generic genericapiserver.CompletedConfig, o chainOptions) {
+	if !o.plain {
+		openapidocs.Install(container, to, generic.OpenAPIConfig, generic.OpenAPIV3Config)
+		return
+	}
+	documents := routes.OpenAPI{Config: generic.OpenAPIConfig, V3Config: generic.OpenAPIV3Config}
+	if documents.Config != nil {
+		documents.InstallV2(container, to)
+	}
+	if documents.V3Config != nil {
+		documents.InstallV3(container, to)
+	}
 }
 
 // setPriorities orders the built-in groups in the aggregated discovery

@@ -2,6 +2,7 @@ package kubeapiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -38,17 +39,20 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 		set(&o)
 	}
 	apis, crdAPIs, layerAPIs := config.KubeAPIs.ControlPlane.Generic, config.ApiExtensions.GenericConfig, config.Aggregator.GenericConfig
-	release := openapidocs.Releasing(
-		[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
-		[]*common.OpenAPIV3Config{apis.OpenAPIV3Config, crdAPIs.OpenAPIV3Config, layerAPIs.OpenAPIV3Config},
-	)
+	release := func() {}
+	ownDocuments := !o.plain && !apis.SkipOpenAPIInstallation
+	if !o.plain {
+		apis.SkipOpenAPIInstallation = true
+		release = openapidocs.Releasing(
+			[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
+			[]*common.OpenAPIV3Config{apis.OpenAPIV3Config, crdAPIs.OpenAPIV3Config, layerAPIs.OpenAPIV3Config},
+		)
+	}
 	notFound := notfoundhandler.New(config.KubeAPIs.ControlPlane.Generic.Serializer, genericapifilters.NoMuxAndDiscoveryIncompleteKey)
 	crdServer, err := config.ApiExtensions.New(genericapiserver.NewEmptyDelegateWithCustomHandler(notFound))
 	if err != nil {
 		return nil, fmt.Errorf("creating the CustomResourceDefinition server: %w", err)
 	}
-	ownDocuments := !apis.SkipOpenAPIInstallation
-	apis.SkipOpenAPIInstallation = true
 	kubeServer, err := config.KubeAPIs.New(crdServer.GenericAPIServer)
 	if err != nil {
 		return nil, fmt.Errorf("creating the built-in API server: %w", err)
@@ -78,9 +82,24 @@ func (s *Server) PrepareRun() (PreparedServer, error) {
 	return PreparedServer{run: prepared.RunWithContext, layer: s.layer}, nil
 }
 
-// Run serves until ctx ends, then shuts down gracefully.
+// Run serves until ctx ends, then shuts down gracefully. So it does when the layer
+// cannot go on, and returns why: a server without it would route by what was once
+// registered.
 func (p PreparedServer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failure := make(chan error, 1)
+	go func() {
+		select {
+		case err := <-p.layer.failed:
+			cancel()
+			failure <- err
+		case <-ctx.Done():
+			failure <- nil
+		}
+	}()
 	err := p.run(ctx)
+	cancel()
 	p.layer.wait()
-	return err
+	return errors.Join(<-failure, err)
 }

@@ -88,6 +88,13 @@ func claimedPaths(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder
 	}
 }
 
+// behindFilters puts the layer behind the usual chain, for all paths.
+func behindFilters(layer *aggregator.Aggregator, usual chainBuilder) chainBuilder {
+	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
+		return usual(layer.Handler(next), c)
+	}
+}
+
 type chainBuilder = func(http.Handler, *genericapiserver.Config) http.Handler
 
 // isDefaultChain says whether the configuration left the handler chain as it

@@ -46,7 +46,9 @@ type layer struct {
 	aggregator  *aggregator.Aggregator
 	clientCerts *dynamiccertificates.DynamicCertKeyPairContent // nil where no pair is configured
 	nodes       kubernetes.Interface                           // to learn the zone from; nil where it was given
+	run         func(context.Context) error                    // the aggregator's work
 	running     sync.WaitGroup
+	failed      chan error // with what that ended, if it was not asked to
 }
 
 // layerParts is what the chain gives to the layer.
@@ -61,7 +63,7 @@ type layerParts struct {
 
 func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*layer, error) {
 	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
-	l := &layer{}
+	l := &layer{failed: make(chan error, 1)}
 	if o.zone == "" {
 		l.nodes = parts.client
 	}
@@ -145,6 +147,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 	if l.aggregator, err = aggregator.New(c); err != nil {
 		return nil, err
 	}
+	l.run = l.aggregator.Run
 	if l.clientCerts != nil {
 		l.clientCerts.AddListener(l)
 	}
@@ -155,9 +158,13 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 // changed.
 func (l *layer) Enqueue() { l.aggregator.ReloadClientCertificate() }
 
-// start runs the layer until ctx ends.
+// start runs the layer until ctx ends. It is called once.
 func (l *layer) start(ctx context.Context) {
-	l.running.Go(func() { _ = l.aggregator.Run(ctx) })
+	l.running.Go(func() {
+		if err := l.run(ctx); err != nil && ctx.Err() == nil {
+			l.failed <- fmt.Errorf("the aggregation layer stopped: %w", err)
+		}
+	})
 	if l.nodes == nil {
 		return
 	}

@@ -10,6 +10,7 @@ type chainOptions struct {
 	clusterIPOnly bool
 
 	verifyEachRequest bool
+	plain             bool
 }
 
 // InZone names this server's zone: endpoints whose EndpointSlices hint at it
@@ -26,6 +27,14 @@ func ClusterIPOnly() Option { return func(o *chainOptions) { o.clusterIPOnly = t
 // connection, as the reference does, and remembers nothing: for hosts whose own
 // authenticator may refuse what a valid certificate proves.
 func VerifyEachRequest() Option { return func(o *chainOptions) { o.verifyEachRequest = true } }
+
+// Plain leaves kube-apiserver's own parts around the layer as they are: its handler
+// chain for all paths, its authenticators, its priority and fairness, and when and
+// how it builds its OpenAPI documents. It costs time and memory, and is for finding
+// out whether what Annex changes there is at fault. Requests for extension servers
+// hold seats of priority and fairness then, and request timeouts that APIServices
+// set have no effect.
+func Plain() Option { return func(o *chainOptions) { o.plain = true } }
 
 func (o chainOptions) addressing(routing bool) aggregator.Addressing {
 	switch {

@@ -57,11 +57,14 @@ type Server struct {
 	Dir string
 	// CA signs the serving certificate, FrontProxyCA that of the proxy.
 	CA, FrontProxyCA *testcerts.Authority
+	// Made is the configuration that the server was made of, as that has left it.
+	Made app.CompletedConfig
 
-	member *etcd.Server // nil for a server that shares another's
-	etcd   string
-	cancel context.CancelFunc
-	done   chan error
+	options []kubeapiserver.Option
+	member  *etcd.Server // nil for a server that shares another's
+	etcd    string
+	cancel  context.CancelFunc
+	done    chan error
 }
 
 // Launch starts a server with an etcd of its own, and returns when it is ready.
@@ -81,12 +84,15 @@ func Launch(flags ...string) (*Server, error) {
 
 // Beside starts another server on the etcd of s, which must be stopped after
 // it.
-func (s *Server) Beside(flags ...string) (*Server, error) {
+func (s *Server) Beside(flags ...string) (*Server, error) { return s.BesideWith(nil, flags...) }
+
+// BesideWith is Beside with options of the server's chain.
+func (s *Server) BesideWith(options []kubeapiserver.Option, flags ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "annex-test-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
 	}
-	other := &Server{Dir: dir, etcd: s.etcd, FrontProxyCA: s.FrontProxyCA}
+	other := &Server{Dir: dir, etcd: s.etcd, FrontProxyCA: s.FrontProxyCA, options: options}
 	return other, other.launch(flags)
 }
 
@@ -153,7 +159,7 @@ func (s *Server) run(flags []string) error {
 	o.SecureServing.Listener = listener
 	o.SecureServing.BindPort = listener.Addr().(*net.TCPAddr).Port
 
-	server, err := build(o)
+	server, err := s.build(o)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -180,7 +186,7 @@ func override(own, given []string) []string {
 	return append(out, given...)
 }
 
-func build(o *options.ServerRunOptions) (kubeapiserver.PreparedServer, error) {
+func (s *Server) build(o *options.ServerRunOptions) (kubeapiserver.PreparedServer, error) {
 	none := kubeapiserver.PreparedServer{}
 	registry := o.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
@@ -204,7 +210,8 @@ func build(o *options.ServerRunOptions) (kubeapiserver.PreparedServer, error) {
 	if err != nil {
 		return none, fmt.Errorf("completing the config: %w", err)
 	}
-	server, err := kubeapiserver.CreateServerChain(ready)
+	s.Made = ready
+	server, err := kubeapiserver.CreateServerChain(ready, s.options...)
 	if err != nil {
 		return none, err
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	DataDir string
 	// Etcd is a running member to use in place of one that Run starts; its owner stops it after Run.
 	Etcd *etcd.Server
+	// Plain leaves kube-apiserver's own parts as they are; see kubeapiserver.Plain.
+	Plain bool
 	// Chain builds the server.
 	Chain Chain
 	// Listener is served on in place of the address and port of Server, where it is not nil.
@@ -62,6 +64,8 @@ func New(program string, chain Chain) *Options {
 	globalflag.AddGlobalFlags(global, program, logs.SkipLoggingConfigurationFlags())
 	fs := o.sections.FlagSet("embedded etcd")
 	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Folder of the embedded etcd, which runs when --etcd-servers is absent. It is made with mode 0700, and used by one process at a time.")
+	fs = o.sections.FlagSet("annex")
+	fs.BoolVar(&o.Plain, "annex-plain-kube-apiserver", false, "Leave kube-apiserver's own parts around the aggregation layer as they are: its handler chain, authentication, priority and fairness, OpenAPI documents and identity Lease. It costs time and memory; use it to find out whether what Annex changes there is at fault.")
 	return o
 }
 
@@ -94,12 +98,16 @@ const routingFlag = "enable-aggregator-routing"
 // chainOptions are what flags say beyond the configuration: whether one was given at all. Without
 // --enable-aggregator-routing Services are reached by what works; with =false, at their cluster IP.
 func (o *Options) chainOptions() []kubeapiserver.Option {
+	var options []kubeapiserver.Option
+	if o.Plain {
+		options = append(options, kubeapiserver.Plain())
+	}
 	for _, section := range o.sections.FlagSets {
 		if f := section.Lookup(routingFlag); f != nil && f.Changed && !o.Server.EnableAggregatorRouting {
-			return []kubeapiserver.Option{kubeapiserver.ClusterIPOnly()}
+			options = append(options, kubeapiserver.ClusterIPOnly())
 		}
 	}
-	return nil
+	return options
 }
 
 func (o *Options) loggingOptions() *logsapi.LoggingOptions {

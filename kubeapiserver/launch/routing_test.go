@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Unlike in the reference, the flag's absence is not =false.
-func TestRoutingFlagForcesTheClusterIPWhenFalse(t *testing.T) {
+// Unlike in the reference, the absence of --enable-aggregator-routing is not =false.
+func TestFlagsThatAreOptionsOfTheChain(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want int
@@ -18,6 +18,8 @@ func TestRoutingFlagForcesTheClusterIPWhenFalse(t *testing.T) {
 		{[]string{"--enable-aggregator-routing=true"}, 0},
 		{[]string{"--enable-aggregator-routing"}, 0},
 		{[]string{"--enable-aggregator-routing=true", "--enable-aggregator-routing=false"}, 1},
+		{[]string{"--annex-plain-kube-apiserver"}, 1},
+		{[]string{"--annex-plain-kube-apiserver", "--enable-aggregator-routing=false"}, 2},
 	} {
 		o := New("kube-apiserver", nil)
 		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)

@@ -42,7 +42,9 @@ var renewIdentitySeldom = sync.OnceFunc(func() {
 // It is called once, before Run and before anything else logs: klog takes no new settings while it is
 // in use. Flags, which may be nil, are logged.
 func (o *Options) Prepare(flags *pflag.FlagSet) error {
-	renewIdentitySeldom()
+	if !o.Plain {
+		renewIdentitySeldom()
+	}
 	registry := o.Server.GenericServerRunOptions.ComponentGlobalsRegistry
 	if err := registry.Set(); err != nil {
 		return err

@@ -170,7 +170,7 @@ func auditLine(t *testing.T, e *audit.Event, long bool) string {
 func spanLine(s tracetest.SpanStub, all map[string]string) string {
 	var attributes, events, links []string
 	for _, a := range s.Attributes {
-		value := a.Value.Emit()
+		value := a.Value.String()
 		if strings.HasSuffix(string(a.Key), ".port") {
 			value = "port"
 		}

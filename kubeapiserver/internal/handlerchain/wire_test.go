@@ -1,5 +1,7 @@
 package handlerchain
 
+//lint:file-ignore SA1019 net/http's ClientConn has no Ping, whose answer shows that no GOAWAY came before it.
+
 import (
 	"bufio"
 	"context"
