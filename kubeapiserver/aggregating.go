@@ -24,6 +24,7 @@ import (
 	"github.com/annex-api/annex/aggregator"
 	"github.com/annex-api/annex/kubeapiserver/internal/connauth"
 	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/priorities"
 )
 
 const (
@@ -155,7 +156,7 @@ func setPriorities(manager aggregated.ResourceManager) {
 	if manager == nil {
 		return
 	}
-	for gv, p := range priorities() {
+	for gv, p := range priorities.All() {
 		manager.SetGroupVersionPriority(metav1.GroupVersion(gv), int(p.Group), int(p.Version))
 	}
 	manager.SetGroupVersionPriority(metav1.GroupVersion(apiregistrationv1.SchemeGroupVersion), registrationPriority, 0)

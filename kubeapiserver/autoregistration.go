@@ -21,6 +21,8 @@ import (
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/controllers/autoregister"
 	"k8s.io/kubernetes/pkg/controlplane/controller/crdregistration"
+
+	"github.com/annex-api/annex/kubeapiserver/internal/priorities"
 )
 
 // registrationWorkers work on APIServices that follow built-ins and CRDs.
@@ -34,7 +36,7 @@ func addAutoRegistration(
 ) error {
 	register := autoregister.NewAutoRegisterController(apiServices, client.ApiregistrationV1())
 	expected := sets.New[string]()
-	known := priorities()
+	known := priorities.All()
 	for gv := range groupVersionsOf(delegate) {
 		priority, ok := known[gv]
 		if !ok {

@@ -1,4 +1,6 @@
-package kubeapiserver
+// Package priorities has the order in which discovery lists built-in groups, of
+// which kube-apiserver exports one half only.
+package priorities
 
 import (
 	"maps"
@@ -21,13 +23,14 @@ var kubeGroups = []struct {
 	{"networking.k8s.io", 17200, map[string]int32{"v1": 15, "v1beta1": 9}},
 	{"policy", 17100, map[string]int32{"v1": 15, "v1beta1": 9}},
 	{"storage.k8s.io", 16800, map[string]int32{"v1": 15, "v1beta1": 9, "v1alpha1": 1}},
-	{"scheduling.k8s.io", 16600, map[string]int32{"v1": 15, "v1alpha2": 2}},
+	{"scheduling.k8s.io", 16600, map[string]int32{"v1": 15, "v1beta1": 9, "v1alpha3": 3}},
 	{"node.k8s.io", 16300, map[string]int32{"v1": 15, "v1beta1": 9, "v1alpha1": 1}},
 	{"resource.k8s.io", 16200, map[string]int32{"v1": 21, "v1beta2": 15, "v1beta1": 9, "v1alpha3": 1}},
+	{"lifecycle.k8s.io", 15700, map[string]int32{"v1alpha1": 1}},
 }
 
-// priorities of every built-in group version that is registered.
-func priorities() map[schema.GroupVersion]controlplane.APIServicePriority {
+// All are those of every built-in group version that is registered.
+func All() map[schema.GroupVersion]controlplane.APIServicePriority {
 	all := maps.Clone(controlplane.DefaultGenericAPIServicePriorities())
 	for _, g := range kubeGroups {
 		for version, priority := range g.versions {
