@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -41,9 +42,9 @@ type Aggregator struct {
 	writer    *status.Writer // nil without Config.Status
 
 	snapshot atomic.Pointer[catalog.Snapshot]
-	routes   chan struct{} // closed when the first state is routed
-	recalled chan struct{} // closed when the memory was read
-	newer    chan struct{} // for the memory: a snapshot was published
+	routes   chan struct{}                                       // closed when the first state is routed
+	recalled chan map[string]*apidiscoveryv2.APIVersionDiscovery // what the memory held of the first state; one slot
+	newer    chan struct{}                                       // for the memory: a snapshot was published
 
 	stopReporting    func()        // closes reportingStops
 	reportingStops   chan struct{} // closed when the status writer is to end
@@ -78,7 +79,7 @@ func New(config Config) (*Aggregator, error) {
 		openapi:   config.openAPI(),
 		writer:    config.writer(),
 		routes:    make(chan struct{}),
-		recalled:  make(chan struct{}),
+		recalled:  make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
 		newer:     make(chan struct{}, 1),
 
 		stopReporting:    sync.OnceFunc(func() { close(reportingStops) }),
@@ -106,9 +107,15 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Go(func() { a.report(working) })
 	if a.config.Memory != nil {
 		group.Go(func() { a.remember(working) })
-		<-a.recalled // before a first snapshot could call its resources unknown
 	}
-	err := a.config.Source.Run(working, a.facts.setState)
+	first := true
+	err := a.config.Source.Run(working, func(s State) {
+		if first && a.config.Memory != nil { // before a first snapshot could call its resources unknown
+			a.recalled <- a.recall(working, s)
+		}
+		first = false
+		a.facts.setState(s)
+	})
 	cancel()
 	group.Wait()
 	a.prober.Wait()

@@ -3,12 +3,15 @@ package aggregator
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/fetch"
 )
 
 const (
@@ -19,6 +22,9 @@ const (
 	// rememberAgain is the pause of a server that is not the one to write, or that
 	// could not write everything.
 	rememberAgain = 5 * time.Second
+	// maxRecalledTokens bounds what is recalled of all APIServices together, see
+	// document.WellFormed. A resource has some 30.
+	maxRecalledTokens = 2_000_000
 )
 
 // Memory keeps the last known discovery documents over a restart, so that a
@@ -26,34 +32,52 @@ const (
 // resources. Until a download confirms them they are listed as Stale.
 //
 // It is used by one goroutine at a time. Where several servers share it, the one
-// that writes conditions writes it too.
+// that writes conditions writes it too. What it returns is checked as a download
+// is: whoever can write where it keeps documents can do no more than an extension
+// server can.
 type Memory interface {
-	// Load returns what was saved, by APIService name. It is called once, before
-	// the Source runs, and has 2 s; after an error the layer starts with nothing.
-	Load(ctx context.Context) (map[string][]byte, error)
+	// Load returns what was saved of these APIServices, by name. It is called once,
+	// before the first of them is routed, and has 2 s; after an error the layer
+	// starts with nothing. It bounds the bytes that it returns.
+	Load(ctx context.Context, apiServices []string) (map[string][]byte, error)
 	// Save replaces the document of one APIService. An error is logged, and the
 	// document saved again 5 s later.
 	Save(ctx context.Context, apiService string, document []byte) error
 	// Forget removes the document of an APIService that is gone. An error is as
 	// that of Save.
 	Forget(ctx context.Context, apiService string) error
+	// Retain removes the documents of all other APIServices: of those that went
+	// while no server ran. An error is as that of Save.
+	Retain(ctx context.Context, apiServices []string) error
 }
 
-// recall gives the fetcher what was remembered. It is Stale until a download
-// confirms it.
-func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIVersionDiscovery {
+// recall gives the fetcher what was remembered of a first state's APIServices. It
+// is Stale until a download confirms it.
+func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidiscoveryv2.APIVersionDiscovery {
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
-	saved, err := a.config.Memory.Load(ctx)
-	if err != nil {
-		klog.FromContext(ctx).V(1).Info("No last known discovery documents", "err", err)
-		return nil
+	versions := map[string]string{}
+	for _, o := range first.APIServices {
+		if o.Spec.Service != nil {
+			versions[o.Name] = o.Spec.Version
+		}
 	}
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
+	saved, err := a.config.Memory.Load(ctx, slices.Sorted(maps.Keys(versions)))
+	if err != nil {
+		klog.FromContext(ctx).V(1).Info("No last known discovery documents", "err", err)
+		return recalled
+	}
+	left := maxRecalledTokens
 	for name, data := range saved {
-		d := &apidiscoveryv2.APIVersionDiscovery{}
-		if err := json.Unmarshal(data, d); err != nil {
-			klog.FromContext(ctx).V(1).Info("A remembered discovery document does not parse", "apiService", name, "err", err)
+		version, exists := versions[name]
+		if !exists || ctx.Err() != nil {
+			continue
+		}
+		d, tokens, err := fetch.Remembered(data, version, left)
+		left -= tokens
+		if err != nil {
+			klog.FromContext(ctx).V(1).Info("A remembered discovery document is not used", "apiService", name, "err", err)
 			continue
 		}
 		recalled[name] = d
@@ -63,22 +87,23 @@ func (a *Aggregator) recall(ctx context.Context) map[string]*apidiscoveryv2.APIV
 }
 
 // remember saves discovery documents as they change, while this server is the
-// one that reports.
+// one that reports. It begins with what was recalled.
 func (a *Aggregator) remember(ctx context.Context) {
-	saved := a.recall(ctx)
-	close(a.recalled)
-	if saved == nil {
-		saved = map[string]*apidiscoveryv2.APIVersionDiscovery{}
+	var saved map[string]*apidiscoveryv2.APIVersionDiscovery
+	select {
+	case <-ctx.Done():
+		return
+	case saved = <-a.recalled:
 	}
 	timer := time.NewTimer(rememberAfter)
 	defer timer.Stop()
-	for {
+	for retained := false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), saved) {
+		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), saved, &retained) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -91,8 +116,9 @@ func (a *Aggregator) remember(ctx context.Context) {
 	}
 }
 
-// saveChanges writes what differs from saved, and says whether all was written.
-func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery) bool {
+// saveChanges writes what differs from saved, and says whether all was written. What
+// is remembered of others is removed once, which retained notes.
+func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery, retained *bool) bool {
 	done := true
 	note := func(name string, err error) bool {
 		if err != nil && ctx.Err() == nil {
@@ -117,6 +143,9 @@ func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot
 		if note(s.Name, err) && note(s.Name, a.config.Memory.Save(ctx, s.Name, data)) {
 			saved[s.Name] = d.Discovery
 		}
+	}
+	if !*retained {
+		*retained = note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote))))
 	}
 	for name := range saved {
 		if !remote[name] && note(name, a.config.Memory.Forget(ctx, name)) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,7 +29,8 @@ type memory struct {
 	failing   bool
 }
 
-func (m *memory) Load(context.Context) (map[string][]byte, error) {
+// Load returns more than it is asked for, as a careless Memory may.
+func (m *memory) Load(context.Context, []string) (map[string][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.documents), nil
@@ -39,6 +42,12 @@ func (m *memory) Save(_ context.Context, name string, document []byte) error {
 
 func (m *memory) Forget(_ context.Context, name string) error {
 	return m.change(func() { delete(m.documents, name) })
+}
+
+func (m *memory) Retain(_ context.Context, names []string) error {
+	return m.change(func() {
+		maps.DeleteFunc(m.documents, func(name string, _ []byte) bool { return !slices.Contains(names, name) })
+	})
 }
 
 func (m *memory) change(do func()) error {
@@ -121,6 +130,77 @@ func TestWhatWasRememberedIsListed(t *testing.T) {
 			d := a.snapshot.Load().Remotes()[0].Document
 			if d.Discovery == nil || len(d.Discovery.Resources) != 1 || !d.Stale {
 				t.Errorf("%+v", d)
+			}
+		})
+	})
+}
+
+// Whoever can write where documents are kept can do no more than an extension
+// server can: what it says of others, of another version, or beyond the bounds is
+// not taken over.
+func TestWhatIsRememberedIsCheckedAsADownloadIs(t *testing.T) {
+	absent := &backendtest.Server{Service: "absent"}
+	resource := `{"resource":"things","responseKind":{"group":"","version":"","kind":"Thing"},"scope":"Namespaced","verbs":["get"]}`
+	// Each takes a third of what may be recalled in all: the last does not fit.
+	large := func() []byte {
+		return []byte(`{"version":"v1","resources":[` + resource + `],"x":[` + strings.Repeat("0,", 199_000-30) + `0]}`)
+	}
+	many := map[string][]byte{}
+	for i := range maxRecalledTokens/199_000 + 3 {
+		many[fmt.Sprintf("v1.g%d.example", i)] = large()
+	}
+	for what, c := range map[string]struct {
+		documents map[string][]byte
+		claimed   []string
+		taken     int
+	}{
+		"as it should be":         {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 1},
+		"of another":              {map[string][]byte{"v1.b.example": []byte(`{"version":"v1","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 0},
+		"of another version":      {map[string][]byte{"v1.a.example": []byte(`{"version":"v2","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 0},
+		"a resource without name": {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[{}]}`)}, []string{"v1.a.example"}, 0},
+		"a kind that is null":     {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[{"resource":"things"}]}`)}, []string{"v1.a.example"}, 1},
+		"too many values":         {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[` + strings.Repeat(resource+",", 20_000) + resource + `]}`)}, []string{"v1.a.example"}, 0},
+		"too many in all":         {many, slices.Sorted(maps.Keys(many)), maxRecalledTokens / 199_000},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var objects []*apiregistrationv1.APIService
+			for _, name := range c.claimed {
+				objects = append(objects, absent.APIService(name))
+			}
+			synctest.Test(t, func(t *testing.T) {
+				work(t, Config{Source: NewStaticSource(state(objects)), Memory: &memory{documents: c.documents}}, func(a *Aggregator) {
+					time.Sleep(maxPause)
+					synctest.Wait()
+					taken := 0
+					for _, s := range a.snapshot.Load().Remotes() {
+						d := s.Document.Discovery
+						if d == nil {
+							continue
+						}
+						taken++
+						if len(d.Resources) != 1 || d.Resources[0].ResponseKind == nil || d.Version != s.Version {
+							t.Errorf("%s: %+v", s.Name, d)
+						}
+					}
+					if taken != c.taken {
+						t.Errorf("%d documents were taken over, want %d", taken, c.taken)
+					}
+				})
+			})
+		})
+	}
+}
+
+// What went while no server ran is forgotten by the next one.
+func TestDocumentsOfOthersAreForgotten(t *testing.T) {
+	m := &memory{documents: map[string][]byte{"v1.gone.example": []byte(`{}`), "v1.a.example": []byte(`{"version":"v1"}`)}}
+	objects := []*apiregistrationv1.APIService{(&backendtest.Server{Service: "absent"}).APIService("v1.a.example")}
+	synctest.Test(t, func(t *testing.T) {
+		work(t, Config{Source: NewStaticSource(state(objects)), Memory: m}, func(*Aggregator) {
+			time.Sleep(2 * rememberAfter)
+			synctest.Wait()
+			if got := m.names(); !slices.Equal(got, []string{"v1.a.example"}) {
+				t.Errorf("remembered: %q", got)
 			}
 		})
 	})

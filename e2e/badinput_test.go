@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // oneSentence asserts what every refused command line prints: exit code 1, nothing on standard
@@ -43,17 +45,14 @@ func refused(t *testing.T, args []string, names ...string) {
 }
 
 // serveFlags are what annex serve needs, with certificates and keys in dir.
-func serveFlags(t *testing.T, dir string) (*authority, []string) {
+func serveFlags(t *testing.T, dir string) (*testcerts.Authority, []string) {
 	t.Helper()
-	ca, err := newAuthority("test-ca")
-	if err != nil {
-		t.Fatal(err)
-	}
-	serving, servingKey := ca.files(t, dir, leaf{name: "apiserver", hosts: []string{"localhost", "127.0.0.1", "kubernetes.default.svc"}})
-	proxy, proxyKey := ca.files(t, dir, leaf{name: "front-proxy-client"})
-	account, accountKey := ca.files(t, dir, leaf{name: "sa"})
+	ca := testcerts.New("test-ca")
+	serving, servingKey := writePair(t, ca, dir, testcerts.Subject{Name: "apiserver", Hosts: []string{"localhost", "127.0.0.1", "kubernetes.default.svc"}})
+	proxy, proxyKey := writePair(t, ca, dir, testcerts.Subject{Name: "front-proxy-client"})
+	account, accountKey := writePair(t, ca, dir, testcerts.Subject{Name: "sa"})
 	caFile := filepath.Join(dir, "ca.crt")
-	if err := os.WriteFile(caFile, ca.pem(), 0o600); err != nil {
+	if err := os.WriteFile(caFile, ca.PEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return ca, []string{
@@ -83,8 +82,8 @@ func TestBadFlags(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("-----BEGIN CERTIFICATE-----\nbm90IG9uZQ==\n-----END CERTIFICATE-----\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	future, futureKey := ca.files(t, dir, leaf{name: "future", notBefore: time.Now().Add(time.Hour)})
-	_, otherKey := ca.files(t, dir, leaf{name: "other"})
+	future, futureKey := writePair(t, ca, dir, testcerts.Subject{Name: "future", NotBefore: time.Now().Add(time.Hour)})
+	_, otherKey := writePair(t, ca, dir, testcerts.Subject{Name: "other"})
 	serve := func(more ...string) []string {
 		return append(append([]string{"serve", "--data-dir=" + data, "--secure-port=" + port(t)}, flags...), more...)
 	}
@@ -247,7 +246,7 @@ func futureCertificate(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = ca.write(filepath.Join(dir, "pki"), leaf{name: "apiserver", hosts: []string{"localhost", "127.0.0.1"}, notBefore: time.Now().Add(time.Hour)})
+	_, _, err = ca.Issue(testcerts.Subject{Name: "apiserver", Hosts: []string{"localhost", "127.0.0.1"}, NotBefore: time.Now().Add(time.Hour)}).Write(filepath.Join(dir, "pki"), "apiserver")
 	return err
 }
 

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // cluster is a server that annex up runs.
@@ -94,12 +96,9 @@ func (c *cluster) user(t *testing.T, name string, groups ...string) *rest.Config
 	if err != nil {
 		t.Fatal(err)
 	}
-	certPEM, keyPEM, err := ca.issue(leaf{name: name, groups: groups})
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := ca.Issue(testcerts.Subject{Name: name, Groups: groups})
 	config := rest.AnonymousClientConfig(c.admin)
-	config.CertData, config.KeyData, config.QPS = certPEM, keyPEM, -1
+	config.CertData, config.KeyData, config.QPS = pair.Cert, pair.Key, -1
 	return config
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/annex-api/annex/internal/testcerts"
 	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
@@ -32,9 +33,9 @@ func startReplacement(t *testing.T, more ...string) *cluster {
 	dir := shortTemp(t)
 	ca, flags := serveFlags(t, dir)
 	caFile := filepath.Join(dir, "ca.crt")
-	etcdCert, etcdKey := ca.files(t, dir, leaf{name: "etcd", hosts: []string{"127.0.0.1"}})
-	clientCert, clientKey := ca.files(t, dir, leaf{name: "apiserver-etcd-client"})
-	kubeletCert, kubeletKey := ca.files(t, dir, leaf{name: "apiserver-kubelet-client", groups: []string{"kubeadm:cluster-admins"}})
+	etcdCert, etcdKey := writePair(t, ca, dir, testcerts.Subject{Name: "etcd", Hosts: []string{"127.0.0.1"}})
+	clientCert, clientKey := writePair(t, ca, dir, testcerts.Subject{Name: "apiserver-etcd-client"})
+	kubeletCert, kubeletKey := writePair(t, ca, dir, testcerts.Subject{Name: "apiserver-kubelet-client", Groups: []string{"kubeadm:cluster-admins"}})
 	at := port(t)
 	args := append(flags,
 		"--advertise-address=192.0.2.1", "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction", "--enable-bootstrap-token-auth=true",
@@ -46,14 +47,11 @@ func startReplacement(t *testing.T, more ...string) *cluster {
 }
 
 // startServer runs a server on a port of loopback and waits until it is ready.
-func startServer(t *testing.T, dir string, ca *authority, port, program string, args ...string) *cluster {
+func startServer(t *testing.T, dir string, ca *testcerts.Authority, port, program string, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{process: start(t, program, args...), dir: dir, kubeconfig: filepath.Join(dir, "admin.kubeconfig")}
-	certPEM, keyPEM, err := ca.issue(leaf{name: "admin", groups: []string{"system:masters"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = writeKubeconfig(c.kubeconfig, &rest.Config{Host: "https://127.0.0.1:" + port, TLSClientConfig: rest.TLSClientConfig{CAData: ca.pem(), CertData: certPEM, KeyData: keyPEM}})
+	admin := ca.Issue(testcerts.Subject{Name: "admin", Groups: []string{"system:masters"}})
+	err := writeKubeconfig(c.kubeconfig, &rest.Config{Host: "https://127.0.0.1:" + port, TLSClientConfig: rest.TLSClientConfig{CAData: ca.PEM, CertData: admin.Cert, KeyData: admin.Key}})
 	if err != nil {
 		t.Fatal(err)
 	}

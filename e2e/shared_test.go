@@ -14,6 +14,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 const (
@@ -87,16 +89,13 @@ func (e *environment) startWardle(ctx context.Context) error {
 	if err := writeKubeconfig(kubeconfig, config); err != nil {
 		return err
 	}
-	ca, err := newAuthority("wardle-ca")
-	if err != nil {
-		return err
-	}
+	ca := testcerts.New("wardle-ca")
 	port, err := freePort()
 	if err != nil {
 		return err
 	}
-	r := registration{namespace: wardleNamespace, service: "wardle-server", group: wardleGroup, version: "v1alpha1", port: port, ca: ca.pem()}
-	certFile, keyFile, err := ca.write(e.root, leaf{name: "wardle", hosts: []string{r.host()}})
+	r := registration{namespace: wardleNamespace, service: "wardle-server", group: wardleGroup, version: "v1alpha1", port: port, ca: ca.PEM}
+	certFile, keyFile, err := ca.Issue(testcerts.Subject{Name: "wardle", Hosts: []string{r.host()}}).Write(e.root, "wardle")
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 const (
@@ -57,23 +59,13 @@ func startStreamServer(t *testing.T, e *environment) *streamServer {
 // registerServer runs an extension server in this process and registers it.
 func registerServer(t *testing.T, c *cluster, group string, handler http.Handler) {
 	t.Helper()
-	ca, err := newAuthority(group)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := testcerts.New(group)
 	server := httptest.NewUnstartedServer(handler)
 	r := registration{
-		namespace: "default", service: strings.ReplaceAll(group, ".", "-"), group: group, version: "v1", ca: ca.pem(),
+		namespace: "default", service: strings.ReplaceAll(group, ".", "-"), group: group, version: "v1", ca: ca.PEM,
 	}
-	certPEM, keyPEM, err := ca.issue(leaf{name: "server", hosts: []string{r.host()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	pair := ca.Issue(testcerts.Subject{Name: "server", Hosts: []string{r.host()}})
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(func() {

@@ -6,41 +6,34 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
+	"github.com/annex-api/annex/internal/testcerts"
 	test "github.com/annex-api/annex/kubeapiserver/kubeapiservertest"
 )
-
-func authority(t *testing.T, name string) *test.Authority {
-	t.Helper()
-	a, err := test.NewAuthority(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
 
 // Threat TLS: whoever takes over an extension server's address, without its
 // certificate, must not get a request with the user's identity.
 func TestAttackExtensionServersWithWrongCertificates(t *testing.T) {
-	stranger := authority(t, "stranger")
+	stranger := testcerts.New("stranger")
 	cases := map[string]struct {
-		ca      *test.Authority
-		subject func(e *test.Extension) test.Subject
+		ca      *testcerts.Authority
+		subject func(e *test.Extension) testcerts.Subject
 		message string
 	}{
-		"wrong CA": {stranger, func(e *test.Extension) test.Subject {
-			return test.Subject{CommonName: e.Name, Names: []string{e.ServerName()}}
+		"wrong CA": {stranger, func(e *test.Extension) testcerts.Subject {
+			return testcerts.Subject{Name: e.Name, Hosts: []string{e.ServerName()}}
 		}, "certificate signed by unknown authority"},
-		"wrong name": {nil, func(*test.Extension) test.Subject {
-			return test.Subject{CommonName: "other", Names: []string{"other.default.svc", "localhost"}}
+		"wrong name": {nil, func(*test.Extension) testcerts.Subject {
+			return testcerts.Subject{Name: "other", Hosts: []string{"other.default.svc", "localhost"}}
 		}, "certificate is valid for other.default.svc, localhost, not "},
-		"name only in CN": {nil, func(e *test.Extension) test.Subject {
-			return test.Subject{CommonName: e.ServerName()}
+		"name only in CN": {nil, func(e *test.Extension) testcerts.Subject {
+			return testcerts.Subject{Name: e.ServerName()}
 		}, "certificate relies on legacy Common Name field"},
-		"expired": {nil, func(e *test.Extension) test.Subject {
-			return test.Subject{CommonName: e.Name, Names: []string{e.ServerName()}, Expired: true}
+		"expired": {nil, func(e *test.Extension) testcerts.Subject {
+			return testcerts.Subject{Name: e.Name, Hosts: []string{e.ServerName()}, NotAfter: time.Now().Add(-time.Minute)}
 		}, "certificate has expired or is not yet valid"},
 	}
 	for name, c := range cases {
@@ -57,7 +50,7 @@ func TestAttackExtensionServersWithWrongCertificates(t *testing.T) {
 				if ca == nil {
 					ca = e.CA
 				}
-				e.SetCertificate(t, ca, c.subject(e))
+				e.SetCertificate(ca, c.subject(e))
 				e.CloseConnections()
 
 				conn := server.Dial(t, "http/1.1")
@@ -96,7 +89,7 @@ func TestAttackRotatedCABundle(t *testing.T) {
 	if a := server.Get(t, test.Admin, path); a.Code != http.StatusOK {
 		t.Fatalf("before the rotation: %d %s", a.Code, a.Body)
 	}
-	next := authority(t, "next")
+	next := testcerts.New("next")
 	server.UpdateRegistration(t, "v1.bundle.attack", func(a *apiregistrationv1.APIService) { a.Spec.CABundle = next.PEM })
 	test.Eventually(t, func() string {
 		if c := server.Condition(t, v1); c.Status != apiregistrationv1.ConditionFalse || !strings.Contains(c.Message, "unknown authority") {
@@ -108,7 +101,7 @@ func TestAttackRotatedCABundle(t *testing.T) {
 	if a := server.Get(t, test.Admin, path); a.Code != http.StatusServiceUnavailable || len(e.Requests(path)) != before {
 		t.Errorf("the old certificate is still trusted: %d %s", a.Code, a.Body)
 	}
-	e.SetCertificate(t, next, test.Subject{CommonName: "next", Names: []string{e.ServerName()}})
+	e.SetCertificate(next, testcerts.Subject{Name: "next", Hosts: []string{e.ServerName()}})
 	server.AwaitAvailable(t, v1)
 	test.Eventually(t, func() string {
 		if a := server.Get(t, test.Admin, path); a.Code != http.StatusOK {

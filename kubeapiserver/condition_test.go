@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
+	"github.com/annex-api/annex/internal/testcerts"
 	test "github.com/annex-api/annex/kubeapiserver/kubeapiservertest"
 )
 
@@ -206,7 +207,7 @@ func TestConditionIsWrittenOnce(t *testing.T) {
 
 func TestValidationOfAPIServices(t *testing.T) {
 	t.Parallel()
-	ca := authority(t, "validation").PEM
+	ca := testcerts.New("validation").PEM
 	remote := func(change func(*apiregistrationv1.APIService)) *apiregistrationv1.APIService {
 		a := &apiregistrationv1.APIService{
 			ObjectMeta: metav1.ObjectMeta{Name: "v1.valid.test"},

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/server/egressselector"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -81,6 +83,14 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 	if err != nil {
 		return nil, err
 	}
+	names, err := metadata.NewForConfig(generic.LoopbackClientConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the metadata client: %w", err)
+	}
+	remembering := configMapMemory{
+		configMaps: parts.client.CoreV1().ConfigMaps(metav1.NamespaceSystem),
+		metadata:   names.Resource(corev1.SchemeGroupVersion.WithResource("configmaps")).Namespace(metav1.NamespaceSystem),
+	}
 	c := aggregator.Config{
 		Source:           source,
 		Resolver:         configuredResolver(extra.ServiceResolver),
@@ -96,7 +106,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 		FirstGroups:      []metav1.APIGroup{registrationGroup()},
 		OpenAPI:          parts.openAPI,
 		Metrics:          metrics,
-		Memory:           configMapMemory{parts.client.CoreV1().ConfigMaps(metav1.NamespaceSystem)},
+		Memory:           remembering,
 		Status: &aggregator.StatusConfig{
 			Client:    parts.registrations.ApiregistrationV1(),
 			Leases:    parts.client.CoordinationV1(),

@@ -10,10 +10,12 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 )
 
 const (
@@ -22,6 +24,13 @@ const (
 	memoryKey        = "discovery.json.gz"
 	// maxRemembered bounds a document after decompression, in bytes.
 	maxRemembered = 4 << 20
+	// maxLoaded bounds all documents together, in bytes.
+	maxLoaded = 64 << 20
+	// loaders read at a time when a server starts, so that a thousand take well
+	// under the two seconds that there are.
+	loaders = 8
+	// retainPage is how many names are asked for at a time.
+	retainPage = 500
 )
 
 // zippers are kept because each takes most of a megabyte, and a first start
@@ -29,9 +38,12 @@ const (
 var zippers = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
 
 // configMapMemory keeps discovery documents in ConfigMaps, one for each
-// APIService: in etcd, where every API server of the cluster finds them.
+// APIService: in etcd, where every API server of the cluster finds them. Others may
+// write ConfigMaps there too: only those with the name of an APIService are read, and
+// of the rest no more than metadata.
 type configMapMemory struct {
 	configMaps corev1client.ConfigMapInterface
+	metadata   metadata.ResourceInterface // of ConfigMaps in the same namespace
 }
 
 func memoryName(apiService string) string {
@@ -40,24 +52,84 @@ func memoryName(apiService string) string {
 }
 
 // Load implements aggregator.Memory.
-func (m configMapMemory) Load(ctx context.Context) (map[string][]byte, error) {
-	list, err := m.configMaps.List(ctx, metav1.ListOptions{LabelSelector: memoryLabel})
-	if err != nil {
-		return nil, fmt.Errorf("listing remembered discovery documents: %w", err)
+func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[string][]byte, error) {
+	names := make(chan string)
+	found := make(chan *corev1.ConfigMap)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(names)
+		for _, name := range apiServices {
+			select {
+			case names <- name:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range loaders {
+		group.Go(func() error {
+			for name := range names {
+				item, err := m.configMaps.Get(ctx, memoryName(name), metav1.GetOptions{})
+				if apierrors.IsNotFound(err) {
+					continue
+				}
+				if err != nil {
+					return fmt.Errorf("reading a remembered discovery document: %w", err)
+				}
+				if item.Annotations[memoryAnnotation] != name || len(item.BinaryData[memoryKey]) == 0 {
+					continue // not ours: the next download replaces it
+				}
+				select {
+				case found <- item:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
 	}
-	saved := map[string][]byte{}
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait(); close(found) }()
+	saved, left := map[string][]byte{}, int64(maxLoaded)
 	unzipped := new(gzip.Reader) // one for all: each has a window of 32 KiB
-	for i := range list.Items {
-		item := &list.Items[i]
+	for item := range found {
 		if unzipped.Reset(bytes.NewReader(item.BinaryData[memoryKey])) != nil {
-			continue // not ours, or damaged: the next download replaces it
+			continue // damaged: the next download replaces it
 		}
-		data, err := io.ReadAll(io.LimitReader(unzipped, maxRemembered))
-		if name := item.Annotations[memoryAnnotation]; err == nil && item.Name == memoryName(name) {
-			saved[name] = data
+		data, err := io.ReadAll(io.LimitReader(unzipped, min(maxRemembered, left)+1))
+		if int64(len(data)) > min(maxRemembered, left) || err != nil {
+			continue
+		}
+		left -= int64(len(data))
+		saved[item.Annotations[memoryAnnotation]] = data
+	}
+	return saved, <-ended
+}
+
+// Retain implements aggregator.Memory.
+func (m configMapMemory) Retain(ctx context.Context, apiServices []string) error {
+	kept := map[string]bool{}
+	for _, name := range apiServices {
+		kept[memoryName(name)] = true
+	}
+	for next := ""; ; {
+		list, err := m.metadata.List(ctx, metav1.ListOptions{LabelSelector: memoryLabel, Limit: retainPage, Continue: next})
+		if err != nil {
+			return fmt.Errorf("listing remembered discovery documents: %w", err)
+		}
+		for _, item := range list.Items {
+			if kept[item.Name] {
+				continue
+			}
+			if err := m.configMaps.Delete(ctx, item.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("deleting ConfigMap %s: %w", item.Name, err)
+			}
+		}
+		if next = list.Continue; next == "" {
+			return nil
 		}
 	}
-	return saved, nil
 }
 
 // Save implements aggregator.Memory.

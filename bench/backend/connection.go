@@ -1,18 +1,13 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"math/big"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // headerPause is between two bytes of a header.
@@ -21,13 +16,10 @@ const headerPause = time.Second
 // hostileTLS gives each kind of hostile server the connections that it needs:
 // the flapping one shows every other connection a certificate that nobody
 // trusts, and the one with slow headers speaks HTTP/1.1.
-func hostileTLS(config *tls.Config) (*tls.Config, error) {
-	stranger, err := newStranger()
-	if err != nil {
-		return nil, fmt.Errorf("making a certificate that nobody trusts: %w", err)
-	}
+func hostileTLS(config *tls.Config) *tls.Config {
+	stranger := testcerts.New("stranger").Issue(testcerts.Subject{Hosts: []string{fixture.WildcardName}})
 	untrusted, plain := config.Clone(), config.Clone()
-	untrusted.Certificates = []tls.Certificate{stranger}
+	untrusted.Certificates = []tls.Certificate{stranger.TLS()}
 	untrusted.NextProtos = []string{"h2", "http/1.1"}
 	plain.NextProtos = []string{"http/1.1"}
 	var connections atomic.Int64
@@ -43,21 +35,7 @@ func hostileTLS(config *tls.Config) (*tls.Config, error) {
 		}
 		return nil, nil // As configured.
 	}
-	return config, nil
-}
-
-// newStranger is a certificate with the right name that signs itself.
-func newStranger() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{fixture.WildcardName},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+	return config
 }
 
 // crawl answers with a header that has no end, a byte at a time, until the

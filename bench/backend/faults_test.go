@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/bench/internal/fixture"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // serve runs a handler over TLS; the client calls it as the n-th Service.
@@ -226,24 +227,14 @@ func startHostile(t *testing.T, n int) *httptest.Server {
 	}
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
-	trusted, err := newStranger()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.TLS, err = hostileTLS(&tls.Config{Certificates: []tls.Certificate{trusted}, NextProtos: []string{"h2", "http/1.1"}}); err != nil {
-		t.Fatal(err)
-	}
+	ca := testcerts.New("trusted")
+	trusted := ca.Issue(testcerts.Subject{Hosts: []string{fixture.WildcardName}})
+	s.TLS = hostileTLS(&tls.Config{Certificates: []tls.Certificate{trusted.TLS()}, NextProtos: []string{"h2", "http/1.1"}})
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // Handshakes fail here.
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	leaf, err := x509.ParseCertificate(trusted.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
 	c := s.Client().Transport.(*http.Transport)
-	c.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: fixture.Service(n) + "." + fixture.Namespace + ".svc"}
+	c.TLSClientConfig = &tls.Config{RootCAs: ca.Pool(), ServerName: fixture.Service(n) + "." + fixture.Namespace + ".svc"}
 	return s
 }
 

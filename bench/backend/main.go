@@ -109,9 +109,7 @@ func run(ctx context.Context, o options) error {
 		},
 	}
 	if o.hostile {
-		if server.TLSConfig, err = hostileTLS(server.TLSConfig); err != nil {
-			return err
-		}
+		server.TLSConfig = hostileTLS(server.TLSConfig)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()

@@ -2,17 +2,12 @@ package bulletin
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +23,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // host is what an extension server needs of its API server: the published
@@ -104,36 +101,9 @@ func startHost(t *testing.T, h *host) string {
 }
 
 // frontProxy makes a CA, PEM, and a client certificate of the name from it.
-func frontProxy(t *testing.T, name string) ([]byte, tls.Certificate) {
-	t.Helper()
-	sign := func(serial int64, subject string, ca bool, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: subject},
-			NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-			IsCA: ca, BasicConstraintsValid: true,
-			KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		}
-		if parent == nil {
-			parent, by = template, key
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert, key
-	}
-	ca, caKey := sign(1, "front-proxy-ca", true, nil, nil)
-	cert, key := sign(2, name, false, ca, caKey)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}), tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+func frontProxy(name string) ([]byte, tls.Certificate) {
+	ca := testcerts.New("front-proxy-ca")
+	return ca.PEM, ca.Issue(testcerts.Subject{Name: name}).TLS()
 }
 
 func settings(ca []byte) *corev1.ConfigMap {
@@ -151,8 +121,8 @@ func settings(ca []byte) *corev1.ConfigMap {
 }
 
 func TestHostDecidesWhoMayCall(t *testing.T) {
-	ca, proxy := frontProxy(t, "front-proxy")
-	_, stranger := frontProxy(t, "front-proxy") // of a CA that the host does not name
+	ca, proxy := frontProxy("front-proxy")
+	_, stranger := frontProxy("front-proxy") // of a CA that the host does not name
 	h := &host{settings: settings(ca), refusals: 3}
 	server := start(t, delegate(startHost(t, h)))
 

@@ -83,6 +83,13 @@ func TestRulesCanFail(t *testing.T) {
 		{"edges", at("examples/host"), at("bench/backend"), true},
 		{"edges", at("extension"), at("aggregator"), true},
 		{"edges", at("aggregator/internal/fetch"), at("aggregator/internal/backendtest"), true},
+		{"edges", at("aggregator/internal/fetch"), at("internal/testcerts"), true},
+		{"edges", at("aggregator/internal/backendtest"), at("internal/testcerts"), false},
+		{"edges", at("kubeapiserver"), at("internal/testcerts"), true},
+		{"edges", at("kubeapiserver/kubeapiservertest"), at("internal/testcerts"), false},
+		{"edges", at("bench/internal/pki"), at("internal/testcerts"), false},
+		{"star", at("aggregator/internal/backendtest"), at("internal/testcerts"), false},
+		{"star", at("aggregator/internal/backendtest"), at("internal/allocated"), true},
 	} {
 		g := graph{
 			c.from: {ImportPath: c.from, Imports: []string{c.to}},

@@ -51,19 +51,48 @@ func brokenLinks(repository fs.FS, name string) ([]string, error) {
 		return nil, err
 	}
 	var broken []string
-	prose(string(content), func(number int, line string) {
-		line = code.ReplaceAllString(line, "")
-		targets := inline.FindAllStringSubmatch(line, -1)
-		if d := definition.FindStringSubmatch(line); d != nil {
-			targets = append(targets, d)
-		}
-		for _, t := range targets {
-			if why := leadsNowhere(repository, name, t[1]); why != "" {
-				broken = append(broken, fmt.Sprintf("%s:%d: the link %s %s", name, number, t[1], why))
-			}
+	links(string(content), func(number int, target string) {
+		if why := leadsNowhere(repository, name, target); why != "" {
+			broken = append(broken, fmt.Sprintf("%s:%d: the link %s %s", name, number, target, why))
 		}
 	})
 	return broken, nil
+}
+
+// links calls do for each link of a document, with its line.
+func links(content string, do func(number int, target string)) {
+	prose(content, func(number int, line string) {
+		line = code.ReplaceAllString(line, "")
+		found := inline.FindAllStringSubmatch(line, -1)
+		if d := definition.FindStringSubmatch(line); d != nil {
+			found = append(found, d)
+		}
+		for _, m := range found {
+			do(number, m[1])
+		}
+	})
+}
+
+// reached are the documents to which links lead from one document, over
+// however many others.
+func reached(repository fs.FS, from string) (map[string]bool, error) {
+	seen := map[string]bool{from: true}
+	for pending := []string{from}; len(pending) > 0; pending = pending[1:] {
+		name := pending[0]
+		content, err := fs.ReadFile(repository, name)
+		if err != nil {
+			return nil, err
+		}
+		links(string(content), func(_ int, target string) {
+			file, _, _ := strings.Cut(target, "#")
+			file = path.Join(path.Dir(name), file)
+			if _, err := fs.Stat(repository, file); err == nil && strings.HasSuffix(file, ".md") && !seen[file] {
+				seen[file] = true
+				pending = append(pending, file)
+			}
+		})
+	}
+	return seen, nil
 }
 
 // leadsNowhere says what is wrong with a link of the document name; empty if

@@ -2,8 +2,10 @@ package docs
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -97,5 +99,33 @@ func TestBrokenLinksAreFound(t *testing.T) {
 		if got != "" && !strings.HasPrefix(got, "docs/page.md:5: ") {
 			t.Errorf("%s: %q does not name the line", line, got)
 		}
+	}
+}
+
+func TestEveryDocumentIsReachedFromTheIndex(t *testing.T) {
+	seen, err := reached(repository, "docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range documents(t) {
+		if strings.HasPrefix(name, "docs/") && !seen[name] {
+			t.Errorf("no link leads to %s from docs/README.md", name)
+		}
+	}
+}
+
+func TestDocumentsThatNobodyLinksToAreFound(t *testing.T) {
+	tree := fstest.MapFS{
+		"docs/README.md":    {Data: []byte("[x](one.md#part), [y](https://example.com/far.md), [z](gone.md)\n")},
+		"docs/one.md":       {Data: []byte("[x](below/two.md) `[y](three.md)`\n")},
+		"docs/below/two.md": {Data: []byte("[back](../README.md)\n")},
+		"docs/three.md":     {},
+	}
+	seen, err := reached(tree, "docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(seen)); !slices.Equal(got, []string{"docs/README.md", "docs/below/two.md", "docs/one.md"}) {
+		t.Errorf("reached %q", got)
 	}
 }

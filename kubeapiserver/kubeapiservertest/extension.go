@@ -16,6 +16,8 @@ import (
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // DiscoveryV2 is the media type of aggregated discovery.
@@ -37,7 +39,7 @@ type Request struct {
 type Extension struct {
 	Name string
 	Port int32
-	CA   *Authority
+	CA   *testcerts.Authority
 
 	listener    *listener
 	certificate atomic.Pointer[tls.Certificate]
@@ -56,10 +58,7 @@ type Extension struct {
 // NewExtension starts an extension server that ends with the test.
 func NewExtension(t testing.TB, name string, serves ...schema.GroupVersion) *Extension {
 	t.Helper()
-	ca, err := NewAuthority("ca-of-" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := testcerts.New("ca-of-" + name)
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listening: %v", err)
@@ -69,7 +68,7 @@ func NewExtension(t testing.TB, name string, serves ...schema.GroupVersion) *Ext
 		Port: int32(raw.Addr().(*net.TCPAddr).Port), handlers: map[string]http.HandlerFunc{},
 		active: map[*tls.Certificate]int{},
 	}
-	e.SetCertificate(t, ca, Subject{CommonName: name, Names: []string{e.ServerName()}})
+	e.SetCertificate(ca, testcerts.Subject{Name: name, Hosts: []string{e.ServerName()}})
 	server := &http.Server{
 		Handler: e,
 		TLSConfig: &tls.Config{
@@ -115,17 +114,9 @@ func NewExtension(t testing.TB, name string, serves ...schema.GroupVersion) *Ext
 func (e *Extension) ServerName() string { return e.Name + ".default.svc" }
 
 // SetCertificate changes what is shown from the next handshake on.
-func (e *Extension) SetCertificate(t testing.TB, ca *Authority, s Subject) {
-	t.Helper()
-	pair, err := ca.Issue(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := pair.TLS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.certificate.Store(c)
+func (e *Extension) SetCertificate(ca *testcerts.Authority, s testcerts.Subject) {
+	c := ca.Issue(s).TLS()
+	e.certificate.Store(&c)
 }
 
 // CloseConnections breaks all connections; new ones are accepted.

@@ -22,6 +22,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"github.com/annex-api/annex/internal/testcerts"
 	"github.com/annex-api/annex/kubeapiserver"
 	"github.com/annex-api/annex/kubeapiserver/etcd"
 	_ "github.com/annex-api/annex/kubeapiserver/version" // the server reports its own version
@@ -55,7 +56,7 @@ type Server struct {
 	// Dir holds the server's files until Stop.
 	Dir string
 	// CA signs the serving certificate, FrontProxyCA that of the proxy.
-	CA, FrontProxyCA *Authority
+	CA, FrontProxyCA *testcerts.Authority
 	// Made is the configuration that the server was made of, as that has left it.
 	Made app.CompletedConfig
 
@@ -219,26 +220,14 @@ func (s *Server) build(o *options.ServerRunOptions) (kubeapiserver.PreparedServe
 
 // files writes what the server reads, and returns the flags that name it.
 func (s *Server) files() ([]string, error) {
-	var err error
-	if s.CA, err = NewAuthority("test-ca"); err != nil {
-		return nil, err
-	}
+	s.CA = testcerts.New("test-ca")
 	if s.FrontProxyCA == nil {
-		if s.FrontProxyCA, err = NewAuthority("test-front-proxy-ca"); err != nil {
-			return nil, err
-		}
+		s.FrontProxyCA = testcerts.New("test-front-proxy-ca")
 	}
-	serving, err := s.CA.Issue(Subject{
-		CommonName: "kube-apiserver", Names: []string{"localhost", "kubernetes.default.svc"},
-		Addresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	serving := s.CA.Issue(testcerts.Subject{
+		Name: "kube-apiserver", Hosts: []string{"localhost", "kubernetes.default.svc", "127.0.0.1"},
 	})
-	if err != nil {
-		return nil, err
-	}
-	signer, err := s.CA.Issue(Subject{CommonName: "service-accounts"})
-	if err != nil {
-		return nil, err
-	}
+	signer := s.CA.Issue(testcerts.Subject{Name: "service-accounts"})
 	for name, data := range map[string][]byte{
 		"ca.crt": s.CA.PEM, "front-proxy-ca.crt": s.FrontProxyCA.PEM,
 		"serving.crt": serving.Cert, "serving.key": serving.Key,
@@ -274,16 +263,8 @@ func (s *Server) files() ([]string, error) {
 // SetProxyClient replaces the files of the certificate by which extension
 // servers know the server.
 func (s *Server) SetProxyClient(commonName string) error {
-	pair, err := s.FrontProxyCA.Issue(Subject{CommonName: commonName})
-	if err != nil {
-		return err
-	}
-	for name, data := range map[string][]byte{"proxy.crt": pair.Cert, "proxy.key": pair.Key} {
-		if err := os.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
-			return fmt.Errorf("writing %s: %w", name, err)
-		}
-	}
-	return nil
+	_, _, err := s.FrontProxyCA.Issue(testcerts.Subject{Name: commonName}).Write(s.Dir, "proxy")
+	return err
 }
 
 func (s *Server) awaitReady() error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"maps"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 type apiService = apiregistrationv1.APIService
@@ -53,27 +53,27 @@ func newPool(t *testing.T, config Config) *Pool {
 // No byte of a request reaches a server whose certificate is not right, neither
 // plainly nor by an upgrade.
 func TestCertificatesAreVerified(t *testing.T) {
-	ca, stranger := backendtest.NewAuthority(t, "right"), backendtest.NewAuthority(t, "stranger")
+	ca, stranger := testcerts.New("right"), testcerts.New("stranger")
 	right := []string{backendtest.ServerName("api")}
 	for what, c := range map[string]struct {
-		pair     backendtest.Pair
+		pair     testcerts.Pair
 		caBundle []byte
 		insecure bool
 		refused  string
 	}{
-		"right":         {ca.Issue(t, right, nil), ca.PEM, false, ""},
-		"wrong CA":      {stranger.Issue(t, right, nil), ca.PEM, false, "unknown authority"},
-		"system roots":  {ca.Issue(t, right, nil), nil, false, "unknown authority"},
-		"wrong name":    {ca.Issue(t, []string{"api.other.svc"}, nil), ca.PEM, false, "not " + right[0]},
-		"name only":     {ca.Issue(t, []string{"localhost"}, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }), ca.PEM, false, "not " + right[0]},
-		"name in CN":    {ca.Issue(t, nil, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: right[0]} }), ca.PEM, false, "Common Name"},
-		"expired":       {ca.Issue(t, right, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), ca.PEM, false, "expired"},
-		"not yet valid": {ca.Issue(t, right, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) }), ca.PEM, false, "not yet valid"},
-		"for clients":   {ca.Issue(t, right, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), ca.PEM, false, "key usage"},
-		"insecure":      {stranger.Issue(t, []string{"else"}, nil), nil, true, ""},
+		"right":         {ca.Issue(testcerts.Subject{Hosts: right}), ca.PEM, false, ""},
+		"wrong CA":      {stranger.Issue(testcerts.Subject{Hosts: right}), ca.PEM, false, "unknown authority"},
+		"system roots":  {ca.Issue(testcerts.Subject{Hosts: right}), nil, false, "unknown authority"},
+		"wrong name":    {ca.Issue(testcerts.Subject{Hosts: []string{"api.other.svc"}}), ca.PEM, false, "not " + right[0]},
+		"name only":     {ca.Issue(testcerts.Subject{Hosts: []string{"localhost", "127.0.0.1"}}), ca.PEM, false, "not " + right[0]},
+		"name in CN":    {ca.Issue(testcerts.Subject{Name: right[0]}), ca.PEM, false, "Common Name"},
+		"expired":       {ca.Issue(testcerts.Subject{Hosts: right, NotAfter: time.Now().Add(-time.Minute)}), ca.PEM, false, "expired"},
+		"not yet valid": {ca.Issue(testcerts.Subject{Hosts: right, NotBefore: time.Now().Add(30 * time.Minute)}), ca.PEM, false, "not yet valid"},
+		"for clients":   {ca.Issue(testcerts.Subject{Hosts: right, Usage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}), ca.PEM, false, "key usage"},
+		"insecure":      {stranger.Issue(testcerts.Subject{Hosts: []string{"else"}}), nil, true, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
-			config := &tls.Config{Certificates: []tls.Certificate{c.pair.TLS(t)}}
+			config := &tls.Config{Certificates: []tls.Certificate{c.pair.TLS()}}
 			s := backendtest.StartTLS(t, "api", c.caBundle, config, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 			o := s.APIService(name)
 			o.Spec.InsecureSkipTLSVerify = c.insecure
@@ -119,9 +119,9 @@ func TestHTTP2IsUsedAndHTTP1ForUpgrades(t *testing.T) {
 // Servers that speak HTTP/1.1 alone get names as they are usual there: not all of them
 // take any spelling.
 func TestHeaderNamesOverHTTP1(t *testing.T) {
-	ca := backendtest.NewAuthority(t, "api")
+	ca := testcerts.New("api")
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{ca.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)},
+		Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}}).TLS()},
 		NextProtos:   []string{"http/1.1"},
 	})
 	if err != nil {
@@ -173,21 +173,21 @@ func TestHeaderNamesOverHTTP1(t *testing.T) {
 }
 
 func TestClientCertificateRotation(t *testing.T) {
-	server, clients := backendtest.NewAuthority(t, "server"), backendtest.NewAuthority(t, "clients")
-	pair := func(name string) backendtest.Pair {
-		return clients.Issue(t, nil, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: name} })
+	server, clients := testcerts.New("server"), testcerts.New("clients")
+	pair := func(name string) testcerts.Pair {
+		return clients.Issue(testcerts.Subject{Name: name})
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(clients.PEM)
 	seen := make(chan string, 10)
 	config := &tls.Config{
-		Certificates: []tls.Certificate{server.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)},
+		Certificates: []tls.Certificate{server.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}}).TLS()},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: roots,
 	}
 	s := backendtest.StartTLS(t, "api", server.PEM, config, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		seen <- r.TLS.PeerCertificates[0].Subject.CommonName
 	}))
-	var current atomic.Pointer[backendtest.Pair]
+	var current atomic.Pointer[testcerts.Pair]
 	p, a := newPool(t, Config{ClientCertificate: func() ([]byte, []byte) { c := current.Load(); return c.Cert, c.Key }}), s.Claim(name)
 	for _, who := range []string{"one", "one", "two", "two"} {
 		if old := current.Load(); old == nil || who == "two" {
@@ -202,7 +202,7 @@ func TestClientCertificateRotation(t *testing.T) {
 			t.Errorf("the server saw %s, want %s", got, who)
 		}
 	}
-	bad := backendtest.Pair{Cert: []byte("no PEM"), Key: []byte("secret")}
+	bad := testcerts.Pair{Cert: []byte("no PEM"), Key: []byte("secret")}
 	current.Store(&bad)
 	p.ReloadClientCertificate()
 	if _, err := get(t, p, a); err == nil || strings.Contains(err.Error(), "secret") {
@@ -331,9 +331,9 @@ func TestResponseHeadersAreBounded(t *testing.T) {
 
 func TestEndpointsTakeTurns(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	ca := backendtest.NewAuthority(t, "both")
+	ca := testcerts.New("both")
 	config := func() *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)}}
+		return &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}}).TLS()}}
 	}
 	one, two := backendtest.StartTLS(t, "api", ca.PEM, config(), ok), backendtest.StartTLS(t, "api", ca.PEM, config(), ok)
 	a := catalog.Build(backendtest.Facts([]*apiService{one.APIService(name)}, one, two)).APIServices()[0]

@@ -1,3 +1,3 @@
 // Package backendtest gives tests the extension servers that they need: real
-// TLS servers on loopback, their certificates, and the facts that lead to them.
+// TLS servers on loopback, and the facts that lead to them.
 package backendtest

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // Namespace is that of all Services here.
@@ -41,8 +43,8 @@ type Request struct {
 // ends.
 func Start(t testing.TB, service string, handler http.Handler) *Server {
 	t.Helper()
-	ca := NewAuthority(t, service)
-	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, []string{ServerName(service)}, nil).TLS(t)}}
+	ca := testcerts.New(service)
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{ServerName(service)}}).TLS()}}
 	return StartTLS(t, service, ca.PEM, config, handler)
 }
 
@@ -110,7 +112,7 @@ func Dead(t testing.TB, service string) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return &Server{Service: service, Address: client.LocalAddr().String(), CA: NewAuthority(t, service).PEM}
+	return &Server{Service: service, Address: client.LocalAddr().String(), CA: testcerts.New(service).PEM}
 }
 
 func splitAddress(address string) (host string, port int32) {

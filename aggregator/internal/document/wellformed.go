@@ -21,7 +21,13 @@ const maxNesting = 500
 // maxTokens objects, arrays, keys and scalars: a value of two bytes takes up to
 // a thousand times that when it is decoded.
 func WellFormed(data []byte, maxTokens int) error {
-	depth, tokens := 0, 0
+	_, err := Tokens(data, maxTokens)
+	return err
+}
+
+// Tokens is WellFormed, and says how many there are.
+func Tokens(data []byte, maxTokens int) (tokens int, err error) {
+	depth := 0
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; c {
 		case ' ', '\t', '\r', '\n', ',', ':':
@@ -31,7 +37,7 @@ func WellFormed(data []byte, maxTokens int) error {
 			continue
 		case '{', '[':
 			if depth++; depth > maxNesting {
-				return fmt.Errorf("nested more than %d levels deep", maxNesting)
+				return tokens, fmt.Errorf("nested more than %d levels deep", maxNesting)
 			}
 		case '"':
 			for i++; i < len(data) && data[i] != '"'; i++ {
@@ -45,13 +51,13 @@ func WellFormed(data []byte, maxTokens int) error {
 			}
 		}
 		if tokens++; tokens > maxTokens {
-			return fmt.Errorf("more than %d objects, arrays, keys and scalars", maxTokens)
+			return tokens, fmt.Errorf("more than %d objects, arrays, keys and scalars", maxTokens)
 		}
 	}
 	if !json.Valid(data) {
-		return errors.New("not JSON")
+		return tokens, errors.New("not JSON")
 	}
-	return nil
+	return tokens, nil
 }
 
 // Guarded turns a panic of f into an error. It does not help against a stack

@@ -190,6 +190,26 @@ func parseAggregated(body []byte) (map[schema.GroupVersion]found, error) {
 	return all, nil
 }
 
+// Remembered reads what was kept of a group version's discovery, of that version,
+// with the checks of a download. It holds at most maxTokens, and no more than a
+// download may; how many it holds is returned too.
+func Remembered(data []byte, version string, maxTokens int) (entry *apidiscoveryv2.APIVersionDiscovery, tokens int, err error) {
+	if len(data) > maxDiscovery {
+		return nil, 0, fmt.Errorf("over the limit of %d bytes", maxDiscovery)
+	}
+	if tokens, err = document.Tokens(data, min(maxTokens, maxDiscoveryTokens)); err != nil {
+		return nil, tokens, err
+	}
+	entry = &apidiscoveryv2.APIVersionDiscovery{}
+	if err := json.Unmarshal(data, entry); err != nil {
+		return nil, tokens, err
+	}
+	if entry.Version != version {
+		return nil, tokens, fmt.Errorf("it is of version %q, not %q", entry.Version, version)
+	}
+	return entry, tokens, complete(entry)
+}
+
 // complete rejects what no client can use, and fills in what some clients
 // cannot do without: a nil responseKind makes client-go v0.26.0 to v0.26.3
 // panic (kubernetes/kubernetes#118361).

@@ -17,6 +17,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // newCheck is HTTP with a background that is waited for.
@@ -77,14 +78,14 @@ func TestCheckOfAHungServer(t *testing.T) {
 
 // failing servers, each in a way of its own; the same words every time.
 func TestMessagesAreStable(t *testing.T) {
-	ca := backendtest.NewAuthority(t, "stranger")
-	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, []string{"elsewhere.example"}, nil).TLS(t)}}
+	ca := testcerts.New("stranger")
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{"elsewhere.example"}}).TLS()}}
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for what, s := range map[string]*backendtest.Server{
 		"refused":    backendtest.Dead(t, "dead"),
 		"reset":      backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
 		"wrong name": backendtest.StartTLS(t, "api", ca.PEM, config, ok),
-		"wrong CA":   backendtest.StartTLS(t, "api", backendtest.NewAuthority(t, "other").PEM, config, ok),
+		"wrong CA":   backendtest.StartTLS(t, "api", testcerts.New("other").PEM, config, ok),
 	} {
 		t.Run(what, func(t *testing.T) {
 			check := newCheck(t)
@@ -169,8 +170,8 @@ func TestOneEndpointIsEnough(t *testing.T) {
 
 // A hung endpoint delays no verdict, and ends with the context.
 func TestAHungEndpointDoesNotDelayTheVerdict(t *testing.T) {
-	ca := backendtest.NewAuthority(t, "api")
-	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, []string{backendtest.ServerName("api")}, nil).TLS(t)}}
+	ca := testcerts.New("api")
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}}).TLS()}}
 	live := backendtest.StartTLS(t, "api", ca.PEM, config.Clone(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	asked := make(chan struct{})
 	hung := backendtest.StartTLS(t, "api", ca.PEM, config, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -19,6 +19,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 const (
@@ -60,9 +61,9 @@ func newLine(tb testing.TB) *line {
 		w.Header()["Content-Length"] = length
 		_, _ = w.Write(object)
 	}))
-	ca := backendtest.NewAuthority(tb, "api")
-	pair := ca.Issue(tb, []string{backendtest.ServerName("api")}, nil)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS(tb)}}
+	ca := testcerts.New("api")
+	pair := ca.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}})
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	stand := &backendtest.Server{Service: "api", Address: server.Listener.Addr().String(), CA: ca.PEM}

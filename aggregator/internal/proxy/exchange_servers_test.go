@@ -29,6 +29,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 const (
@@ -42,7 +43,7 @@ const (
 // how often a handler of any of them saw a request, by the request's id.
 type lab struct {
 	t         testing.TB
-	authority *backendtest.Authority
+	authority *testcerts.Authority
 	pair      tls.Certificate
 	limits    backend.Config
 	object    map[string]string // annotations
@@ -58,9 +59,9 @@ type lab struct {
 }
 
 func newLab(t testing.TB) *lab {
-	a := backendtest.NewAuthority(t, serviceName)
+	a := testcerts.New(serviceName)
 	return &lab{
-		t: t, authority: a, pair: a.Issue(t, []string{backendtest.ServerName(serviceName)}, nil).TLS(t),
+		t: t, authority: a, pair: a.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName(serviceName)}}).TLS(),
 		object: map[string]string{}, seen: map[string][]string{}, body: map[string][sha256.Size]byte{},
 	}
 }

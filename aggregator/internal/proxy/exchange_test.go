@@ -17,6 +17,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 type apiService = apiregistrationv1.APIService
@@ -131,8 +132,8 @@ func TestAnIdempotencyKeyIsNoReasonToSendARequestTwice(t *testing.T) {
 func refusals(l *lab) map[string]func() {
 	stranger := func(change func(*tls.Config)) func() {
 		return func() {
-			other := backendtest.NewAuthority(l.t, "other")
-			c := &tls.Config{Certificates: []tls.Certificate{other.Issue(l.t, []string{backendtest.ServerName(serviceName)}, nil).TLS(l.t)}}
+			other := testcerts.New("other")
+			c := &tls.Config{Certificates: []tls.Certificate{other.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName(serviceName)}}).TLS()}}
 			change(c)
 			l.raw(c, func(c *tls.Conn) { l.t.Error("a connection to a stranger was used"); _ = c.Close() })
 		}

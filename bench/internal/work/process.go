@@ -39,7 +39,7 @@ func (i idle) Run(ctx context.Context, h *host.Host, c Config) ([]Metric, error)
 		return nil, err
 	}
 	metrics := []Metric{
-		{Name: "cpu", Unit: "ms/s", Value: cpu, Goal: 0.3},
+		{Name: "cpu", Unit: "ms/s", Value: cpu, Goal: 0.6},
 		{Name: "PSS", Unit: "MiB", Value: float64(m.PSS) / mebibyte, Goal: 1.1},
 		{Name: "RSS", Unit: "MiB", Value: float64(m.RSS) / mebibyte},
 	}

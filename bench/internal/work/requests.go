@@ -46,7 +46,7 @@ func builtinGet() Work {
 func proxiedGet() Work {
 	return requests{
 		name: "proxied-get", layer: true, path: fixture.Path(0) + "/one", size: fixture.ItemBytes,
-		divisor: 1, goal: 0.5, bare: 1.5,
+		divisor: 1, goal: 0.4, bare: 1.35,
 	}
 }
 
@@ -66,9 +66,17 @@ func proxiedWrites() Work {
 
 func aggregatedDiscovery() requests {
 	return requests{
-		name: "discovery", path: "/apis", divisor: 4, goal: 0.5,
+		name: "discovery", path: "/apis", divisor: 4, goal: 0.6,
 		header: http.Header{"Accept": {host.AggregatedDiscovery}},
 	}
+}
+
+// compressedDiscovery is the same as kubectl and client-go ask for it.
+func compressedDiscovery() requests {
+	r := aggregatedDiscovery()
+	r.name, r.goal = "discovery-gzip", 0.45
+	r.header = http.Header{"Accept": {host.AggregatedDiscovery}, "Accept-Encoding": {"gzip"}}
+	return r
 }
 
 // Discovery is the work on the aggregated discovery document, with as many

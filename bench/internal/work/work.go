@@ -88,6 +88,7 @@ func All() []Work {
 		proxiedList(),
 		watchEvents{},
 		aggregatedDiscovery(),
+		compressedDiscovery(),
 		memory{},
 	}
 }

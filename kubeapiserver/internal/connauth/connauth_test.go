@@ -16,14 +16,14 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 
-	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 func TestCertificateIsVerifiedOnceAConnection(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	alice := certtest.Leaf(t, ids.shown["alice"])
-	first, second, third := shows(t, alice), shows(t, alice), shows(t, certtest.Leaf(t, ids.shown["admin"]))
+	alice := ids.shown["alice"].Leaf
+	first, second, third := shows(t, alice), shows(t, alice), shows(t, ids.shown["admin"].Leaf)
 	v.expect(t, "the first request", first, nil, "alice", false)
 	v.expect(t, "the second request", first, nil, "alice", true)
 	v.expect(t, "another connection", second, nil, "alice", false)
@@ -58,10 +58,10 @@ func TestCertificateIsVerifiedOnceAConnection(t *testing.T) {
 func TestChangedBundleIsAsked(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	c := shows(t, certtest.Leaf(t, ids.shown["alice"]))
+	c := shows(t, ids.shown["alice"].Leaf)
 	v.expect(t, "at first", c, nil, "alice", false)
 	v.expect(t, "again", c, nil, "alice", true)
-	v.clients.set(t, certtest.NewAuthority(t, "other").PEM)
+	v.clients.set(t, testcerts.New("other").PEM)
 	v.expect(t, "without its authority", c, nil, "", false)
 	v.expect(t, "without its authority again", c, nil, "", false)
 	v.clients.set(t, ids.clients.PEM)
@@ -74,8 +74,8 @@ func TestChangedBundleIsAsked(t *testing.T) {
 func TestBundleChangesDuringVerification(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	c := shows(t, certtest.Leaf(t, ids.shown["alice"]))
-	other := append(certtest.NewAuthority(t, "other").PEM, ids.clients.PEM...)
+	c := shows(t, ids.shown["alice"].Leaf)
+	other := append(testcerts.New("other").PEM, ids.clients.PEM...)
 	v.meddle = func() { v.clients.set(t, other) } // the chain still ends in it
 	v.expect(t, "during the change", c, nil, "alice", false)
 	v.meddle = nil
@@ -98,7 +98,7 @@ func TestCertificateIsVerifiedAgainInTime(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				root, shown := chainOf(t, c.lives)
-				v := newVerifier(t, root, certtest.NewAuthority(t, "proxies").PEM)
+				v := newVerifier(t, root, testcerts.New("proxies").PEM)
 				conn := shows(t, shown...)
 				v.expect(t, "at first", conn, nil, "alice", false)
 				time.Sleep(c.after - 2*time.Second)
@@ -118,7 +118,7 @@ func TestOtherCredentialsAreAsked(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.clients.PEM)
 	v.headers.set("X-Remote-User", "x-custom-user")
-	c := shows(t, certtest.Leaf(t, ids.clients.Issue(t, time.Hour, "front-proxy")))
+	c := shows(t, shown(ids.clients, testcerts.Subject{Name: "front-proxy"}).Leaf)
 	one := func(key, value string) http.Header { return http.Header{key: {value}} }
 	v.expect(t, "nothing else", c, nil, "front-proxy", false)
 	for _, s := range []struct {
@@ -152,7 +152,7 @@ func TestOtherCredentialsAreAsked(t *testing.T) {
 func TestProxiedUsersAreNotRemembered(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	c := shows(t, certtest.Leaf(t, ids.shown["proxy"]))
+	c := shows(t, ids.shown["proxy"].Leaf)
 	v.expect(t, "carol", c, http.Header{"X-Remote-User": {"carol"}}, "carol", false)
 	v.expect(t, "nobody", c, nil, "", false)
 	v.expect(t, "dave", c, http.Header{"X-Remote-User": {"dave"}}, "dave", false)
@@ -170,18 +170,18 @@ func TestOnlyProofsAreRemembered(t *testing.T) {
 	}{
 		"no certificate":       {shows(t), user.Anonymous},
 		"no TLS":               {nil, user.Anonymous},
-		"a nameless one":       {shows(t, certtest.Leaf(t, ids.clients.Issue(t, time.Hour, ""))), ""},
-		"an expired one":       {shows(t, certtest.Leaf(t, ids.shown["expired"])), ""},
-		"a stranger's":         {shows(t, certtest.Leaf(t, ids.shown["stranger"])), ""},
-		"a front proxy's only": {shows(t, certtest.Leaf(t, ids.shown["proxy"])), ""},
+		"a nameless one":       {shows(t, shown(ids.clients, testcerts.Subject{Name: ""}).Leaf), ""},
+		"an expired one":       {shows(t, ids.shown["expired"].Leaf), ""},
+		"a stranger's":         {shows(t, ids.shown["stranger"].Leaf), ""},
+		"a front proxy's only": {shows(t, ids.shown["proxy"].Leaf), ""},
 	} {
 		for range 2 {
 			v.expect(t, what, c.connection, nil, c.name, false)
 		}
 	}
 	// Other authenticators may say what they like.
-	alice := certtest.Leaf(t, ids.shown["alice"])
-	sum := sha256.Sum256(certtest.Leaf(t, ids.shown["admin"]).Raw)
+	alice := ids.shown["alice"].Leaf
+	sum := sha256.Sum256(ids.shown["admin"].Leaf.Raw)
 	another := "X509SHA256=" + hex.EncodeToString(sum[:])
 	sum = sha256.Sum256(alice.Raw)
 	own := "X509SHA256=" + hex.EncodeToString(sum[:])
@@ -210,10 +210,10 @@ func TestOnlyProofsAreRemembered(t *testing.T) {
 func TestRememberingAtOnce(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	other := certtest.NewAuthority(t, "other").PEM
+	other := testcerts.New("other").PEM
 	connections := map[string]*tls.ConnectionState{}
 	for _, name := range []string{"alice", "admin"} {
-		connections[name] = shows(t, certtest.Leaf(t, ids.shown[name]))
+		connections[name] = shows(t, ids.shown[name].Leaf)
 	}
 	authenticate := func(c *tls.ConnectionState) string {
 		response, ok, err := v.AuthenticateRequest(&http.Request{Header: http.Header{}, TLS: c})
@@ -255,7 +255,7 @@ func TestRememberingAtOnce(t *testing.T) {
 func TestConnectionsAreForgotten(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
-	alice, admin := certtest.Leaf(t, ids.shown["alice"]), certtest.Leaf(t, ids.shown["admin"])
+	alice, admin := ids.shown["alice"].Leaf, ids.shown["admin"].Leaf
 	kept := shows(t, alice)
 	v.expect(t, "the one that stays", kept, nil, "alice", false)
 	for range 100 {

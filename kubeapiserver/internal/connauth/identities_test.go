@@ -8,7 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // patience bounds a wait for the garbage collector.
@@ -23,20 +23,25 @@ func until(ctx context.Context, done func() bool) bool {
 
 // identities are two authorities, and what clients show.
 type identities struct {
-	clients, proxies *certtest.Authority
+	clients, proxies *testcerts.Authority
 	shown            map[string]*tls.Certificate
 }
 
 func newIdentities(t testing.TB) *identities {
 	t.Helper()
-	const life = 50 * time.Hour
-	ids := &identities{clients: certtest.NewAuthority(t, "clients"), proxies: certtest.NewAuthority(t, "proxies")}
+	ids := &identities{clients: testcerts.New("clients"), proxies: testcerts.New("proxies")}
 	ids.shown = map[string]*tls.Certificate{
-		"admin":    ids.clients.Issue(t, life, "admin", "system:masters"),
-		"alice":    ids.clients.Issue(t, life, "alice", "developers"),
-		"expired":  ids.clients.Issue(t, -time.Hour, "alice", "developers"),
-		"stranger": certtest.NewAuthority(t, "nobody's").Issue(t, life, "admin", "system:masters"),
-		"proxy":    ids.proxies.Issue(t, life, "front-proxy"),
+		"admin":    shown(ids.clients, testcerts.Subject{Name: "admin", Groups: []string{"system:masters"}}),
+		"alice":    shown(ids.clients, testcerts.Subject{Name: "alice", Groups: []string{"developers"}}),
+		"expired":  shown(ids.clients, testcerts.Subject{Name: "alice", Groups: []string{"developers"}, NotAfter: time.Now().Add(-time.Minute)}),
+		"stranger": shown(testcerts.New("nobody's"), testcerts.Subject{Name: "admin", Groups: []string{"system:masters"}}),
+		"proxy":    shown(ids.proxies, testcerts.Subject{Name: "front-proxy"}),
 	}
 	return ids
+}
+
+// shown is a certificate as its owner shows it.
+func shown(a *testcerts.Authority, s testcerts.Subject) *tls.Certificate {
+	c := a.Issue(s).TLS()
+	return &c
 }

@@ -29,7 +29,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 
-	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // bundle is a CA bundle that can be replaced, as a file can.
@@ -180,7 +180,7 @@ func chainOf(t testing.TB, l lives) (root []byte, shown []*x509.Certificate) {
 	var signer *ecdsa.PrivateKey
 	var all []*x509.Certificate
 	for i, life := range []time.Duration{l.root, l.intermediate, l.leaf} {
-		key := certtest.NewKey(t)
+		key := testcerts.NewKey()
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: []string{"root", "intermediate", "alice"}[i]},
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), BasicConstraintsValid: true, IsCA: i < 2,

@@ -33,7 +33,7 @@ import (
 	"k8s.io/kubernetes/pkg/serviceaccount"
 	"k8s.io/kubernetes/plugin/pkg/auth/authenticator/token/bootstrap"
 
-	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 // TestSameEffectsOfEachAuthenticator has kube-apiserver's own function set up all
@@ -82,7 +82,7 @@ type issuer struct {
 
 func newIssuer(t *testing.T) *issuer {
 	t.Helper()
-	s := &issuer{key: certtest.NewKey(t), legacy: map[string]string{}}
+	s := &issuer{key: testcerts.NewKey(), legacy: map[string]string{}}
 	mux := http.NewServeMux()
 	s.server = httptest.NewTLSServer(mux)
 	t.Cleanup(s.server.Close)
@@ -206,7 +206,7 @@ func (s *issuer) person(t *testing.T, key *ecdsa.PrivateKey, audience string, la
 // calls have good tokens, which are the core ones, and bad ones.
 func (s *issuer) calls(t *testing.T) []call {
 	t.Helper()
-	other := certtest.NewKey(t)
+	other := testcerts.NewKey()
 	olga := map[string]any{"user": "olga", "teams": []string{"a", "b"}}
 	good := []struct{ name, token string }{
 		{"service account", s.account(t, s.key, "robot", "", audience, hour, 0)},

@@ -22,8 +22,6 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
-
-	"github.com/annex-api/annex/kubeapiserver/internal/certtest"
 )
 
 // chains are the reference's chain and ours with the settings of one server that
@@ -115,7 +113,7 @@ func newRequest(ctx context.Context, tb testing.TB, ids *identities) *http.Reque
 	r.Header.Set("Accept", "application/json")
 	r.TLS = &tls.ConnectionState{
 		HandshakeComplete: true, Version: tls.VersionTLS13,
-		PeerCertificates: []*x509.Certificate{certtest.Leaf(tb, ids.shown["alice"])},
+		PeerCertificates: []*x509.Certificate{ids.shown["alice"].Leaf},
 	}
 	return r
 }

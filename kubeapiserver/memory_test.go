@@ -1,0 +1,112 @@
+package kubeapiserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	metadatafake "k8s.io/client-go/metadata/fake"
+)
+
+func zip(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// remembered is a ConfigMap as configMapMemory writes it.
+func remembered(t *testing.T, name, apiService string, data []byte) *corev1.ConfigMap {
+	t.Helper()
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: metav1.NamespaceSystem, Name: name,
+			Labels: map[string]string{memoryLabel: "discovery"}, Annotations: map[string]string{memoryAnnotation: apiService},
+		},
+		BinaryData: map[string][]byte{memoryKey: zip(t, data)},
+	}
+}
+
+func memoryOf(t *testing.T, objects ...*corev1.ConfigMap) (configMapMemory, *fake.Clientset) {
+	t.Helper()
+	var all, partial []runtime.Object
+	for _, o := range objects {
+		all = append(all, o)
+		partial = append(partial, &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: o.ObjectMeta})
+	}
+	client := fake.NewClientset(all...)
+	scheme := metadatafake.NewTestScheme()
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	names := metadatafake.NewSimpleMetadataClient(scheme, partial...)
+	return configMapMemory{
+		configMaps: client.CoreV1().ConfigMaps(metav1.NamespaceSystem),
+		metadata:   names.Resource(corev1.SchemeGroupVersion.WithResource("configmaps")).Namespace(metav1.NamespaceSystem),
+	}, client
+}
+
+// Only ConfigMaps of the APIServices that exist are read, within bounds.
+func TestMemoryReadsWhatBelongsToAPIServices(t *testing.T) {
+	const good, bomb, wrong, other = "v1.good.example", "v1.bomb.example", "v1.wrong.example", "v1.other.example"
+	m, client := memoryOf(t,
+		remembered(t, memoryName(good), good, []byte("{}")),
+		remembered(t, memoryName(bomb), bomb, make([]byte, maxRemembered+1)),
+		remembered(t, memoryName(wrong), good, []byte("{}")),
+		remembered(t, memoryName(other), other, []byte("{}")),
+		remembered(t, "somebody-elses", "v1.more.example", []byte("{}")),
+	)
+	saved, err := m.Load(t.Context(), []string{bomb, good, wrong, "v1.none.example"})
+	if err != nil || !slices.Equal(slices.Sorted(maps.Keys(saved)), []string{good}) || string(saved[good]) != "{}" {
+		t.Errorf("got %d documents, %v", len(saved), err)
+	}
+	for _, a := range client.Actions() {
+		if a.GetVerb() != "get" {
+			t.Errorf("%s of all ConfigMaps: others' may be any number of a megabyte each", a.GetVerb())
+		}
+	}
+
+	var names []string
+	var large []*corev1.ConfigMap
+	for i := range maxLoaded/maxRemembered + 2 {
+		name := fmt.Sprintf("v1.g%d.example", i)
+		names = append(names, name)
+		large = append(large, remembered(t, memoryName(name), name, make([]byte, maxRemembered)))
+	}
+	m, _ = memoryOf(t, large...)
+	if saved, err = m.Load(t.Context(), names); err != nil || len(saved) != maxLoaded/maxRemembered {
+		t.Errorf("got %d documents, %v, want %d: there is a bound for all together", len(saved), err, maxLoaded/maxRemembered)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Load(ctx, names); err == nil {
+		t.Error("went on after its time")
+	}
+}
+
+func TestMemoryRetainsWhatBelongsToAPIServices(t *testing.T) {
+	const kept, gone = "v1.kept.example", "v1.gone.example"
+	m, client := memoryOf(t, remembered(t, memoryName(kept), kept, nil), remembered(t, memoryName(gone), gone, nil), remembered(t, "junk", "junk", nil))
+	if err := m.Retain(t.Context(), []string{kept}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Name != memoryName(kept) {
+		t.Errorf("left: %v, %v", list.Items, err)
+	}
+}
