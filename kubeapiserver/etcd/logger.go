@@ -44,22 +44,22 @@ func newLogger(w io.Writer, hook *fatalHook) *zap.Logger {
 	cfg := zap.NewProductionEncoderConfig()
 	cfg.EncodeTime = zapcore.RFC3339TimeEncoder
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(cfg), zapcore.Lock(zapcore.AddSync(w)), zapcore.WarnLevel)
-	return zap.New(quiet{core, hook}, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+	return zap.New(filteredCore{core, hook}, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
 }
 
-// quiet leaves out what is no news: warnings about a choice that is right for a lone member behind
+// filteredCore leaves out what is no news: warnings about a choice that is right for a lone member behind
 // a private socket, and what every listener says as it is closed.
-type quiet struct {
+type filteredCore struct {
 	zapcore.Core
 	hook *fatalHook
 }
 
-func (q quiet) With(fields []zapcore.Field) zapcore.Core {
-	return quiet{q.Core.With(fields), q.hook}
+func (f filteredCore) With(fields []zapcore.Field) zapcore.Core {
+	return filteredCore{f.Core.With(fields), f.hook}
 }
 
-func (q quiet) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Level <= zapcore.ErrorLevel && q.hook.stopping.Load() {
+func (f filteredCore) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Level <= zapcore.ErrorLevel && f.hook.stopping.Load() {
 		return c
 	}
 	switch e.Message {
@@ -67,23 +67,23 @@ func (q quiet) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedE
 		"Running http and grpc server on single port. This is not recommended for production.":
 		return c
 	}
-	if !q.Enabled(e.Level) {
+	if !f.Enabled(e.Level) {
 		return c
 	}
-	return c.AddCore(e, q)
+	return c.AddCore(e, f)
 }
 
 // untilCommitted is what etcd says of a new database until its first commit, and then no more: it looks
 // again every four seconds (server/storage/schema, DetectSchemaVersion).
 const untilCommitted = "missing term information"
 
-func (q quiet) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	for _, f := range fields {
-		if cause, ok := f.Interface.(error); ok && strings.HasSuffix(cause.Error(), untilCommitted) {
+func (f filteredCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	for _, field := range fields {
+		if cause, ok := field.Interface.(error); ok && strings.HasSuffix(cause.Error(), untilCommitted) {
 			return nil
 		}
 	}
-	return q.Core.Write(e, fields)
+	return f.Core.Write(e, fields)
 }
 
 // recoverAs is deferred: it turns a panic, a read beyond a truncated memory map included, into an

@@ -99,8 +99,8 @@ func (s *Server) BesideWith(options []kubeapiserver.Option, flags ...string) (*S
 // featureGates makes the gates known before the first options are made.
 var featureGates = sync.OnceValue(kubeapiserver.RegisterFeatureGates)
 
-// quiet makes the process's log go where logs says, once.
-var quiet = sync.OnceFunc(func() {
+// redirectLog makes the process's log go where logs says, once.
+var redirectLog = sync.OnceFunc(func() {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
 	for name, value := range map[string]string{"logtostderr": "false", "alsologtostderr": "false", "stderrthreshold": "FATAL"} {
@@ -139,7 +139,7 @@ func (s *Server) run(flags []string) error {
 		return err
 	}
 	logsapi.ReapplyHandling = logsapi.ReapplyHandlingIgnoreUnchanged
-	quiet()
+	redirectLog()
 
 	o := options.NewServerRunOptions()
 	set := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)

@@ -17,7 +17,7 @@ func (o *Options) checkEgress() error {
 	file := o.Server.EgressSelector.ConfigFile
 	config, err := egressselector.ReadEgressSelectorConfiguration(file)
 	if err != nil {
-		return fmt.Errorf("file %s of --egress-selector-config-file cannot be used (%w); name a readable EgressSelectorConfiguration", file, plain(err, file))
+		return fmt.Errorf("file %s of --egress-selector-config-file cannot be used (%w); name a readable EgressSelectorConfiguration", file, withoutPath(err, file))
 	}
 	for i, s := range config.EgressSelections {
 		c := s.Connection

@@ -113,7 +113,7 @@ func (o *Options) checkFiles(now time.Time) error {
 			continue
 		}
 		if _, err := cert.CertsFromFile(file); err != nil {
-			return fmt.Errorf("certificates %s of --%s cannot be used (%w); name a file of PEM certificates", file, flag, plain(err, file))
+			return fmt.Errorf("certificates %s of --%s cannot be used (%w); name a file of PEM certificates", file, flag, withoutPath(err, file))
 		}
 	}
 	if s.Authentication.ServiceAccounts != nil {
@@ -134,11 +134,11 @@ func (o *Options) checkFiles(now time.Time) error {
 func checkPair(certFlag, certFile, keyFlag, keyFile string, now time.Time) error {
 	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
-		return fmt.Errorf("certificate %s of --%s cannot be read (%w); check the path and its owner", certFile, certFlag, plain(err, certFile))
+		return fmt.Errorf("certificate %s of --%s cannot be read (%w); check the path and its owner", certFile, certFlag, withoutPath(err, certFile))
 	}
 	keyPEM, err := os.ReadFile(keyFile)
 	if err != nil {
-		return fmt.Errorf("key %s of --%s cannot be read (%w); check the path and its owner", keyFile, keyFlag, plain(err, keyFile))
+		return fmt.Errorf("key %s of --%s cannot be read (%w); check the path and its owner", keyFile, keyFlag, withoutPath(err, keyFile))
 	}
 	block, _ := pem.Decode(certPEM)
 	if block == nil {
@@ -158,8 +158,8 @@ func checkPair(certFlag, certFile, keyFlag, keyFile string, now time.Time) error
 	return nil
 }
 
-// plain drops the path that an error repeats.
-func plain(err error, path string) error {
+// withoutPath drops the path that an error repeats.
+func withoutPath(err error, path string) error {
 	var pathErr *os.PathError
 	if errors.As(err, &pathErr) {
 		return pathErr.Err
