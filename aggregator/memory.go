@@ -37,8 +37,8 @@ const (
 // server can.
 type Memory interface {
 	// Load returns what was saved of these APIServices, by name. It is called once,
-	// before the first of them is routed, and has 2 s; after an error the layer
-	// starts with nothing. It bounds the bytes that it returns.
+	// before the first of them is routed, and has 2 s. With an error it may return
+	// what it has read: the layer uses that. It bounds the bytes that it returns.
 	Load(ctx context.Context, apiServices []string) (map[string][]byte, error)
 	// Save replaces the document of one APIService. An error is logged, and the
 	// document saved again 5 s later.
@@ -65,13 +65,12 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
 	saved, err := a.config.Memory.Load(ctx, slices.Sorted(maps.Keys(versions)))
 	if err != nil {
-		klog.FromContext(ctx).V(1).Info("No last known discovery documents", "err", err)
-		return recalled
+		klog.FromContext(ctx).V(1).Info("Not all last known discovery documents could be read", "read", len(saved), "err", err)
 	}
 	left := maxRecalledTokens
 	for name, data := range saved {
 		version, exists := versions[name]
-		if !exists || ctx.Err() != nil {
+		if !exists {
 			continue
 		}
 		d, tokens, err := fetch.Remembered(data, version, left)
@@ -103,7 +102,11 @@ func (a *Aggregator) remember(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), saved, &retained) {
+		leading := a.writer == nil || a.writer.Leading()
+		if !leading {
+			retained = false // others write meanwhile
+		}
+		if !leading || !a.saveChanges(ctx, a.snapshot.Load(), saved, &retained) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -117,7 +120,7 @@ func (a *Aggregator) remember(ctx context.Context) {
 }
 
 // saveChanges writes what differs from saved, and says whether all was written. What
-// is remembered of others is removed once, which retained notes.
+// is remembered of others is removed once in each term, which retained notes.
 func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery, retained *bool) bool {
 	done := true
 	note := func(name string, err error) bool {

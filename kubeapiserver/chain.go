@@ -32,7 +32,8 @@ type PreparedServer struct {
 
 // CreateServerChain builds the chain of API servers as the reference does
 // (cmd/kube-apiserver/app/server.go): the aggregation layer in front, then
-// kube-apiserver's own API, then that of CustomResourceDefinitions, then 404.
+// kube-apiserver's own API, then that of CustomResourceDefinitions, then 404. It
+// takes the config over and changes it: make each chain of a config of its own.
 func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, error) {
 	var o chainOptions
 	for _, set := range options {
@@ -66,12 +67,11 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 		enabled: config.ApiExtensions.GenericConfig.MergedResourceConfig.ResourceEnabled(
 			apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")),
 	}
-	server, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds, o)
+	server, l, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds, o)
 	if err != nil {
 		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
 	}
-	server.releaseOpenAPI = release
-	return server, nil
+	return &Server{GenericAPIServer: server, layer: l, releaseOpenAPI: release}, nil
 }
 
 // PrepareRun finishes the setup: OpenAPI documents of the chain, health checks
