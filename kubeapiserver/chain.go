@@ -7,12 +7,14 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/watchcache"
 )
 
 // Server is a kube-apiserver that is not running yet.
@@ -43,6 +45,11 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	release := func() {}
 	ownDocuments := !o.plain && !apis.SkipOpenAPIInstallation
 	if !o.plain {
+		for _, options := range []*generic.RESTOptionsGetter{
+			&apis.RESTOptionsGetter, &crdAPIs.RESTOptionsGetter, &layerAPIs.RESTOptionsGetter, &config.ApiExtensions.ExtraConfig.CRDRESTOptionsGetter,
+		} {
+			*options = watchcache.Align(*options)
+		}
 		apis.SkipOpenAPIInstallation = true
 		release = openapidocs.Releasing(
 			[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},

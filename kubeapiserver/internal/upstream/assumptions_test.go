@@ -21,6 +21,7 @@ const (
 	hooksOwn    = "kubeapiserver/hooks.go"
 	metricsOwn  = "kubeapiserver/certmetrics.go"
 	peersOwn    = "kubeapiserver/peers.go"
+	cachesOwn   = "kubeapiserver/internal/watchcache/watchcache.go"
 	resolverOwn = "kubeapiserver/layer.go"
 	runOwn      = "kubeapiserver/launch/run.go"
 	pluginsOwn  = "kubeapiserver/launch/plugins.go"
@@ -180,6 +181,12 @@ var assumptions = []assumption{
 	has("the registry puts the stability level before a help text so", ours(metricsOwn), File{base, "metrics/opts.go"},
 		both(contains("CounterOpts.annotateStabilityLevel", stabilityFirst), contains("HistogramOpts.annotateStabilityLevel", stabilityFirst)),
 		change{old: stabilityFirst, new: `fmt.Sprintf("(%v) %v", o.StabilityLevel, o.Help)`}),
+
+	unchanged("the decorator with watch caches is a closure of this function, and makes them so", ours(cachesOwn),
+		part{File{apiserver, "pkg/registry/generic/registry/storage_factory.go"}, []string{"StorageWithCacher"}}),
+	has("a watch cache takes its timers from the clock that it is given", ours(cachesOwn), File{apiserver, "pkg/storage/cacher/cacher.go"},
+		contains("NewCacherFromConfig", "config.Clock = clock.RealClock{}"),
+		change{old: "config.Clock = clock.RealClock{}", new: "config.Clock = nil"}),
 
 	all("etcd's messages that are no news to a lone member read so", ours(etcdLogOwn),
 		message("auth/store.go", "simple token is not cryptographically signed"),
