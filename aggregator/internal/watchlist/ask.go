@@ -14,10 +14,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -55,8 +58,30 @@ func Path(a *catalog.APIService) (string, bool) {
 		"allowWatchBookmarks":  {"true"},
 		"labelSelector":        {nothing},
 	}
-	u := url.URL{Path: a.Path() + "/" + first, RawQuery: query.Encode()}
+	u := url.URL{Path: a.DiscoveryPath() + "/" + first, RawQuery: query.Encode()}
 	return u.RequestURI(), true
+}
+
+// HTTP opens a watch at one endpoint, as whom probes are sent.
+func HTTP(backends *backend.Pool) Try {
+	return func(ctx context.Context, a *catalog.APIService) catalog.WatchListSupport {
+		path, found := Path(a)
+		if !found {
+			return catalog.WatchListUnknown
+		}
+		b := backends.Get(a)
+		choice, err := b.Pick(a.Target)
+		if err != nil {
+			return catalog.WatchListUnknown
+		}
+		defer func() { choice.Done(time.Now(), balance.Neutral) }()
+		response, err := b.Open(ctx, choice.Address, backend.Call{As: backend.Aggregator, Path: path, Accept: "application/json"})
+		if err != nil {
+			return catalog.WatchListUnknown
+		}
+		defer response.Body.Close()
+		return Judge(ctx, response)
+	}
 }
 
 // Judge says what an answer to the watch shows. It reads the body until it

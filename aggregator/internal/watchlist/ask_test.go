@@ -120,3 +120,12 @@ func TestPath(t *testing.T) {
 		}
 	}
 }
+
+// The group without a name is at /api/v1.
+func TestPathOfTheLegacyGroup(t *testing.T) {
+	a := &catalog.APIService{Registration: catalog.Registration{Name: catalog.LegacyName, Version: "v1"}}
+	a.Document.Discovery = listOf("things")
+	if got, _ := Path(a); !strings.HasPrefix(got, "/api/v1/things?") {
+		t.Errorf("got %q", got)
+	}
+}
