@@ -21,6 +21,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
 	"github.com/annex-api/annex/aggregator/internal/status"
+	"github.com/annex-api/annex/aggregator/internal/watchlist"
 )
 
 // Aggregator is one aggregation layer. Facts go in (from the source, the
@@ -30,16 +31,17 @@ import (
 // Its methods may be called at any time, from any goroutine, unless they say
 // otherwise.
 type Aggregator struct {
-	config    Config
-	facts     *facts
-	lost      *lostConnections
-	backends  *backend.Pool
-	fetcher   *fetch.Fetcher
-	prober    *probe.Prober
-	proxy     *proxy.Proxy
-	discovery *discovery.Service
-	openapi   *openapi.Service
-	writer    *status.Writer // nil without Config.Status
+	config     Config
+	facts      *facts
+	lost       *lostConnections
+	backends   *backend.Pool
+	fetcher    *fetch.Fetcher
+	prober     *probe.Prober
+	watchLists *watchlist.Finder
+	proxy      *proxy.Proxy
+	discovery  *discovery.Service
+	openapi    *openapi.Service
+	writer     *status.Writer // nil without Config.Status
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{}                                       // closed when the first state is routed
@@ -68,19 +70,20 @@ func New(config Config) (*Aggregator, error) {
 	})
 	reportingStops := make(chan struct{})
 	a := &Aggregator{
-		config:    config,
-		facts:     facts,
-		lost:      lost,
-		backends:  backends,
-		fetcher:   fetcher,
-		prober:    prober,
-		proxy:     config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
-		discovery: config.discovery(),
-		openapi:   config.openAPI(),
-		writer:    config.writer(),
-		routes:    make(chan struct{}),
-		recalled:  make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
-		newer:     make(chan struct{}, 1),
+		config:     config,
+		facts:      facts,
+		lost:       lost,
+		backends:   backends,
+		fetcher:    fetcher,
+		prober:     prober,
+		watchLists: config.watchLists(backends, facts.setWatchList),
+		proxy:      config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
+		discovery:  config.discovery(),
+		openapi:    config.openAPI(),
+		writer:     config.writer(),
+		routes:     make(chan struct{}),
+		recalled:   make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
+		newer:      make(chan struct{}, 1),
 
 		stopReporting:    sync.OnceFunc(func() { close(reportingStops) }),
 		reportingStops:   reportingStops,
@@ -128,6 +131,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Wait()
 	a.prober.Wait()
 	a.fetcher.Wait()
+	a.watchLists.Wait()
 	a.openapi.Close()
 	a.discovery.Close()
 	a.backends.Close()

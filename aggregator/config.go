@@ -23,6 +23,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
 	"github.com/annex-api/annex/aggregator/internal/status"
+	"github.com/annex-api/annex/aggregator/internal/watchlist"
 )
 
 // DefaultDiscoveryTimeout bounds a discovery request to an extension server.
@@ -248,6 +249,10 @@ func (c *Config) prober(backends *backend.Pool, report func(*catalog.APIService,
 	return probe.New(probe.Config{
 		Timing: probe.DefaultTiming(), Check: probe.HTTP(backends), Degraded: probe.Degraded(backends), Report: report,
 	})
+}
+
+func (c *Config) watchLists(backends *backend.Pool, report func(*catalog.APIService, catalog.WatchListSupport)) *watchlist.Finder {
+	return watchlist.New(watchlist.Config{Timing: watchlist.DefaultTiming(), Try: watchlist.HTTP(backends), Report: report})
 }
 
 func (c *Config) writer() *status.Writer {

@@ -21,6 +21,8 @@ import (
 //	max-watch          how long a watch lasts: 1m to 24h
 //	max-in-flight      how many requests are under way, long-running ones not counted: 1 to 100000
 //	endpoints          up to 64 of https://host:port, separated by commas, in place of the Service's
+//	watch-list         "auto" refuses watches with sendInitialEvents where the server is found not to end
+//	                   their initial events; "pass" passes them on, "refuse" refuses them in any case
 //	zone               "prefer" endpoints of the server's own zone, or "ignore" zones
 func ValidateSettings(annotations map[string]string, path *field.Path) field.ErrorList {
 	_, errs := catalog.ParseSettings(annotations, path)

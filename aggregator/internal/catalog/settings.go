@@ -28,6 +28,7 @@ const (
 	MaxInFlightAnnotation      = AnnotationPrefix + "max-in-flight"
 	EndpointsAnnotation        = AnnotationPrefix + "endpoints"
 	ZoneAnnotation             = AnnotationPrefix + "zone"
+	WatchListAnnotation        = AnnotationPrefix + "watch-list"
 )
 
 // maxEndpoints bounds the endpoints that an annotation may list.
@@ -50,6 +51,9 @@ type Settings struct {
 	Endpoints []string
 	// IgnoreZones spreads over all zones, whatever hints say.
 	IgnoreZones bool
+	// WatchList says whether watches that wait for the end of their initial events are
+	// passed on.
+	WatchList WatchListPolicy
 }
 
 type durationSetting struct {
@@ -74,7 +78,7 @@ const mostInFlight = 100_000
 func ParseSettings(annotations map[string]string, path *field.Path) (Settings, field.ErrorList) {
 	var s Settings
 	var errs field.ErrorList
-	known := []string{MaxInFlightAnnotation, EndpointsAnnotation, ZoneAnnotation}
+	known := []string{MaxInFlightAnnotation, EndpointsAnnotation, ZoneAnnotation, WatchListAnnotation}
 	for _, d := range durationSettings {
 		known = append(known, d.annotation)
 		value, ok := annotations[d.annotation]
@@ -105,6 +109,15 @@ func ParseSettings(annotations map[string]string, path *field.Path) (Settings, f
 			s.IgnoreZones = true
 		default:
 			errs = append(errs, field.NotSupported(path.Key(ZoneAnnotation), value, []string{"prefer", "ignore"}))
+		}
+	}
+	if value, ok := annotations[WatchListAnnotation]; ok {
+		switch policy := WatchListPolicy(value); policy {
+		case "auto":
+		case WatchListPass, WatchListRefuse:
+			s.WatchList = policy
+		default:
+			errs = append(errs, field.NotSupported(path.Key(WatchListAnnotation), value, []string{"auto", "pass", "refuse"}))
 		}
 	}
 	if value, ok := annotations[EndpointsAnnotation]; ok {

@@ -48,6 +48,8 @@ type exchange struct {
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	probeNow   func(*catalog.APIService)
+	// begin is called before the first attempt at a watch, on the stack of run's own.
+	begin func()
 }
 
 // answer is a response whose header has arrived.
@@ -83,6 +85,9 @@ func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error
 	go func() {
 		defer wg.Done()
 		defer func() { panicked = recover() }()
+		if x.begin != nil {
+			x.begin()
+		}
 		result, err = x.tryEndpoints(ctx)
 	}()
 	wg.Wait()

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -48,6 +49,7 @@ type Proxy struct {
 	strip    stripper
 	identity identity
 	drainer  drainer
+	served   served
 }
 
 // New returns a Proxy.
@@ -82,6 +84,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return
 	}
+	if kind.watch && a.RefusesWatchList() && refuseWatchList(w, r) {
+		return
+	}
 	release, refusal := b.Admit(r.Context(), a, user.GetName(), kind.longRunning || kind.upgrade)
 	if refusal != nil {
 		respond.Write(w, r, refused(a, refusal))
@@ -98,6 +103,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	out := p.outgoing(ctx, r, user, kind.protocol)
 	flowcontrol.RequestDelegated(r.Context())
 	if kind.upgrade {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		defer p.served.hold(placeOf(a), &balance.Stream{End: end})() // until it is answered
 		p.upgrade(w, r, out.WithContext(ctx), a, b)
 		return
 	}
@@ -131,8 +139,24 @@ func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
 
 // forward sends a request and streams the answer back.
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	if x.kind.watch {
+		var end context.CancelFunc
+		ctx, end = context.WithCancel(ctx)
+		defer end()
+		forget := func() {}
+		x.begin = func() { forget = p.served.hold(x.place(r), &balance.Stream{End: end}) }
+		defer func() { forget() }()
+	}
 	response, err := x.run(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+	case x.kind.longRunning && clientLeft(r):
+		cutOff(w, r)
+		return
+	case x.kind.watch && errors.Is(ctx.Err(), context.Canceled):
+		p.refuseEnded(w, r, x)
+		return
+	default:
 		p.exchangeFailed(w, r, x.apiService, err)
 		return
 	}
@@ -141,32 +165,47 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return
 	}
 	cleanResponse(response.Header)
-	if x.kind.longRunning {
-		p.stream(w, r, x, response)
-		return
+	switch {
+	case x.kind.watch:
+		p.watch(w, r, x, response)
+	case x.kind.longRunning:
+		p.stream(w, r, response)
+	default:
+		copyResponse(w, r, response.Response, nil)
 	}
-	copyResponse(w, r, response.Response, nil)
 }
 
-// stream copies the answer to a long-running request, which may be ended from here.
-// All are when this server shuts down. A watch is also when its endpoint leaves, and
-// at the longest that the APIService allows: its client then begins a new one, while
-// that of a log, for example, would take it for whole.
-func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
+// watch copies the events of a watch, which may be ended from here: when this server
+// shuts down, when its endpoint leaves or its APIService leads elsewhere, and at the
+// longest that the APIService allows. Its client then begins a new one.
+func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
 	response.Request = nil // sent: no reason to hold it
 	end := func() { response.cancel(nil) }
 	stream := &balance.Stream{End: end}
 	defer p.drainer.hold(r.Context(), stream)()
-	if !x.kind.watch {
-		copyResponse(w, r, response.Response, nil)
-		return
-	}
 	defer response.choice.Hold(stream)()
 	if d := x.apiService.Settings.MaxWatch; d > 0 {
 		timer := time.AfterFunc(d, end)
 		defer timer.Stop()
 	}
-	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
+	copyResponse(w, r, response.Response, func() bool { return true })
+}
+
+// stream copies the answer to a long-running request of which a part is not the whole,
+// a log for example. It is cut off when this server shuts down.
+func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, response *answer) {
+	response.Request = nil // sent: no reason to hold it
+	var ended atomic.Bool
+	defer p.drainer.hold(r.Context(), &balance.Stream{End: func() {
+		ended.Store(true)
+		response.cancel(nil)
+	}})()
+	copyResponse(w, r, response.Response, func() bool {
+		if ended.Load() {
+			cutOff(w, r)
+		}
+		return ended.Load()
+	})
 }
 
 // rejected answers in the place of an extension server that answers what it

@@ -42,8 +42,10 @@ var alice = &user.DefaultInfo{Name: "alice", UID: "u1", Groups: []string{"dev", 
 type front struct {
 	*httptest.Server
 	client *http.Client
+	proxy  *Proxy
 	probes atomic.Int32
 	wrap   func(http.Handler) http.Handler
+	http2  bool
 }
 
 type setting func(*Config, *front)
@@ -57,6 +59,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		s(&config, f)
 	}
 	p := New(config)
+	f.proxy = p
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := request.WithUser(r.Context(), alice)
@@ -69,10 +72,11 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
 	f.Config.ErrorLog = log.New(io.Discard, "", 0)
+	f.EnableHTTP2 = f.http2
 	f.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(f.Certificate())
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, ForceAttemptHTTP2: f.http2}
 	f.client = &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -205,7 +205,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return 0, nil
 	}
-	verdict := w.withPeerViews(a.Name, a.Verdict)
+	verdict := w.withPeerViews(a.Name, a.Condition())
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return 0, nil
