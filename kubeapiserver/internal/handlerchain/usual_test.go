@@ -24,9 +24,7 @@ func TestWhatIsLeftToTheUsualChain(t *testing.T) {
 		claimed int64
 	}{
 		{call{name: "a GET", target: widget}, 1},
-		{call{name: "an upgrade", target: widget, header: upgrade()}, 0},
-		{call{name: "an upgrade that is taken over", target: widget, header: upgrade("X-Do", "hijack")}, 0},
-		{call{name: "an upgrade of a session", method: "POST", target: api + "/namespaces/ns/pods/p/exec", header: upgrade("X-Do", "hijack")}, 0},
+		{call{name: "a session", method: "POST", target: api + "/namespaces/ns/pods/p/exec", header: upgrade("X-Do", "hijack")}, 1},
 		{call{name: "the first watch", target: widgets + "?watch=1"}, 0},
 		{call{name: "the second watch", target: widgets + "?watch=1"}, 1},
 		{call{name: "a bogus timeout", target: widget + "?timeout=bogus"}, 0},
