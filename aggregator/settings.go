@@ -20,6 +20,8 @@ import (
 //	discovery-timeout  how long a discovery request or download may take: 100ms to 5m
 //	max-watch          how long a watch lasts: 1m to 24h
 //	max-in-flight      how many requests are under way, long-running ones not counted: 1 to 100000
+//	max-in-flight-per-user
+//	                   how many of these are of one user: 1 to 100000
 //	endpoints          up to 64 of https://host:port, separated by commas, in place of the Service's
 //	zone               "prefer" endpoints of the server's own zone, or "ignore" zones
 func ValidateSettings(annotations map[string]string, path *field.Path) field.ErrorList {

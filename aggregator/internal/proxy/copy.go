@@ -66,9 +66,9 @@ func breakOff(r *http.Request, err error) {
 	panic(http.ErrAbortHandler)
 }
 
-// copyTrailers reads the rest, so that trailers are complete.
+// copyTrailers is for a body that was read to its end: trailers are complete then. To
+// close it here would wait for a client that still sends, though it has its answer.
 func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
-	_ = response.Body.Close()
 	for name, values := range response.Trailer {
 		if len(response.Trailer) != announced {
 			name = http.TrailerPrefix + name
