@@ -62,9 +62,9 @@ func New(config Config) (*Aggregator, error) {
 	facts, lost := newFacts(config), newLostConnections()
 	backends := config.backends(lost.add)
 	fetcher := config.fetcher(backends, facts.signal)
-	prober := config.prober(backends, func(name string, v catalog.Verdict) {
-		fetcher.ProbeEnded(name)
-		facts.setVerdict(name, v)
+	prober := config.prober(backends, func(probed *catalog.APIService, v catalog.Verdict) {
+		fetcher.ProbeEnded(probed.Name)
+		facts.setVerdict(probed.Registration, v)
 	})
 	reportingStops := make(chan struct{})
 	a := &Aggregator{
@@ -91,9 +91,10 @@ func New(config Config) (*Aggregator, error) {
 	return a, nil
 }
 
-// Run does the layer's work until ctx ends or the Source fails, then waits until
-// all of it has stopped. It returns the error of ctx, or that of the Source; a
-// Source that ends before ctx has failed. Run is called once.
+// Run does the layer's work until ctx ends, or the Source or the writing of
+// conditions fails, then waits until all of it has stopped. It returns the error of
+// ctx, or that of what failed; a Source that ends before ctx has failed. Run is
+// called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	if m := a.config.Metrics; m != nil {
 		m.endpoints.Watch(a.backends)
@@ -104,7 +105,14 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { a.build(working) })
 	group.Go(func() { a.checkLost(working) })
-	group.Go(func() { a.report(working) })
+	reporting := make(chan error, 1)
+	group.Go(func() {
+		err := a.report(working)
+		if err != nil {
+			cancel()
+		}
+		reporting <- err
+	})
 	if a.config.Memory != nil {
 		group.Go(func() { a.remember(working) })
 	}
@@ -121,8 +129,12 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	a.prober.Wait()
 	a.fetcher.Wait()
 	a.openapi.Close()
+	a.discovery.Close()
 	a.backends.Close()
+	reportingFailed := <-reporting
 	switch {
+	case reportingFailed != nil:
+		return fmt.Errorf("aggregator: writing conditions: %w", reportingFailed)
 	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
 		return ctx.Err()
 	case err == nil:
@@ -132,11 +144,12 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	}
 }
 
-// report writes conditions until ctx ends or StopReporting is called.
-func (a *Aggregator) report(ctx context.Context) {
+// report writes conditions until ctx ends or StopReporting is called. It returns an
+// error where it ends before.
+func (a *Aggregator) report(ctx context.Context) error {
 	defer close(a.reportingStopped)
 	if a.writer == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var stopping sync.WaitGroup
@@ -147,9 +160,14 @@ func (a *Aggregator) report(ctx context.Context) {
 		}
 		cancel()
 	})
-	_ = a.writer.Run(ctx) // ends with its context
+	err := a.writer.Run(ctx)
+	asked := ctx.Err() != nil
 	cancel()
 	stopping.Wait()
+	if asked {
+		return nil
+	}
+	return err
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that

@@ -250,7 +250,7 @@ func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher 
 	return fetch.New(timing, backends, changed)
 }
 
-func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {
+func (c *Config) prober(backends *backend.Pool, report func(*catalog.APIService, catalog.Verdict)) *probe.Prober {
 	return probe.New(probe.Config{
 		Timing: probe.DefaultTiming(), Check: probe.HTTP(backends), Degraded: probe.Degraded(backends), Report: report,
 	})

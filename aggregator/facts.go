@@ -75,13 +75,16 @@ func (f *facts) setState(s State) {
 	f.signal()
 }
 
-func (f *facts) setVerdict(name string, v catalog.Verdict) {
+// setVerdict takes over what a probe has found of an APIService, unless that leads
+// elsewhere by now, or is gone.
+func (f *facts) setVerdict(probed catalog.Registration, v catalog.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.all.Verdicts[name] == v {
+	now, ok := f.all.Registrations[probed.Name]
+	if !ok || !now.SameBackend(probed) || f.all.Verdicts[probed.Name] == v {
 		return
 	}
-	f.all.Verdicts[name] = v
+	f.all.Verdicts[probed.Name] = v
 	f.signal()
 }
 

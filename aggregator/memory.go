@@ -44,8 +44,8 @@ const (
 // server can.
 type Memory interface {
 	// Load returns what was saved of these APIServices, by name. It is called once,
-	// before the first of them is routed, and has 2 s; after an error the layer
-	// starts with nothing. It bounds the bytes that it returns.
+	// before the first of them is routed, and has 2 s. With an error it may return
+	// what it has read: the layer uses that. It bounds the bytes that it returns.
 	Load(ctx context.Context, apiServices []string) (map[string][]byte, error)
 	// Save replaces the document of one APIService. An error is logged, and the
 	// document saved again 5 s later, a few times; then less often.
@@ -72,13 +72,12 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
 	saved, err := a.config.Memory.Load(ctx, slices.Sorted(maps.Keys(versions)))
 	if err != nil {
-		klog.FromContext(ctx).V(1).Info("No last known discovery documents", "err", err)
-		return recalled
+		klog.FromContext(ctx).V(1).Info("Not all last known discovery documents could be read", "read", len(saved), "err", err)
 	}
 	left := maxRecalledTokens
 	for name, data := range saved {
 		version, exists := versions[name]
-		if !exists || ctx.Err() != nil {
+		if !exists {
 			continue
 		}
 		d, tokens, err := fetch.Remembered(data, version, left)
@@ -117,7 +116,11 @@ func (a *Aggregator) remember(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), &known) {
+		leading := a.writer == nil || a.writer.Leading()
+		if !leading {
+			known.retained = false // others write meanwhile
+		}
+		if !leading || !a.saveChanges(ctx, a.snapshot.Load(), &known) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -131,7 +134,7 @@ func (a *Aggregator) remember(ctx context.Context) {
 }
 
 // saveChanges writes what differs from what was saved, and says whether all was
-// written. What is remembered of others is removed once.
+// written. What is remembered of others is removed once in each term.
 func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, known *remembering) bool {
 	done := true
 	note := func(name string, err error) bool {

@@ -39,7 +39,8 @@ func (a *Aggregator) WithRoute(r *http.Request) *http.Request {
 
 // Claims says whether an extension server answers the request of a context that
 // WithRoute made, and the bound that its APIService sets for requests, zero where
-// it sets none. Of any other context it says no.
+// it sets none. Of any other context it says no. What changes a request's path after
+// WithRoute changes its route too: the Handler then decides anew, Claims does not.
 func (a *Aggregator) Claims(ctx context.Context) (timeout time.Duration, remote bool) {
 	d, ok := ctx.Value(decisionKey{a}).(*decision)
 	if !ok || d.route.Kind != catalog.Remote {

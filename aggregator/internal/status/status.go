@@ -27,6 +27,8 @@ const (
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
 	retryWrite = time.Second
+	// conditionWriteTimeout bounds one write of a condition.
+	conditionWriteTimeout = 5 * time.Second
 
 	// FieldManager owns the conditions that are written.
 	FieldManager = "annex-aggregation"
@@ -166,7 +168,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 	if s == nil {
 		return true, 0
 	}
-	done, wait = w.deleteExpired(ctx)
+	done, wait = w.deleteExpired(ctx, mayWrite)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
@@ -236,7 +238,9 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	bounded, cancel := context.WithTimeout(ctx, conditionWriteTimeout)
+	defer cancel()
+	_, err = w.config.Client.APIServices().UpdateStatus(bounded, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		w.lastWrites[a.Object.UID] = write // the watch brings what is stored now
