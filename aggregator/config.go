@@ -116,6 +116,11 @@ type Config struct {
 	// DefaultDiscoveryTimeout. Negative lifts the bound of requests; a download has a
 	// minute then.
 	DiscoveryTimeout time.Duration
+	// HoldRefusals makes users who are refused all the time, as they send more than an
+	// extension server may have or ask for one that is unavailable, wait some seconds
+	// for each refusal. It is closed when the host shuts down. Leave it nil, which holds
+	// back nothing, where a request takes a place of the host's while it waits.
+	HoldRefusals <-chan struct{}
 	// IdentityHeaders and IdentityHeaderPrefixes are names besides X-Remote-*
 	// that extension servers may take an identity from. They are removed from
 	// clients' requests.
@@ -213,6 +218,7 @@ func (c *Config) setDefaults() {
 func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
+		HoldRefusals:      c.HoldRefusals,
 		ConnectionLost:    connectionLost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,

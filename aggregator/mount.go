@@ -14,6 +14,9 @@ type decision struct {
 	path     string
 	snapshot *catalog.Snapshot
 	route    catalog.Route
+	// priority is what the host has told, if it has.
+	priority    Priority
+	prioritized bool
 }
 
 // decisionKey is where a layer keeps its decision in a request's context: a
@@ -57,7 +60,7 @@ func (a *Aggregator) Handler(local http.Handler) http.Handler {
 		}
 		switch route := d.route; {
 		case route.Kind == catalog.Remote:
-			a.proxy.Serve(w, r, route.APIService)
+			a.proxy.Serve(w, r, route.APIService, d.priorityOf(r.Context()))
 		case route.Kind == catalog.GroupList:
 			a.discovery.ServeGroupList(w, r, d.snapshot)
 		case route.Kind == catalog.GroupVersions:

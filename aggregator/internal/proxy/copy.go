@@ -55,9 +55,9 @@ func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 	return len(response.Trailer)
 }
 
-// copyTrailers reads the rest, so that trailers are complete.
+// copyTrailers is for a body that was read to its end: trailers are complete then. To
+// close it here would wait for a client that still sends, though it has its answer.
 func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
-	_ = response.Body.Close()
 	for name, values := range response.Trailer {
 		if len(response.Trailer) != announced {
 			name = http.TrailerPrefix + name

@@ -2,9 +2,10 @@
 // it answers.
 //
 // Serve is the way of a request, from the top to the bottom: classify says what kind
-// of request it is, clean what of it may be forwarded, exchange sends it, again where
-// that does no harm, hedge sends it twice where an answer is late, and copy streams
-// the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
+// of request it is, admission when it may be sent, clean what of it may be forwarded,
+// exchange sends it, again where that does no harm, hedge sends it twice where an
+// answer is late, and copy streams the answer to the client. Upgrades are sent by
+// upgrade and go on in a tunnel.
 package proxy
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
@@ -64,14 +66,16 @@ func New(config Config) *Proxy {
 	}
 }
 
-// Serve answers r on behalf of a remote APIService.
-func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
+// Serve answers r, which has a priority, on behalf of a remote APIService.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
 	b := p.config.Backends.Get(a)
+	user, ok := request.UserFrom(r.Context())
+	// No seat of priority and fairness is held for what waits here.
+	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
-		respond.Write(w, r, refused(a, refusal))
+		p.refuse(w, r, a, user, refusal)
 		return
 	}
-	user, ok := request.UserFrom(r.Context())
 	kind := classify(r)
 	switch {
 	case !ok:
@@ -87,9 +91,11 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	if kind.watch && a.RefusesWatchList() && refuseWatchList(w, r) {
 		return
 	}
-	release, refusal := b.Admit(r.Context(), a, user.GetName(), kind.longRunning || kind.upgrade)
+	body := newReplayBody(r)
+	sender := backend.Sender{User: user.GetName(), Priority: priority}
+	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
-		respond.Write(w, r, refused(a, refusal))
+		p.refuse(w, r, a, user, refusal)
 		return
 	}
 	defer release()
@@ -101,7 +107,6 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		defer cancel()
 	}
 	out := p.outgoing(ctx, r, user, kind.protocol)
-	flowcontrol.RequestDelegated(r.Context())
 	if kind.upgrade {
 		ctx, end := context.WithCancel(ctx)
 		defer end()
@@ -110,23 +115,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	p.forward(ctx, w, r, &exchange{
-		request: out, kind: kind, body: newReplayBody(r),
+		request: out, kind: kind, body: body, late: late,
 		apiService: a, backend: b, probeNow: p.config.ProbeNow,
 	})
-}
-
-// refused says to a client why its request is not sent.
-func refused(a *catalog.APIService, refusal *backend.Refusal) respond.Fail {
-	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
-	switch refusal.Reason {
-	case backend.Unavailable:
-		f.Reason, f.Cause = respond.Unavailable, a.Verdict.Reason
-	case backend.Unusable:
-		f.Reason, f.Message = respond.TransportInvalid, refusal.Err.Error()
-	case backend.Full:
-		f.Reason = respond.TooMany
-	}
-	return f
 }
 
 // discoveryTimeout is the APIService's own or the server's; zero for none.
@@ -148,8 +139,13 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		defer func() { forget() }()
 	}
 	response, err := x.run(ctx)
-	switch {
+	switch refusal := x.late.refused(); {
 	case err == nil:
+	case refusal != nil:
+		x.late.release() // the refusal may be held back
+		user, _ := request.UserFrom(r.Context())
+		p.refuse(w, r, x.apiService, user, refusal)
+		return
 	case x.kind.longRunning && clientLeft(r):
 		cutOff(w, r)
 		return
@@ -161,6 +157,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return
 	}
 	defer response.end()
+	x.late.noteAnswer()
 	if p.rejected(w, r, x.apiService, response) {
 		return
 	}

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -68,7 +69,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		}
 		ctx = audit.WithAuditContext(ctx)
 		audit.WithAuditID(ctx, "audit-1")
-		p.Serve(w, r.WithContext(ctx), a)
+		p.Serve(w, r.WithContext(ctx), a, limit.Ordinary)
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
 	f.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -234,7 +235,7 @@ func TestNoUser(t *testing.T) {
 	defer pool.Close()
 	w := httptest.NewRecorder()
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name))
+	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name), limit.Ordinary)
 	if got := status(t, w.Result()); got.Message != "missing user" || got.Code != 500 || len(s.Requests()) != 0 {
 		t.Errorf("%+v, %d requests", got, len(s.Requests()))
 	}

@@ -20,6 +20,7 @@ import (
 	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
@@ -61,6 +62,7 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	leading  atomic.Bool
 	peers    *peerViews
+	bounds   pace.Writes // of one APIService's condition, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
 	// publishes dissent.
 	wakeWriting, wakeDissent chan struct{}
@@ -84,6 +86,7 @@ func New(config Config) *Writer {
 		config:      config,
 		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
 		peers:      newPeerViews(func() { wake(wakeWriting) }),
+		bounds:     pace.NewWrites(conditionWrites, conditionBytes, conditionPeriod),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
 }
@@ -216,12 +219,12 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	}
 	h := w.history[a.Object.UID]
 	if h == nil {
-		h = &history{}
+		h = &history{writes: w.bounds}
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	statusChanges := stored != nil && stored.Status != a.Verdict.Status
-	if wait := h.hold(time.Now(), up, statusChanges); wait > 0 {
+	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.Wait(time.Now())); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -245,6 +248,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		return 0, err
 	}
 	if err == nil {
+		h.writes.Spend(time.Now(), after.Size())
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}

@@ -254,7 +254,9 @@ func TestRealServers(t *testing.T) {
 		}, catalog.WatchListMissing},
 		"nothing at all": {func(_ http.ResponseWriter, r *http.Request, _ *atomic.Int64) { <-r.Context().Done() }, catalog.WatchListUnknown},
 		"a refusal":      {func(w http.ResponseWriter, _ *http.Request, _ *atomic.Int64) { w.WriteHeader(422) }, catalog.WatchListRefused},
-		"a redirect":     {func(w http.ResponseWriter, r *http.Request, _ *atomic.Int64) { http.Redirect(w, r, "/else", http.StatusFound) }, catalog.WatchListUnknown},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ *atomic.Int64) {
+			http.Redirect(w, r, "/else", http.StatusFound)
+		}, catalog.WatchListUnknown},
 		"everything in spite of the selector": {func(w http.ResponseWriter, r *http.Request, wrote *atomic.Int64) {
 			for r.Context().Err() == nil {
 				n, err := io.WriteString(w, added+"\n")

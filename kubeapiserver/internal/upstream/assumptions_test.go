@@ -138,6 +138,13 @@ var assumptions = []assumption{
 	unchanged("priority and fairness is handed the request's context, and has a request hold its seats until execute returns", ours(mountOwn),
 		part{File{apiserver, "pkg/server/filters/priority-and-fairness.go"}, []string{"priorityAndFairnessHandler.Handle"}},
 		part{File{apiserver, "pkg/util/flowcontrol/apf_filter.go"}, []string{"configController.Handle"}}),
+	unchanged("it says which priority level a request is of before it lets it go on", ours(mountOwn),
+		part{File{apiserver, "pkg/util/flowcontrol/apf_controller.go"}, []string{"configController.startRequest"}}),
+	has("nodes, leader elections and controllers of kube-system are of the priority levels that the layer takes for high", ours(mountOwn),
+		File{apiserver, "pkg/apis/flowcontrol/bootstrap/default.go"}, contains("",
+			`"system-leader-election", "leader-election", 100`, `"system-node-high", "node-high", 400`, `"system-nodes", "system", 500`,
+			`"kube-controller-manager", "workload-high", 800`, `"kube-system-service-accounts", "workload-high", 900`),
+		change{old: `"kube-controller-manager", "workload-high"`, new: `"kube-controller-manager", "workload-low"`}),
 
 	has("the x509 authenticator, and nothing else, tells of a credential of this kind", ours(connauthOwn),
 		File{apiserver, "pkg/authentication/request/x509/x509.go"}, contains("", `id := "X509SHA256=" + hex.EncodeToString(fp[:])`),
