@@ -128,6 +128,12 @@ type Config struct {
 	// SendUID passes users' UIDs on in X-Remote-Uid.
 	SendUID bool
 
+	// Interim returns how interim answers (1xx) of extension servers are sent to the
+	// client of a request whose handler has this context: past filters that take the
+	// first status which they see for that of the answer. A nil function leaves them
+	// out. The default sends them by the ResponseWriter, if it has no method Unwrap.
+	Interim func(context.Context) func(code int, header http.Header)
+
 	// Local is the host's own handler, asked in process for the discovery and
 	// OpenAPI documents that Discovery and OpenAPI do not give. It must end with its
 	// request's context: Run waits for it. Nil means that there are none.
@@ -239,6 +245,7 @@ func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService
 		IdentityHeaders:  c.IdentityHeaders,
 		IdentityPrefixes: c.IdentityHeaderPrefixes,
 		SendUID:          c.SendUID,
+		Interim:          c.Interim,
 		ProbeNow:         probeNow,
 	})
 }

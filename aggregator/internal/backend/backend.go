@@ -32,12 +32,12 @@ type Backend struct {
 	limits    limit.Config
 	transport transportConfig
 
-	admission     *admission
-	current       atomic.Pointer[transport]
-	unclearResets atomic.Uint64
-	endpoints     *balance.Set
-	target        atomic.Pointer[catalog.Target] // that of the last update
-	reachability  reachability
+	admission    *admission
+	current      atomic.Pointer[transport]
+	resets       resets
+	endpoints    *balance.Set
+	target       atomic.Pointer[catalog.Target] // that of the last update
+	reachability reachability
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
@@ -65,7 +65,7 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		},
 		clientCertificate: p.config.ClientCertificate,
 		wrap:              p.config.Wrap,
-		unclearResets:     &b.unclearResets,
+		resets:            &b.resets,
 	}
 	b.current.Store(newTransport(b.transport))
 	b.update(a, a.Settings)
@@ -89,7 +89,10 @@ func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, er
 
 // UnclearResets counts resets that leave it open whether the request was begun,
 // though the transport takes such a request for safe to be sent again.
-func (b *Backend) UnclearResets() uint64 { return b.unclearResets.Load() }
+func (b *Backend) UnclearResets() uint64 { return b.resets.unclear.Load() }
+
+// RefusedStreams counts requests that were refused before they were begun.
+func (b *Backend) RefusedStreams() uint64 { return b.resets.refused.Load() }
 
 // CloseIdle closes the connections to an endpoint that carry no request, and those
 // over HTTP/1.1 to all endpoints.

@@ -67,7 +67,7 @@ func (c *sharedConn) check() {
 	if asked := c.asked.Load(); asked != 0 && time.Since(epoch)-time.Duration(asked) > pingAfter+pingTimeout {
 		// A write is stuck since then. It does not matter what the far end says: it
 		// reads nothing.
-		_ = c.h2.Close()
+		c.giveUp()
 		return
 	}
 	if !c.busy() {
@@ -80,10 +80,16 @@ func (c *sharedConn) check() {
 	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 	defer cancel()
 	if err := c.h2.Ping(ctx); err != nil {
-		_ = c.h2.Close()
+		c.giveUp()
 		return
 	}
 	c.arm(pingAfter)
+}
+
+// giveUp closes a connection whose far end is silent.
+func (c *sharedConn) giveUp() {
+	c.raw.ended.Store(true) // before its requests fail, and ask
+	_ = c.h2.Close()
 }
 
 // busy says whether requests are under way, or that cannot be told. One question

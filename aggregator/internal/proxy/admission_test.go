@@ -180,6 +180,7 @@ func TestTheEndOfALateBodyWaitsForItsTurn(t *testing.T) {
 // blamed, and has not seen the end of the body.
 func TestALateBodyMayBeRefused(t *testing.T) {
 	l := newLab(t)
+	l.listen()
 	l.limits.Limits = limit.Config{InFlight: 1, Queue: 1, QueuePerUser: 1, Wait: 50 * time.Millisecond}
 	held := make(chan struct{})
 	l.handler("works", func(w http.ResponseWriter, _ *http.Request) {
@@ -202,6 +203,9 @@ func TestALateBodyMayBeRefused(t *testing.T) {
 		if h.Ejected || h.Down {
 			t.Errorf("the endpoint is blamed: %+v", h)
 		}
+	}
+	if heard := l.heard(); len(heard) != 1 || heard[0] != refusedHere {
+		t.Errorf("the attempts ended so: %q", heard)
 	}
 	if n := len(l.sightings("late")); n != 1 {
 		t.Errorf("it was sent %d times", n)

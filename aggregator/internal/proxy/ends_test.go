@@ -41,8 +41,8 @@ type shutdown chan struct{}
 // ShuttingDown implements request.ServerShutdownSignal.
 func (s shutdown) ShuttingDown() <-chan struct{} { return s }
 
-// endings are the ways in which an answer ends whose header and first bytes have left.
-var endings = []struct {
+// answerEnds are the ways in which an answer ends whose header and first bytes have left.
+var answerEnds = []struct {
 	what string
 	path string
 	// what ends it
@@ -67,7 +67,7 @@ var endings = []struct {
 const logPath = "/namespaces/x/things/y/log?follow=1"
 
 func TestHowAnswersEnd(t *testing.T) {
-	for _, c := range endings {
+	for _, c := range answerEnds {
 		for _, http2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, HTTP/2 %v", c.what, http2), func(t *testing.T) {
 				t.Parallel()

@@ -402,25 +402,3 @@ func TestAWatchIsSentAgainBeforeItsFirstByte(t *testing.T) {
 		t.Errorf("seen by %v", at)
 	}
 }
-
-// The transport takes a header that is all of a request for one that it may send again
-// by itself.
-func TestOnlyWhatMayBeRepeatedIsAHeaderAlone(t *testing.T) {
-	l := newLab(t)
-	alone := make(chan bool, 1)
-	l.http2(moments{body: func(s *stream) {
-		alone <- s.alone
-		s.respond("200", "done", true)
-	}})
-	l.start()
-	for method, want := range map[string]bool{
-		http.MethodGet: true, http.MethodDelete: false, http.MethodPost: false, http.MethodPut: false, http.MethodPatch: false,
-	} {
-		if got := l.send(method, method, nil); got.err != nil || got.code != http.StatusOK {
-			t.Fatalf("%s: %d %s %v", method, got.code, got.body, got.err)
-		}
-		if got := <-alone; got != want {
-			t.Errorf("%s without a body is a header alone: %v, want %v", method, got, want)
-		}
-	}
-}

@@ -5,7 +5,8 @@
 // of request it is, admission when it may be sent, clean what of it may be forwarded,
 // exchange sends it, again where that does no harm, hedge sends it twice where an
 // answer is late, and copy streams the answer to the client. Upgrades are sent by
-// upgrade and go on in a tunnel.
+// upgrade and go on in a tunnel. Failure says whose fault it is that an attempt brought
+// no answer.
 package proxy
 
 import (
@@ -40,6 +41,10 @@ type Config struct {
 	IdentityHeaders, IdentityPrefixes []string
 	// SendUID passes the user's UID on.
 	SendUID bool
+	// Interim returns how interim answers (1xx) are sent to the client of a request;
+	// nil where they are left out. Without it they are sent by the ResponseWriter, if
+	// that wraps no other.
+	Interim func(context.Context) func(code int, header http.Header)
 	// ProbeNow is called when an extension server has failed a request, or lets one
 	// wait; it must not block.
 	ProbeNow func(*catalog.APIService)
@@ -76,7 +81,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		p.refuse(w, r, a, user, refusal)
 		return
 	}
-	kind := classify(r)
+	kind := classify(r, a)
 	switch {
 	case !ok:
 		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
@@ -115,7 +120,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	p.forward(ctx, w, r, &exchange{
-		request: out, kind: kind, body: body, late: late,
+		request: out, kind: kind, body: body, late: late, interim: interimAnswers{to: w, request: r, past: p.config.Interim},
 		apiService: a, backend: b, probeNow: p.config.ProbeNow,
 	})
 }
@@ -139,6 +144,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		defer func() { forget() }()
 	}
 	response, err := x.run(ctx)
+	x.interim.end()
 	switch refusal := x.late.refused(); {
 	case err == nil:
 	case refusal != nil:
@@ -227,26 +233,27 @@ func (p *Proxy) rejected(w http.ResponseWriter, r *http.Request, a *catalog.APIS
 	return false
 }
 
+// exchangeFailed answers in the place of an extension server that has not. The client is
+// told the APIService and where to look; what names addresses is for the log.
 func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalog.APIService, err error) {
 	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
-	if r.Context().Err() != nil {
-		// The client left or its own deadline passed: no word about the backend.
-		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
-		return
-	}
 	if none := (errUnresolved{}); errors.As(err, &none) {
 		logger.V(2).Info("No endpoint for a request", "err", err)
 		respond.Write(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
 		return
 	}
+	reason := respond.BackendFailed
+	var failed *failure
+	if errors.As(err, &failed) {
+		reason = failed.reason
+		if failed.fault == ofClient || failed.fault == ofRequest || r.Context().Err() != nil {
+			// No word about the extension server.
+			logger.V(4).Info("Request was not answered", "err", err)
+			respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
+			return
+		}
+	}
 	p.config.ProbeNow(a)
 	logger.V(2).Info("Request to an extension server failed", "err", err)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		respond.Write(w, r, respond.Fail{Reason: respond.BackendTimeout, APIService: a.Name})
-		return
-	}
-	respond.Write(w, r, respond.Fail{
-		Reason: respond.BackendFailed, APIService: a.Name,
-		Message: "error trying to reach service: " + err.Error(),
-	})
+	respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
 }

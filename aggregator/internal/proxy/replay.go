@@ -17,6 +17,10 @@ const maxReplay = 64 << 10
 // readAheadSize is the first buffer for a body of unknown length, in bytes.
 const readAheadSize = 4 << 10
 
+// bodyGrace is how long a client that has left is waited for to see whether it broke off
+// in the middle of its body.
+const bodyGrace = 100 * time.Millisecond
+
 var (
 	errBodyClosed = errors.New("the attempt has ended that this body belongs to")
 	errBodyGone   = errors.New("the beginning of the body is no longer in memory")
@@ -37,6 +41,7 @@ type replayBody struct {
 	total int    // how much was read
 	ended bool   // that is all
 	late  bool   // no more is read ahead: the attempts read what is missing
+	err   error  // why no more can be read, but for the end
 }
 
 // newReplayBody returns nil for a request without a body.
@@ -120,6 +125,9 @@ func (b *replayBody) free() []byte {
 func (b *replayBody) keep(data []byte, err error) (total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
 	b.total += len(data)
 	b.ended = err == io.EOF || int64(b.total) == b.length
 	if b.total > maxReplay {
@@ -128,6 +136,23 @@ func (b *replayBody) keep(data []byte, err error) (total int) {
 		b.kept = append(b.kept, data...)
 	}
 	return b.total
+}
+
+// broken is why the client's body could not be read as a whole; nil where it could, or
+// was not. A client that has left may be found to have done so in the middle of it.
+func (b *replayBody) broken(left bool) error {
+	if left {
+		timer := time.NewTimer(bodyGrace)
+		defer timer.Stop()
+		select {
+		case source := <-b.source: // nobody reads any more
+			b.source <- source
+		case <-timer.C:
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
 }
 
 // open returns the body from its beginning, for one attempt.

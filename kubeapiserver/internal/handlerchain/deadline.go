@@ -27,6 +27,7 @@ type deadlineWriter struct {
 	reset func(http.Header)
 
 	begun, over bool
+	malformed   bool // the answer says that the request is
 }
 
 // Unwrap implements responsewriter.UserProvidedDecorator.
@@ -37,6 +38,7 @@ func (w *deadlineWriter) WriteHeader(code int) {
 	if w.over || w.begun {
 		return
 	}
+	w.malformed = code == http.StatusBadRequest
 	if w.ended() {
 		w.timeout()
 		return
@@ -56,8 +58,12 @@ func (w *deadlineWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
+// ended says whether there is no more time for an answer. One that has ended its side of
+// the connection in the middle of a request is told that: it may still read, and words
+// about a time limit would be wrong.
 func (w *deadlineWriter) ended() bool {
-	return w.ctx.Err() != nil
+	err := w.ctx.Err()
+	return err != nil && !(w.malformed && err == context.Canceled)
 }
 
 // finish is called when the handler has returned or panicked, and returns the

@@ -195,6 +195,7 @@ func (chain *claimedChain) serve(w http.ResponseWriter, r *http.Request) {
 	chain.outerHeaders(w.Header(), rc)
 	if rc.longRunning {
 		rc.warnings.writer = w
+		rc.writer.ResponseWriter = w // for interim answers
 		chain.filters.ServeHTTP(w, r)
 		return
 	}
