@@ -41,8 +41,8 @@ func (l *lostConnections) take() []catalog.BackendID {
 	return ids
 }
 
-// checkLost has the extension servers that ended a connection probed, and their
-// documents downloaded sooner, until ctx ends.
+// checkLost has the extension servers that ended a connection probed, their documents
+// downloaded sooner and a watch tried there, until ctx ends.
 func (a *Aggregator) checkLost(ctx context.Context) {
 	for {
 		select {
@@ -53,6 +53,7 @@ func (a *Aggregator) checkLost(ctx context.Context) {
 		ids := a.lost.take()
 		for _, id := range ids {
 			a.fetcher.RefreshSoon(id)
+			a.watchLists.Again(id)
 		}
 		for _, s := range a.snapshot.Load().Remotes() {
 			if slices.Contains(ids, s.Backend) {

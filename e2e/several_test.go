@@ -52,7 +52,7 @@ func (m *member) refuses(ctx context.Context) error {
 		return err
 	}
 	var status metav1.Status
-	if err := json.Unmarshal([]byte(a.body), &status); err != nil || a.code != http.StatusServiceUnavailable || status.Message != "service unavailable" {
+	if err := json.Unmarshal([]byte(a.body), &status); err != nil || a.code != http.StatusServiceUnavailable || !strings.HasPrefix(status.Message, "service unavailable (APIService ") {
 		return fmt.Errorf("%d %s", a.code, a.body)
 	}
 	return nil

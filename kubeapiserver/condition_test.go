@@ -24,7 +24,7 @@ import (
 func unavailable(t *testing.T, v schema.GroupVersion) {
 	t.Helper()
 	a := server.Get(t, test.Admin, "/apis/"+v.String()+"/things")
-	if a.Code != http.StatusServiceUnavailable || !strings.Contains(a.Body, `"message":"service unavailable"`) {
+	if a.Code != http.StatusServiceUnavailable || !strings.Contains(a.Body, `"message":"service unavailable (APIService `) {
 		t.Errorf("got %d %s, want 503 service unavailable", a.Code, a.Body)
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/aggregator"
+	"github.com/annex-api/annex/kubeapiserver/internal/handlerchain"
 )
 
 // statusLease is the Lease that names the one writer of conditions.
@@ -93,6 +94,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 	}
 	c := aggregator.Config{
 		Source:           source,
+		Interim:          handlerchain.Interim,
 		Resolver:         configuredResolver(extra.ServiceResolver),
 		Addressing:       o.addressing(config.Options.EnableAggregatorRouting),
 		Zone:             o.zone,
@@ -116,6 +118,9 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 			Server:    serverName(config),
 			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
 		},
+	}
+	if !o.plain && generic.FlowControl != nil { // requests hold no seat while they wait: see delegatingFairness
+		c.HoldRefusals = generic.ShutdownInitiatedNotify()
 	}
 	if parts.peers != nil {
 		c.PeerDiscovery = parts.peers

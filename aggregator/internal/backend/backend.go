@@ -32,12 +32,12 @@ type Backend struct {
 	limits    limit.Config
 	transport transportConfig
 
-	admission     *admission
-	current       atomic.Pointer[transport]
-	unclearResets atomic.Uint64
-	endpoints     *balance.Set
-	target        atomic.Pointer[catalog.Target] // that of the last update
-	reachability  reachability
+	admission    *admission
+	current      atomic.Pointer[transport]
+	resets       resets
+	endpoints    *balance.Set
+	target       atomic.Pointer[catalog.Target] // that of the last update
+	reachability reachability
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
@@ -65,10 +65,10 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		},
 		clientCertificate: p.config.ClientCertificate,
 		wrap:              p.config.Wrap,
-		unclearResets:     &b.unclearResets,
+		resets:            &b.resets,
 	}
 	b.current.Store(newTransport(b.transport))
-	b.update(a, a.Settings.MaxInFlight)
+	b.update(a, a.Settings)
 	return b
 }
 
@@ -89,7 +89,10 @@ func (b *Backend) DialUpgrade(ctx context.Context, address string) (net.Conn, er
 
 // UnclearResets counts resets that leave it open whether the request was begun,
 // though the transport takes such a request for safe to be sent again.
-func (b *Backend) UnclearResets() uint64 { return b.unclearResets.Load() }
+func (b *Backend) UnclearResets() uint64 { return b.resets.unclear.Load() }
+
+// RefusedStreams counts requests that were refused before they were begun.
+func (b *Backend) RefusedStreams() uint64 { return b.resets.refused.Load() }
 
 // CloseIdle closes the connections to an endpoint that carry no request, and those
 // over HTTP/1.1 to all endpoints.
@@ -102,14 +105,17 @@ func (b *Backend) retire() { b.current.Load().retire() }
 // reload goes on with new connections, which have the current client certificate.
 func (b *Backend) reload() { b.current.Swap(newTransport(b.transport)).retire() }
 
-// update takes over the endpoints of an APIService, and the largest limit that
+// update takes over the endpoints of an APIService, and the largest limits that
 // the APIServices behind the same Service ask for; zero for the default.
-func (b *Backend) update(a *catalog.APIService, inFlight int) {
+func (b *Backend) update(a *catalog.APIService, asked catalog.Settings) {
 	limits := b.limits
-	if inFlight > 0 {
-		limits.InFlight = inFlight
+	if asked.MaxInFlight > 0 {
+		limits.InFlight = asked.MaxInFlight
 	}
-	b.admission.requests.Set(limits)
+	if asked.MaxInFlightPerUser > 0 {
+		limits.PerUser = asked.MaxInFlightPerUser
+	}
+	b.admission.set(limits)
 	if old := b.target.Load(); old != nil && slices.Equal(old.Endpoints, a.Target.Endpoints) {
 		return
 	}

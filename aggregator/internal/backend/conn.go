@@ -15,6 +15,7 @@ type watchedConn struct {
 	lost     func()
 	once     sync.Once
 	closed   atomic.Bool  // by this side
+	ended    atomic.Bool  // by the far end, or given up because that is silent
 	lastRead atomic.Int64 // since epoch, in nanoseconds
 }
 
@@ -33,6 +34,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 		c.lastRead.Store(int64(time.Since(epoch)))
 	}
 	if err != nil && !c.closed.Load() {
+		c.ended.Store(true)
 		c.once.Do(c.lost)
 	}
 	return n, err
@@ -41,6 +43,17 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func (c *watchedConn) Close() error {
 	c.closed.Store(true)
 	return c.Conn.Close()
+}
+
+// ConnectionEnded says whether the far end of a connection to an extension server has
+// ended it, or was found to be silent for too long.
+func ConnectionEnded(conn net.Conn) bool {
+	secured, ok := conn.(interface{ NetConn() net.Conn })
+	if !ok {
+		return false
+	}
+	watched, ok := secured.NetConn().(*watchedConn)
+	return ok && watched.ended.Load()
 }
 
 // silence is for how long nothing has come from the far end.

@@ -118,8 +118,16 @@ func (p *connPool) reserve(address string) *sharedConn {
 	return nil
 }
 
-// MarkDead implements http2.ClientConnPool.
+// MarkDead implements http2.ClientConnPool. It is called before requests under way fail
+// for the sake of the connection. TLS may end one that goes on below.
 func (p *connPool) MarkDead(cc *http2.ClientConn) {
+	if n := p.remove(cc); n != nil && !n.raw.closed.Load() {
+		n.raw.ended.Store(true)
+	}
+}
+
+// remove returns the connection, or nil if it is not in the pool.
+func (p *connPool) remove(cc *http2.ClientConn) *sharedConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for address, list := range p.conns {
@@ -127,14 +135,16 @@ func (p *connPool) MarkDead(cc *http2.ClientConn) {
 		if i < 0 {
 			continue
 		}
-		list[i].timer.Stop()
+		n := list[i]
+		n.timer.Stop()
 		if list = slices.Delete(list, i, i+1); len(list) > 0 {
 			p.conns[address] = list
 		} else {
 			delete(p.conns, address)
 		}
-		return
+		return n
 	}
+	return nil
 }
 
 // retire closes the connections that carry no request, and lets the others
@@ -161,7 +171,7 @@ func (p *connPool) closeIdle(address string) {
 		if n.busy() {
 			continue
 		}
-		p.MarkDead(n.h2)
+		p.remove(n.h2)
 		n.retire() // ends with a request that came meanwhile
 	}
 }

@@ -9,14 +9,14 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
 	// A connection with requests under way is asked for a sign of life when it
 	// has been silent for pingAfter, or up to an eighth less, and given up
 	// pingTimeout later. One that carries none is left alone: its next request asks.
-	pingAfter   = coalesce.Step
+	pingAfter   = pace.Step
 	pingTimeout = 2 * time.Second
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
@@ -56,7 +56,7 @@ func (c *sharedConn) retire() {
 // going to be.
 func (c *sharedConn) arm(after time.Duration) {
 	if c.armed.CompareAndSwap(false, true) {
-		c.timer.Reset(coalesce.Shorten(after))
+		c.timer.Reset(pace.Shorten(after))
 	}
 }
 
@@ -67,7 +67,7 @@ func (c *sharedConn) check() {
 	if asked := c.asked.Load(); asked != 0 && time.Since(epoch)-time.Duration(asked) > pingAfter+pingTimeout {
 		// A write is stuck since then. It does not matter what the far end says: it
 		// reads nothing.
-		_ = c.h2.Close()
+		c.giveUp()
 		return
 	}
 	if !c.busy() {
@@ -80,10 +80,16 @@ func (c *sharedConn) check() {
 	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 	defer cancel()
 	if err := c.h2.Ping(ctx); err != nil {
-		_ = c.h2.Close()
+		c.giveUp()
 		return
 	}
 	c.arm(pingAfter)
+}
+
+// giveUp closes a connection whose far end is silent.
+func (c *sharedConn) giveUp() {
+	c.raw.ended.Store(true) // before its requests fail, and ask
+	_ = c.h2.Close()
 }
 
 // busy says whether requests are under way, or that cannot be told. One question

@@ -24,9 +24,26 @@ const (
 	maxResponseHeader = 1 << 20
 )
 
-// protocolReset is what the HTTP/2 transport calls a stream that the far end
-// reset with PROTOCOL_ERROR.
-const protocolReset = "recv_rststream_PROTOCOL_ERROR"
+// What the HTTP/2 transport calls a stream that the far end reset.
+const (
+	protocolReset = "recv_rststream_PROTOCOL_ERROR"
+	refusedReset  = "recv_rststream_REFUSED_STREAM"
+)
+
+// resets counts streams that the far end of any connection reset, by what they mean.
+type resets struct {
+	unclear atomic.Uint64 // with PROTOCOL_ERROR
+	refused atomic.Uint64 // with REFUSED_STREAM
+}
+
+func (r *resets) count(kind string) {
+	switch kind {
+	case protocolReset:
+		r.unclear.Add(1)
+	case refusedReset:
+		r.refused.Add(1)
+	}
+}
 
 // transportConfig is what all transports to one extension server have in common.
 type transportConfig struct {
@@ -37,8 +54,7 @@ type transportConfig struct {
 	// clientCertificate and wrap may be nil.
 	clientCertificate func() (cert, key []byte)
 	wrap              func(http.RoundTripper) http.RoundTripper
-	// unclearResets counts resets with PROTOCOL_ERROR.
-	unclearResets *atomic.Uint64
+	resets            *resets
 }
 
 // transport sends requests to one extension server with one client certificate.
@@ -77,11 +93,7 @@ func newTransport(c transportConfig) *transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
-	conns, err := usePool(http1, func(kind string) {
-		if kind == protocolReset {
-			c.unclearResets.Add(1)
-		}
-	})
+	conns, err := usePool(http1, c.resets.count)
 	if err != nil {
 		return &transport{err: err}
 	}

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"strings"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,6 +61,23 @@ func Facts(objects []*apiregistrationv1.APIService, servers ...*Server) catalog.
 		f.Registrations[o.Name] = catalog.NewRegistration(o)
 	}
 	return f
+}
+
+// Things is what is known of a server whose only resource is things, which can all that
+// resources of the usual kind can. It has the subresources status, log and exec.
+func Things() catalog.Document {
+	all := []string{"create", "delete", "get", "list", "patch", "update", "watch"}
+	return catalog.Document{Discovery: &apidiscoveryv2.APIVersionDiscovery{
+		Version: "v1",
+		Resources: []apidiscoveryv2.APIResourceDiscovery{{
+			Resource: "things", Scope: apidiscoveryv2.ScopeNamespace, Verbs: all,
+			Subresources: []apidiscoveryv2.APISubresourceDiscovery{
+				{Subresource: "status", Verbs: []string{"get", "patch", "update"}},
+				{Subresource: "log", Verbs: []string{"get"}},
+				{Subresource: "exec", Verbs: []string{"create", "get"}},
+			},
+		}},
+	}}
 }
 
 // Snapshot claims the names, each version.group, for one server.

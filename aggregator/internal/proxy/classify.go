@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
 // kind is what it depends on how a request is sent, sent again and answered.
@@ -21,20 +23,27 @@ type kind struct {
 	watch bool
 	// discovery requests are for /apis/<group>/<version> and the like.
 	discovery bool
-	// readOnly requests may be sent twice without harm.
-	readOnly bool
+	// plainRead requests are known to read and to do nothing else: they may be sent
+	// twice. A GET is none by itself, see catalog.Document.Reads.
+	plainRead bool
 }
 
-func classify(r *http.Request) kind {
-	k := kind{readOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}
-	k.protocol, k.upgrade = upgradeProtocol(r.Header)
+// classify says what kind of request r is, by what is known of the APIService.
+func classify(r *http.Request, a *catalog.APIService) kind {
+	var k kind
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if r.ProtoAtLeast(1, 1) { // HTTP/1.0 has no upgrades (RFC 9110, section 7.8)
+		k.protocol, k.upgrade = upgradeProtocol(r.Header)
+	}
 	if info, ok := request.RequestInfoFrom(r.Context()); ok {
 		if info.IsResourceRequest {
 			k.watch = info.Verb == "watch"
 			k.longRunning = k.watch || info.Verb == "proxy" || streams(info.Subresource)
+			k.plainRead = reads && a.Document.Reads(info.Resource, info.Subresource, info.Verb)
 			return k
 		}
 		k.discovery = strings.Count(strings.Trim(info.Path, "/"), "/") == 2
+		k.plainRead = reads && strings.TrimSuffix(info.Path, "/") == a.DiscoveryPath()
 	}
 	watch := r.URL.Query().Get("watch")
 	k.watch = r.Method == http.MethodGet && (watch == "true" || watch == "1")
@@ -53,14 +62,15 @@ func streams(subresource string) bool {
 }
 
 // upgradeProtocol says whether a request asks for another protocol, and which
-// of the two that are supported it is; empty for any other.
+// of the two that are supported it is; empty for any other. One that names no
+// protocol asks for none: some proxies always send Connection: upgrade.
 func upgradeProtocol(h http.Header) (protocol string, upgrade bool) {
 	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
 		return "", false
 	}
-	switch v := h.Get("Upgrade"); {
-	case len(h["Upgrade"]) != 1:
-		return "", true
+	switch v := strings.Join(h["Upgrade"], ","); {
+	case strings.Trim(v, ", \t") == "":
+		return "", false
 	case strings.EqualFold(v, "websocket"):
 		return "websocket", true
 	case strings.EqualFold(v, "SPDY/3.1"):

@@ -7,11 +7,17 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
 func TestClassify(t *testing.T) {
-	read, follows, watches := kind{readOnly: true}, kind{readOnly: true, longRunning: true}, kind{readOnly: true, longRunning: true, watch: true}
-	discovery := kind{readOnly: true, discovery: true}
+	a := &catalog.APIService{Registration: catalog.Registration{Name: name, Group: "a.example", Version: "v1"}, Document: backendtest.Things()}
+	read, watches := kind{plainRead: true}, kind{plainRead: true, longRunning: true, watch: true}
+	// What is not known to be a plain read is none, whatever its method.
+	unknown, follows := kind{}, kind{longRunning: true}
+	discovery := kind{plainRead: true, discovery: true}
 	for _, c := range []struct {
 		method, url string
 		want        kind
@@ -28,28 +34,47 @@ func TestClassify(t *testing.T) {
 		{http.MethodPost, base + "/things?watch=1", kind{}},
 		{http.MethodGet, base + "/namespaces/x/things/y/log?follow=true", follows},
 		{http.MethodGet, base + "/namespaces/x/things/y/status", read},
+		{http.MethodHead, base + "/namespaces/x/things/y/status", read},
+		{http.MethodGet, base + "/namespaces/x/things/y/scale", unknown}, // discovery does not list it
+		{http.MethodGet, base + "/namespaces/x/things/y/console", unknown},
+		{http.MethodGet, base + "/namespaces/x/things/y/exec", follows},
+		{http.MethodGet, base + "/namespaces/x/things/y/attach", follows},
+		{http.MethodGet, base + "/namespaces/x/things/y/portforward", follows},
+		{http.MethodGet, base + "/namespaces/x/things/y/proxy/a/b", follows},
+		{http.MethodGet, base + "/proxy/things/y", follows},
+		{http.MethodGet, base + "/others/y", unknown},
+		{http.MethodGet, base + "/others?watch=true", kind{longRunning: true, watch: true}},
 		{http.MethodPost, base + "/namespaces/x/things/y/attach", kind{longRunning: true}},
 		{http.MethodPost, base + "/namespaces/x/things/y/exec", kind{longRunning: true}},
 		{http.MethodPost, base + "/namespaces/x/things/y/portforward", kind{longRunning: true}},
 		{http.MethodGet, base + "/namespaces/x/things/y/proxy", follows},
 		{http.MethodGet, base, discovery},
 		{http.MethodGet, base + "/", discovery},
-		{http.MethodGet, "/apis/a.example", read},
-		{http.MethodGet, "/other/path", read},
-		{http.MethodGet, "/other?watch=true", watches},
+		{http.MethodPost, base, kind{discovery: true}},
+		{http.MethodGet, "/apis/a.example", unknown},
+		{http.MethodGet, "/other/path", unknown},
+		{http.MethodGet, "/other?watch=true", kind{longRunning: true, watch: true}},
 	} {
 		r := httptest.NewRequest(c.method, c.url, nil)
-		if got := classify(withInfo(t, r)); got != c.want {
+		if got := classify(withInfo(t, r), a); got != c.want {
 			t.Errorf("%s %s: %+v, want %+v", c.method, c.url, got, c.want)
 		}
 	}
 	r := httptest.NewRequest(http.MethodGet, base, nil)
-	if got := classify(r); got != read { // nobody has said what it is
-		t.Errorf("without a RequestInfo: %+v, want %+v", got, read)
+	if got := classify(r, a); got != unknown { // nobody has said what it is
+		t.Errorf("without a RequestInfo: %+v, want %+v", got, unknown)
 	}
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
-	if got, want := classify(r), (kind{readOnly: true, upgrade: true, protocol: "websocket"}); got != want {
+	if got, want := classify(r, a), (kind{upgrade: true, protocol: "websocket"}); got != want {
 		t.Errorf("an upgrade: %+v, want %+v", got, want)
+	}
+	r.ProtoMinor = 0
+	if got := classify(r, a); got != unknown {
+		t.Errorf("an upgrade over HTTP/1.0: %+v, want %+v", got, unknown)
+	}
+	r = withInfo(t, httptest.NewRequest(http.MethodGet, base+"/things", nil))
+	if got := classify(r, &catalog.APIService{Registration: a.Registration}); got != unknown {
+		t.Errorf("before discovery is known: %+v, want %+v", got, unknown)
 	}
 }
 
@@ -78,8 +103,10 @@ func TestUpgradeProtocol(t *testing.T) {
 		{[]string{"Upgrade"}, []string{"websocket, foo"}, "", true},
 		{[]string{"Upgrade"}, []string{"websocket", "foo"}, "", true},
 		{[]string{"Upgrade"}, []string{"websocket", "websocket"}, "", true},
-		{[]string{"Upgrade"}, []string{""}, "", true},
-		{[]string{"Upgrade"}, nil, "", true},
+		{[]string{"Upgrade"}, []string{""}, "", false},
+		{[]string{"Upgrade"}, []string{" , "}, "", false},
+		{[]string{"Upgrade"}, nil, "", false},
+		{[]string{"keep-alive, upgrade"}, nil, "", false},
 		{[]string{"Upgrades"}, []string{"websocket"}, "", false},
 		{nil, []string{"websocket"}, "", false},
 		{[]string{"close"}, nil, "", false},

@@ -8,12 +8,9 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2"
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
@@ -25,9 +22,8 @@ const (
 	// maxAttempts bounds how often one request is tried; an attempt may be made at
 	// two endpoints at a time, see hedgeAfter.
 	maxAttempts = 3
-	// hedgeAfter is how long the header of a response may take before a request
-	// that changes nothing is sent to a second endpoint as well, and before the
-	// extension server is probed.
+	// hedgeAfter is how long the header of a response may take before a plain read is
+	// sent to a second endpoint as well, and before the extension server is probed.
 	hedgeAfter = 800 * time.Millisecond
 )
 
@@ -40,14 +36,18 @@ var errHeaderTimeout = fmt.Errorf("the extension server sent no header of a resp
 // exchange is one client's request with the attempts to have it answered.
 //
 // A request is sent a second time only if it provably reached no handler, or
-// if it is a GET or HEAD that the client has seen no answer of.
+// if it is a plain read that the client has seen no answer of.
 type exchange struct {
 	request    *http.Request // to the extension server, without a host and a context
+	interim    interimAnswers
 	kind       kind
 	body       *replayBody // nil where there is none
+	late       *lateBody   // nil where the body has arrived
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	probeNow   func(*catalog.APIService)
+	// begin is called before the first attempt at a watch, on the stack of run's own.
+	begin func()
 }
 
 // answer is a response whose header has arrived.
@@ -83,6 +83,9 @@ func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error
 	go func() {
 		defer wg.Done()
 		defer func() { panicked = recover() }()
+		if x.begin != nil {
+			x.begin()
+		}
 		result, err = x.tryEndpoints(ctx)
 	}()
 	wg.Wait()
@@ -96,54 +99,68 @@ func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error
 // there is one.
 func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 	var tried []string
+	var doubtful suspects
 	for attempt := 1; ; attempt++ {
 		choice, err := x.backend.Pick(x.apiService.Target, tried...)
 		if err != nil {
 			return nil, errUnresolved{err}
 		}
 		others := choice.Alternatives(time.Now())
-		result, sent, err := x.attempt(ctx, choice, x.header(choice, attempt > 1), others)
-		if err == nil {
+		result, failed := x.attempt(ctx, choice, x.header(choice, attempt > 1), others)
+		if failed == nil {
+			doubtful.answeredBy(result.choice)
 			return result, nil
 		}
-		// An endpoint that retires a connection is as good as another one.
-		elsewhere := others || errors.Is(err, errNotBegun)
-		again := ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.kind.readOnly) &&
-			x.body.whole() && x.backend.TakeRetry()
-		klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
-			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
-		if !again {
-			return nil, err
+		if ctx.Err() != nil || attempt == maxAttempts || !x.maySendAgain(failed, others) || !x.backend.TakeRetry() {
+			return nil, failed
+		}
+		if failed.fault == unclear {
+			doubtful = append(doubtful, choice)
 		}
 		tried = append(tried, choice.Address)
 	}
 }
 
+// maySendAgain says whether another attempt would do no harm, and could do better.
+func (x *exchange) maySendAgain(failed *failure, others bool) bool {
+	if failed.sent && !x.kind.plainRead || failed.elsewhereToo() || !x.body.whole() {
+		return false
+	}
+	// An endpoint that ends a connection which it has kept is as good as another one.
+	return others || errors.Is(failed, errNotBegun) || errors.Is(failed, errPerhapsBegun)
+}
+
 // attempt sends the request to one endpoint and, if its answer is late and
-// hedging is allowed, to another as well. Sent is false if the request provably
-// reached no handler.
-func (x *exchange) attempt(ctx context.Context, choice balance.Choice, header http.Header, others bool) (result *answer, sent bool, err error) {
+// hedging is allowed, to another as well.
+func (x *exchange) attempt(ctx context.Context, choice balance.Choice, header http.Header, others bool) (*answer, *failure) {
 	late := time.AfterFunc(hedgeAfter, func() { x.probeNow(x.apiService) })
 	defer late.Stop()
-	if !others || !x.kind.readOnly || x.body != nil {
+	if !others || !x.kind.plainRead || x.body != nil {
 		ctx, cancel := context.WithCancelCause(ctx)
-		result, sent, err = x.send(ctx, cancel, choice, header)
-		if err != nil {
+		result, failed := x.send(ctx, cancel, choice, header)
+		if failed != nil {
 			cancel(nil)
 		}
-		return result, sent, err
+		return result, failed
 	}
-	result, err = hedge{
+	var failed *failure
+	result, err := hedge{
 		after: hedgeAfter,
-		first: func(ctx context.Context, cancel context.CancelCauseFunc) (result *answer, err error) {
-			result, sent, err = x.send(ctx, cancel, choice, header)
-			return result, err
+		first: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
+			var result *answer
+			if result, failed = x.send(ctx, cancel, choice, header); failed != nil {
+				return nil, failed
+			}
+			return result, nil
 		},
 		second: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
 			return x.sendElsewhere(ctx, cancel, choice)
 		},
 	}.run(ctx)
-	return result, sent, err
+	if err != nil { // the first attempt's
+		return nil, failed
+	}
+	return result, nil
 }
 
 // errNotHedged means that no second attempt was made beside a slow one.
@@ -158,13 +175,16 @@ func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCause
 	if err != nil {
 		return nil, err
 	}
-	result, _, err := x.send(ctx, cancel, choice, x.header(choice, true))
-	if err == nil && !x.kind.watch {
+	result, failed := x.send(ctx, cancel, choice, x.header(choice, true))
+	if failed != nil {
+		return nil, failed
+	}
+	if !x.kind.watch {
 		// This endpoint answered while the other one was silent. With a watch that may
 		// mean that there is no event yet.
 		slow.Note(time.Now(), balance.Failed)
 	}
-	return result, err
+	return result, nil
 }
 
 // header is the request's for one endpoint. The first attempt takes it as it is, the
@@ -178,98 +198,46 @@ func (x *exchange) header(choice balance.Choice, another bool) http.Header {
 	return header
 }
 
-// send makes one round trip. The bodies of small answers to requests that can
-// be repeated are read before they are passed on: an extension server that dies
-// in the middle of one is not the client's concern.
-func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, choice balance.Choice, header http.Header) (*answer, bool, error) {
-	t := newSendTrace(cancel)
-	unclear := x.backend.UnclearResets()
+// send makes one round trip. The bodies of small answers to plain reads are read
+// before they are passed on: an extension server that dies in the middle of one is not
+// the client's concern.
+func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, choice balance.Choice, header http.Header) (*answer, *failure) {
+	t := newSendTrace(x.request, cancel, &x.interim)
+	reset, refused := x.backend.UnclearResets(), x.backend.RefusedStreams()
 	out := x.request.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
-	u := *x.request.URL
-	out.URL, out.Header = &u, header
+	t.url = *x.request.URL
+	out.URL, out.Header = &t.url, header
 	out.URL.Host, out.Host = choice.Address, choice.Address
-	x.setBody(out)
+	x.setBody(out, t)
 	if d := x.apiService.Settings.HeaderTimeout; d > 0 {
 		timer := time.AfterFunc(d, func() { cancel(errHeaderTimeout) })
 		defer timer.Stop()
 	}
 	response, err := x.backend.RoundTrip(out)
-	if err == nil && x.kind.readOnly {
+	if err == nil && x.kind.plainRead {
 		err = readSmall(response)
 	}
 	if err == nil {
 		choice.Note(time.Now(), balance.Answered)
-		return &answer{Response: response, choice: choice, cancel: cancel}, true, nil
+		return &answer{Response: response, choice: choice, cancel: cancel}, nil
 	}
-	outcome := balance.Failed
-	switch cause := context.Cause(ctx); cause {
-	case nil:
-	case errNotBegun, errHeaderTimeout:
-		err = cause
-	default: // the client left, or the other attempt was answered
-		outcome = balance.Neutral
-	}
-	choice.Done(time.Now(), outcome)
-	// A write that was cut short by a deadline may have been half done.
-	sent := t.wrote.Load() || t.connected.Load() && ctx.Err() != nil
-	begun := !refusedToBegin(err) || x.backend.UnclearResets() != unclear
-	return nil, sent && begun, err
+	e := x.ended(ctx, t, header, err)
+	e.reset, e.refused = x.backend.UnclearResets() != reset, x.backend.RefusedStreams() != refused
+	failed := judge(e)
+	choice.Done(time.Now(), failed.outcome())
+	klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
+		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", err)
+	return nil, failed
 }
 
-// setBody gives a request its body. The transport sends a request again by itself
-// where it has no body, or where GetBody brings it anew. Whether one that changes
-// something is sent again, and where, is decided in tryEndpoints.
-func (x *exchange) setBody(out *http.Request) {
-	if x.body != nil {
-		out.Body = x.body.open()
-	}
-	if x.kind.readOnly {
+// setBody gives a request its body, if it has one: what arrives has the length that the
+// client announced. The transport sends a request again by itself where there is no body,
+// and where GetBody brings it anew. The trace keeps it from the one, and GetBody from the
+// other.
+func (x *exchange) setBody(out *http.Request, t *sendTrace) {
+	if x.body == nil {
 		return
 	}
-	if out.Body == nil {
-		out.Body = io.NopCloser(strings.NewReader(""))
-	}
-	again := errNotBegun
-	if out.Header["Idempotency-Key"] != nil || out.Header["X-Idempotency-Key"] != nil {
-		again = errPerhapsBegun // the transport would send such a request in any case
-	}
-	out.GetBody = func() (io.ReadCloser, error) { return nil, again }
-}
-
-// errNotBegun takes the place of the transport's error where it would have sent
-// a request again by itself: after REFUSED_STREAM, a GOAWAY that leaves the
-// request out, or a connection that nothing was written to.
-var errNotBegun = errors.New("the extension server did not begin to handle the request")
-
-// errPerhapsBegun is the same where the transport does not ask that much.
-var errPerhapsBegun = errors.New("the extension server ended the connection")
-
-// refusedToBegin says whether the extension server has told that it did not begin to
-// handle the request (RFC 9113, sections 6.8 and 8.7).
-func refusedToBegin(err error) bool {
-	var stream http2.StreamError
-	return errors.Is(err, errNotBegun) || errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream
-}
-
-// sendTrace tells how far one round trip has come.
-type sendTrace struct {
-	cancel           context.CancelCauseFunc
-	connected, wrote atomic.Bool
-	trace            httptrace.ClientTrace
-}
-
-func newSendTrace(cancel context.CancelCauseFunc) *sendTrace {
-	t := &sendTrace{cancel: cancel}
-	t.trace.GetConn = func(string) { t.once(); t.connected.Store(false) }
-	t.trace.GotConn = func(httptrace.GotConnInfo) { t.once(); t.connected.Store(true) }
-	t.trace.WroteHeaders = func() { t.wrote.Store(true) }
-	return t
-}
-
-// once ends the attempt when the transport is about to send by itself what it has
-// sent before, which it does where nothing was begun as far as it can tell.
-func (t *sendTrace) once() {
-	if t.wrote.Load() {
-		t.cancel(errNotBegun)
-	}
+	out.Body = x.body.open()
+	out.GetBody = func() (io.ReadCloser, error) { return nil, t.whyAgain() }
 }

@@ -147,7 +147,8 @@ func TestAFullExtensionServerAnswers429(t *testing.T) {
 
 func TestTheAnnotationBoundsRequestsInFlight(t *testing.T) {
 	l := newLab(t)
-	l.object["aggregation.annex.dev/max-in-flight"] = "2"
+	l.object["aggregation.annex.dev/max-in-flight"] = "3"          // one of which is reserved
+	l.object["aggregation.annex.dev/max-in-flight-per-user"] = "2" // all others
 	var under, highest atomic.Int32
 	held := make(chan struct{})
 	l.handler("counts", func(w http.ResponseWriter, _ *http.Request) {
@@ -399,27 +400,5 @@ func TestAWatchIsSentAgainBeforeItsFirstByte(t *testing.T) {
 	l.watch("one").expectEvent(t)
 	if at := l.sightings("one"); len(at) != 2 || at[1] != "works" {
 		t.Errorf("seen by %v", at)
-	}
-}
-
-// The transport takes a header that is all of a request for one that it may send again
-// by itself.
-func TestOnlyWhatMayBeRepeatedIsAHeaderAlone(t *testing.T) {
-	l := newLab(t)
-	alone := make(chan bool, 1)
-	l.http2(moments{body: func(s *stream) {
-		alone <- s.alone
-		s.respond("200", "done", true)
-	}})
-	l.start()
-	for method, want := range map[string]bool{
-		http.MethodGet: true, http.MethodDelete: false, http.MethodPost: false, http.MethodPut: false, http.MethodPatch: false,
-	} {
-		if got := l.send(method, method, nil); got.err != nil || got.code != http.StatusOK {
-			t.Fatalf("%s: %d %s %v", method, got.code, got.body, got.err)
-		}
-		if got := <-alone; got != want {
-			t.Errorf("%s without a body is a header alone: %v, want %v", method, got, want)
-		}
 	}
 }

@@ -5,27 +5,27 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"log"
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
@@ -50,10 +50,17 @@ type lab struct {
 	servers   []*backendtest.Server
 	pool      *backend.Pool
 	service   *catalog.APIService
-	client    *http.Client
+	client    *http.Client // over HTTP/1.1
 	url       string
+	// change makes another request of one that comes to the proxy, after the filters
+	// before it. It may be nil.
+	change func(*http.Request) *http.Request
+	logger *logr.Logger // of requests; nil for the usual one
+
+	clientOver2 *http.Client // over HTTP/2
 
 	mu   sync.Mutex
+	ends []string            // how attempts have ended, see listen
 	seen map[string][]string // id -> endpoints, in order
 	body map[string][sha256.Size]byte
 }
@@ -201,10 +208,14 @@ func (s *stream) id() string {
 	return u.Query().Get("id")
 }
 
-// respond sends a header, and a body if there is one.
-func (s *stream) respond(status, body string, end bool) {
+// respond sends a header, and a body if there is one. Fields are names and values.
+func (s *stream) respond(status, body string, end bool, fields ...string) {
 	var block bytes.Buffer
-	_ = hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: status})
+	encoder := hpack.NewEncoder(&block)
+	_ = encoder.WriteField(hpack.HeaderField{Name: ":status", Value: status})
+	for i := 0; i < len(fields); i += 2 {
+		_ = encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
 	_ = s.WriteHeaders(http2.HeadersFrameParam{StreamID: s.number, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end && body == ""})
 	if body != "" {
 		_ = s.WriteData(s.number, end, []byte(body))
@@ -215,6 +226,7 @@ func (s *stream) respond(status, body string, end bool) {
 // Nil is nothing.
 type moments struct {
 	settings            func(*http2.SettingsFrame) // of a connection
+	headerLimit         uint32                     // that the endpoint announces, if it is not 0
 	header, body, reset func(*stream)
 }
 
@@ -233,7 +245,11 @@ func (l *lab) http2(do moments) {
 		}
 		framer := http2.NewFramer(c, c)
 		framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-		_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		settings := []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 1 << 20}}
+		if do.headerLimit > 0 {
+			settings = append(settings, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: do.headerLimit})
+		}
+		_ = framer.WriteSettings(settings...)
 		_ = framer.WriteWindowUpdate(0, 1<<20)
 		streams := map[uint32]*stream{}
 		call := func(f func(*stream), s *stream) {
@@ -290,6 +306,7 @@ func (l *lab) snapshot(servers ...*backendtest.Server) *catalog.Snapshot {
 	object.Annotations = l.object
 	facts := backendtest.Facts([]*apiService{object}, servers...)
 	facts.Zone = "here"
+	facts.Documents[object.Name] = backendtest.Things()
 	for _, s := range facts.Services {
 		for i, slice := range s.Slices {
 			zone := "here"
@@ -310,7 +327,7 @@ func (l *lab) start() {
 	p := proxy.New(proxy.Config{Backends: l.pool})
 	l.sync(l.snapshot(l.servers...))
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
-	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l.front(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := r.Header.Get("Test-User")
 		ctx := request.WithUser(r.Context(), &user.DefaultInfo{Name: who})
 		info, err := resolver.NewRequestInfo(r)
@@ -321,19 +338,15 @@ func (l *lab) start() {
 		l.mu.Lock()
 		service := l.service
 		l.mu.Unlock()
-		p.Serve(w, r.WithContext(request.WithRequestInfo(ctx, info)), service)
+		if l.logger != nil {
+			ctx = klog.NewContext(ctx, *l.logger)
+		}
+		r = r.WithContext(request.WithRequestInfo(ctx, info))
+		if l.change != nil {
+			r = l.change(r)
+		}
+		p.Serve(w, r, service, priority(r.Header.Get("Test-Priority")))
 	}))
-	front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	front.StartTLS()
-	roots := x509.NewCertPool()
-	roots.AddCert(front.Certificate())
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
-	l.client = &http.Client{Transport: transport, Timeout: soon}
-	l.url = front.URL
-	l.t.Cleanup(func() {
-		front.CloseClientConnections()
-		front.Close()
-	})
 }
 
 // warm connects to every endpoint, past the balancing. What bounds an answer
@@ -352,6 +365,17 @@ func (l *lab) warm() {
 		_, _ = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
 	}
+}
+
+// priority is that of a header of the tests.
+func priority(said string) limit.Priority {
+	switch said {
+	case "exempt":
+		return limit.Exempt
+	case "high":
+		return limit.High
+	}
+	return limit.Ordinary
 }
 
 // sync takes over a snapshot.
@@ -378,7 +402,12 @@ func (l *lab) send(method, id string, body io.Reader) reply {
 
 func (l *lab) sendWith(header http.Header, method, id string, body io.Reader) reply {
 	l.t.Helper()
-	r, err := http.NewRequest(method, l.url+things+"?id="+id, body)
+	return l.sendTo(things, header, method, id, body)
+}
+
+func (l *lab) sendTo(path string, header http.Header, method, id string, body io.Reader) reply {
+	l.t.Helper()
+	r, err := http.NewRequest(method, l.url+path+"?id="+id, body)
 	if err != nil {
 		l.t.Fatal(err)
 	}

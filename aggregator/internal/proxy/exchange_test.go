@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
@@ -90,39 +89,6 @@ func TestRequestsThatChangeSomethingAreNeverSentTwice(t *testing.T) {
 						t.Errorf("%s, with a body: %t: the client was told %d", method, withBody, got.code)
 					}
 				}
-			}
-		})
-	}
-}
-
-// The transport takes a request with such a key for one that it may send again when a
-// connection that it has used before ends.
-func TestAnIdempotencyKeyIsNoReasonToSendARequestTwice(t *testing.T) {
-	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
-		t.Run(key, func(t *testing.T) {
-			l := newLab(t)
-			l.raw(&tls.Config{Certificates: []tls.Certificate{l.pair}, NextProtos: []string{"http/1.1"}}, func(c *tls.Conn) {
-				requests := bufio.NewReader(c)
-				for {
-					r, err := http.ReadRequest(requests)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					l.saw(r.URL.Query().Get("id"), "breaks")
-					if r.Method == http.MethodPost {
-						return
-					}
-					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole")
-				}
-			})
-			l.start()
-			if got := l.send(http.MethodGet, "opens", nil); got.body != "whole" {
-				t.Fatalf("%d %q %v", got.code, got.body, got.err)
-			}
-			got := l.sendWith(http.Header{key: {"1"}}, http.MethodPost, "one", small())
-			if at := l.sightings("one"); len(at) != 1 {
-				t.Errorf("seen by %v; the client was told %d", at, got.code)
 			}
 		})
 	}

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -31,6 +32,8 @@ const (
 	base = "/apis/a.example/v1"
 
 	ambiguousPath = "the path contains empty or dot segments or is not UTF-8, and is not forwarded"
+
+	noAnswer = "error trying to reach service: no connection, or it ended without an answer (APIService v1.a.example: see its condition Available and its server's log)"
 
 	patience = 10 * time.Second
 )
@@ -42,8 +45,10 @@ var alice = &user.DefaultInfo{Name: "alice", UID: "u1", Groups: []string{"dev", 
 type front struct {
 	*httptest.Server
 	client *http.Client
+	proxy  *Proxy
 	probes atomic.Int32
 	wrap   func(http.Handler) http.Handler
+	http2  bool
 }
 
 type setting func(*Config, *front)
@@ -57,6 +62,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		s(&config, f)
 	}
 	p := New(config)
+	f.proxy = p
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := request.WithUser(r.Context(), alice)
@@ -65,14 +71,15 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		}
 		ctx = audit.WithAuditContext(ctx)
 		audit.WithAuditID(ctx, "audit-1")
-		p.Serve(w, r.WithContext(ctx), a)
+		p.Serve(w, r.WithContext(ctx), a, limit.Ordinary)
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
 	f.Config.ErrorLog = log.New(io.Discard, "", 0)
+	f.EnableHTTP2 = f.http2
 	f.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(f.Certificate())
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, ForceAttemptHTTP2: f.http2}
 	f.client = &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -193,14 +200,15 @@ func TestFailures(t *testing.T) {
 	}{
 		"unavailable": {claim(func(a *catalog.APIService) {
 			a.Verdict = catalog.Verdict{Status: "False", Reason: "FailedDiscoveryCheck"}
-		}), "/x", nil, 503, "service unavailable", 0},
-		"unresolved": {claim(func(a *catalog.APIService) { a.Target = catalog.Target{Unresolved: "secret address"} }), "/x", nil, 503, "service unavailable", 0},
+		}), "/x", nil, 503, "service unavailable (APIService v1.a.example: see its condition Available)", 0},
+		"unresolved": {claim(func(a *catalog.APIService) { a.Target = catalog.Target{Unresolved: "secret address"} }), "/x", nil, 503, "service unavailable (APIService v1.a.example: see the endpoints of its Service)", 0},
 		"bad CA": {claim(func(a *catalog.APIService) {
 			a.CABundle, a.Backend = []byte("no PEM"), catalog.BackendID{Insecure: true}
-		}), "/x", nil, 500, "unable to load root certificates: spec.caBundle holds no PEM certificate", 0},
-		"dead":              {backendtest.Dead(t, "dead").Claim(name), "/x", nil, 503, "error trying to reach service: dial tcp ", 1},
-		"reset":             {live.Claim(name), "/reset", nil, 503, "error trying to reach service: ", 1},
-		"redirect":          {live.Claim(name), "/redirect", nil, 502, "the backend attempted to redirect this request, which is not permitted", 0},
+		}), "/x", nil, 500, "unable to load root certificates: spec.caBundle holds no PEM certificate (APIService v1.a.example: see its caBundle, or the proxy's client certificate)", 0},
+		"dead":              {backendtest.Dead(t, "dead").Claim(name), "/x", nil, 503, noAnswer, 1},
+		"reset":             {live.Claim(name), "/reset", nil, 503, noAnswer, 1},
+		"redirect":          {live.Claim(name), "/redirect", nil, 502, "the backend attempted to redirect this request, which is not permitted (APIService v1.a.example: see its condition Available and its server's log)", 0},
+		"upgrade":           {backendtest.Dead(t, "dead").Claim(name), "/x", http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}, 503, noAnswer, 1},
 		"upgrade to foo":    {live.Claim(name), "/x", http.Header{"Connection": {"Upgrade"}, "Upgrade": {"foo"}}, 400, "only upgrades to websocket and SPDY/3.1 are supported", 0},
 		"dot segment":       {live.Claim(name), "/x/../y", nil, 400, ambiguousPath, 0},
 		"escaped dots":      {live.Claim(name), "/x/%2e%2e/y", nil, 400, ambiguousPath, 0},
@@ -212,7 +220,7 @@ func TestFailures(t *testing.T) {
 			f := startFront(t, c.a)
 			response := f.do(t, "GET", base+c.path, nil, c.header)
 			s := status(t, response)
-			if response.StatusCode != c.code || !strings.HasPrefix(s.Message, c.message) || (c.probes == 0 && s.Message != c.message) {
+			if response.StatusCode != c.code || s.Message != c.message {
 				t.Errorf("%d %q, want %d %q", response.StatusCode, s.Message, c.code, c.message)
 			}
 			if s.Details == nil || s.Details.Name != name || len(s.Details.Causes) != 1 {
@@ -230,7 +238,7 @@ func TestNoUser(t *testing.T) {
 	defer pool.Close()
 	w := httptest.NewRecorder()
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name))
+	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name), limit.Ordinary)
 	if got := status(t, w.Result()); got.Message != "missing user" || got.Code != 500 || len(s.Requests()) != 0 {
 		t.Errorf("%+v, %d requests", got, len(s.Requests()))
 	}
@@ -268,7 +276,7 @@ func TestDiscoveryTimeout(t *testing.T) {
 	}))
 	f := startFront(t, s.Claim(name), func(c *Config, _ *front) { c.DiscoveryTimeout = 50 * time.Millisecond })
 	response := f.do(t, "GET", base, nil, nil)
-	if got := status(t, response); got.Code != 503 || got.Message != "error trying to reach service: timed out" {
+	if got := status(t, response); got.Code != 503 || !strings.HasPrefix(got.Message, "error trying to reach service: timed out (APIService v1.a.example") {
 		t.Errorf("%+v", got)
 	}
 	if f.probes.Load() != 1 {

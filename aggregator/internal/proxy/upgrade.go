@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"time"
 
@@ -22,8 +22,6 @@ import (
 )
 
 const (
-	// upgradeTimeout bounds the wait for an answer to an upgrade.
-	upgradeTimeout = 30 * time.Second
 	// refusalTimeout bounds the copying of an answer that refuses an upgrade.
 	refusalTimeout = 10 * time.Second
 	// maxUpgradeHeader bounds the header of an answer to an upgrade, in bytes.
@@ -31,44 +29,53 @@ const (
 )
 
 // upgrade sends the request on a connection of its own. Only an answer of 101
-// makes a tunnel of the two connections; anything else ends both.
+// makes a tunnel of the two connections; anything else ends both. The answer may take
+// as long as that to any long-running request: what its APIService says, or as long as
+// the client waits.
 func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
-	fail := func(reason respond.Reason, format string, args ...any) {
-		respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
+	ctx, cancel := context.WithCancelCause(out.Context())
+	defer cancel(nil)
+	out = out.WithContext(ctx)
+	if d := a.Settings.HeaderTimeout; d > 0 {
+		timer := time.AfterFunc(d, func() { cancel(errHeaderTimeout) })
+		defer timer.Stop()
 	}
-	conn, choice, err := p.dialUpgrade(r, out, a, b)
-	if none := (errUnresolved{}); errors.As(err, &none) {
-		fail(respond.Unresolved, "service unavailable")
-		return
-	}
+	late := time.AfterFunc(hedgeAfter, func() { p.config.ProbeNow(a) })
+	defer late.Stop()
+	conn, choice, err := p.dialUpgrade(out, a, b)
 	if err != nil {
-		p.config.ProbeNow(a)
-		fail(respond.BackendFailed, "error dialing backend: %v", err)
+		p.exchangeFailed(w, r, a, err)
 		return
 	}
-	defer choice.Done(time.Now(), balance.Neutral)
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(upgradeTimeout))
-	stop := context.AfterFunc(out.Context(), func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if err := out.Write(conn); err != nil {
-		fail(respond.BackendFailed, "error sending request: %v", err)
-		return
-	}
-	limited := &io.LimitedReader{R: conn, N: maxUpgradeHeader}
-	fromBackend := bufio.NewReader(limited)
-	response, err := http.ReadResponse(fromBackend, out)
-	if err != nil {
-		fail(respond.BackendFailed, "error reading the response to an upgrade: %v", err)
-		return
-	}
-	defer response.Body.Close()
-	limited.N = math.MaxInt64
 
+	x := &upgradeExchange{conn: conn, body: newReplayBody(r), interim: interimAnswers{to: w, request: r, past: p.config.Interim}}
+	response, err := x.roundTrip(out)
+	x.interim.end()
+	late.Stop()
+	if err != nil {
+		failed := judge(x.ended(ctx, out.Header, err))
+		choice.Done(time.Now(), failed.outcome())
+		p.exchangeFailed(w, r, a, failed)
+		return
+	}
+	choice.Note(time.Now(), balance.Answered)
+	defer choice.Done(time.Now(), balance.Neutral)
+	defer response.Body.Close()
+
+	fail := func(format string, args ...any) {
+		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeInvalid, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
+	}
 	switch code := response.StatusCode; {
 	case code == http.StatusSwitchingProtocols:
 		if got := response.Header.Get("Upgrade"); !strings.EqualFold(got, out.Header.Get("Upgrade")) {
-			fail(respond.UpgradeInvalid, "invalid upgrade response: the backend switched to %q", got)
+			fail("invalid upgrade response: the backend switched to %q", got)
+			return
+		}
+		if err := x.bodySent(); err != nil {
+			p.exchangeFailed(w, r, a, judge(x.ended(ctx, out.Header, err)))
 			return
 		}
 		// From here on the connections live as long as their ends want to, not
@@ -76,10 +83,9 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 		if !stop() {
 			return
 		}
-		_ = conn.SetDeadline(time.Time{})
-		p.switchProtocols(w, r, response, newEnd(conn, fromBackend), a)
+		p.switchProtocols(w, r, response, newEnd(conn, x.in), a)
 	case code < http.StatusBadRequest:
-		fail(respond.UpgradeInvalid, "invalid upgrade response: status code %d", code)
+		fail("invalid upgrade response: status code %d", code)
 	default:
 		_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
 		cleanResponse(response.Header)
@@ -89,29 +95,92 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 	}
 }
 
+// upgradeExchange is a request for an upgrade on its connection.
+type upgradeExchange struct {
+	conn    net.Conn
+	in      *bufio.Reader
+	body    *replayBody // nil where there is none
+	interim interimAnswers
+	written chan error // how the writing of the request ended; nil where that was in time
+}
+
+// roundTrip sends the request and returns the header of its answer. A body is sent
+// meanwhile: an extension server may refuse before it has read all of one.
+func (x *upgradeExchange) roundTrip(out *http.Request) (*http.Response, error) {
+	if x.body == nil {
+		if err := out.Write(x.conn); err != nil {
+			return nil, fmt.Errorf("sending the request: %w", err)
+		}
+	} else {
+		out.Body = x.body.open()
+		x.written = make(chan error, 1)
+		go func() {
+			// It ends with the connection, or when the client's server closes the body.
+			err := out.Write(x.conn)
+			if err != nil && x.body.broken(false) != nil {
+				_ = x.conn.Close() // nothing will answer half a request
+			}
+			x.written <- err
+		}()
+	}
+	limited := &io.LimitedReader{R: x.conn, N: maxUpgradeHeader}
+	x.in = bufio.NewReader(limited)
+	for {
+		response, err := http.ReadResponse(x.in, out)
+		if err != nil {
+			return nil, fmt.Errorf("reading the response to an upgrade: %w", err)
+		}
+		if code := response.StatusCode; code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
+			limited.N = math.MaxInt64
+			return response, nil
+		}
+		if err := x.interim.take(response.StatusCode, textproto.MIMEHeader(response.Header)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// bodySent returns when all of the request has been sent.
+func (x *upgradeExchange) bodySent() error {
+	if x.written == nil {
+		return nil
+	}
+	if err := <-x.written; err != nil {
+		return fmt.Errorf("sending the body: %w", err)
+	}
+	return nil
+}
+
+// ended describes why there is no answer.
+func (x *upgradeExchange) ended(ctx context.Context, header http.Header, err error) ending {
+	e := ending{err: err, stage: sent, cause: context.Cause(ctx)}
+	if x.body != nil {
+		e.body = x.body.broken(e.cause == context.Canceled)
+	}
+	e.measure(header)
+	return e
+}
+
 // dialUpgrade connects to an endpoint, another one where the first cannot be
 // reached: nothing was sent then.
-func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
+func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend.Backend) (net.Conn, balance.Choice, error) {
+	ctx := out.Context()
 	var tried []string
 	for attempt := 1; ; attempt++ {
 		choice, err := b.Pick(a.Target, tried...)
 		if err != nil {
 			return nil, choice, errUnresolved{err}
 		}
-		conn, err := b.DialUpgrade(out.Context(), choice.Address)
+		conn, err := b.DialUpgrade(ctx, choice.Address)
 		if err == nil {
-			choice.Note(time.Now(), balance.Answered)
 			out.URL.Host, out.Host = choice.Address, choice.Address
 			return conn, choice, nil
 		}
 		others := choice.Alternatives(time.Now())
-		outcome := balance.Failed
-		if r.Context().Err() != nil {
-			outcome = balance.Neutral // the client left
-		}
-		choice.Done(time.Now(), outcome)
-		if attempt == maxAttempts || !others || out.Context().Err() != nil || !b.TakeRetry() {
-			return nil, choice, err
+		failed := judge(ending{err: err, stage: connecting, cause: context.Cause(ctx)})
+		choice.Done(time.Now(), failed.outcome())
+		if attempt == maxAttempts || !others || ctx.Err() != nil || !b.TakeRetry() {
+			return nil, choice, failed
 		}
 		tried = append(tried, choice.Address)
 	}
@@ -120,16 +189,14 @@ func (p *Proxy) dialUpgrade(r, out *http.Request, a *catalog.APIService, b *back
 // switchProtocols writes the answer to the client and makes a tunnel of the two
 // connections.
 func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *end, a *catalog.APIService) {
+	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		respond.Write(w, r, respond.Fail{
-			Reason: respond.NotHijackable, APIService: a.Name,
-			Message: fmt.Sprintf("error hijacking connection: %v", err),
-		})
+		logger.V(2).Info("The client's connection cannot be taken over", "err", err)
+		respond.Write(w, r, respond.Fail{Reason: respond.NotHijackable, APIService: a.Name})
 		return
 	}
 	defer conn.Close()
-	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	for _, name := range corsHeaders {
 		delete(response.Header, name)
 	}
@@ -141,6 +208,7 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		logger.V(4).Info("Answering an upgrade failed", "err", err)
 		return
 	}
+	defer p.served.hold(placeOf(a), &balance.Stream{End: func() { _ = backend.Close() }})()
 	err = tunnel(newEnd(conn, buffered.Reader), backend)
 	logger.V(4).Info("Upgraded connection ended", "err", err)
 }

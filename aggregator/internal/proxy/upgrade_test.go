@@ -2,19 +2,28 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/websocket"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/internal/testcerts"
 )
 
 func (f *front) tls() *tls.Config {
@@ -311,7 +320,7 @@ func TestInvalidUpgradeAnswers(t *testing.T) {
 	for _, code = range []int{200, 204, 302, 307} {
 		response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
 		want := fmt.Sprintf("invalid upgrade response: status code %d", code)
-		if got := status(t, response); got.Message != want || got.Code != 503 {
+		if got := status(t, response); !strings.HasPrefix(got.Message, want+" (APIService v1.a.example") || got.Code != 503 {
 			t.Errorf("%+v, want %q", got, want)
 		}
 	}
@@ -354,10 +363,193 @@ func TestUpgradeAnswerHeaderIsBounded(t *testing.T) {
 func TestUpgradeToADeadServer(t *testing.T) {
 	f := startFront(t, backendtest.Dead(t, "dead").Claim(name))
 	response := f.do(t, "GET", base+"/things/x/exec", nil, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})
-	if got := status(t, response); got.Code != 503 || !strings.HasPrefix(got.Message, "error dialing backend: ") {
+	if got := status(t, response); got.Code != 503 || got.Message != noAnswer {
 		t.Errorf("%+v", got)
 	}
 	if f.probes.Load() != 1 {
 		t.Error("a server that cannot be dialled is not probed")
+	}
+}
+
+// The body of a request for an upgrade is sent, and only then the protocol is another one.
+func TestTheBodyOfAnUpgradeArrivesFirst(t *testing.T) {
+	for what, framed := range map[string]string{
+		"known length": "Content-Length: 10\r\n\r\n0123456789",
+		"chunked":      "Transfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n",
+		"expected":     "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n0123456789",
+		"large":        fmt.Sprintf("Content-Length: %d\r\n\r\n%s", 3<<20, strings.Repeat("x", 3<<20)),
+		"none":         "Content-Length: 0\r\n\r\n",
+	} {
+		for _, protocol := range []string{"SPDY/3.1", "websocket"} {
+			t.Run(what+" "+protocol, func(t *testing.T) {
+				bodies := make(chan string, 1)
+				s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						t.Errorf("reading the body: %v", err)
+					}
+					bodies <- string(body)
+					switching(t, protocol, func(conn io.ReadWriteCloser, buffered *bufio.Reader) {
+						said, _ := buffered.ReadString('\n')
+						_, _ = io.WriteString(conn, "you said "+said)
+					}).ServeHTTP(w, r)
+				}))
+				f := startFront(t, s.Claim(name))
+				conn := f.dial(t)
+				head, _, _ := strings.Cut(upgradeRequest(protocol), "\r\n\r\n")
+				_, _ = io.WriteString(conn, strings.Replace(head, "GET", "POST", 1)+"\r\n"+framed+"early ")
+				reader := bufio.NewReader(conn)
+				response, err := http.ReadResponse(reader, nil)
+				for err == nil && response.StatusCode == http.StatusContinue {
+					response, err = http.ReadResponse(reader, nil)
+				}
+				if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+					t.Fatalf("%+v, %v", response, err)
+				}
+				_, want, _ := strings.Cut(framed, "\r\n\r\n")
+				if what == "chunked" {
+					want = "0123456789"
+				}
+				if got := <-bodies; got != want {
+					t.Errorf("a body of %d bytes arrived, want %d", len(got), len(want))
+				}
+				_, _ = io.WriteString(conn, "late\n")
+				if got, err := reader.ReadString('\n'); got != "you said early late\n" {
+					t.Errorf("%q, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
+// An extension server may refuse before it has read a body, and a client may break its
+// body off: both are told, and nothing is held against anybody.
+func TestAnUpgradeWithABodyThatIsNotTaken(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("tty") == "1" {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	f := startFront(t, s.Claim(name))
+	head, _, _ := strings.Cut(strings.Replace(upgradeRequest("websocket"), "GET", "POST", 1), "\r\n\r\n")
+	for what, c := range map[string]struct {
+		text  string
+		close bool
+		code  int
+	}{
+		"refused":     {strings.Replace(head, "tty=1", "tty=0", 1) + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", 1<<20, strings.Repeat("x", 1<<20)), false, 403},
+		"broken off":  {head + "\r\nContent-Length: 100\r\n\r\npart", true, 400},
+		"a bad chunk": {head + "\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nZZ\r\n", false, 400},
+	} {
+		t.Run(what, func(t *testing.T) {
+			conn := f.dial(t)
+			go func() {
+				_, _ = io.WriteString(conn, c.text)
+				if c.close {
+					_ = conn.CloseWrite()
+				}
+			}()
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || response.StatusCode != c.code {
+				t.Fatalf("%+v, %v, want %d", response, err, c.code)
+			}
+		})
+	}
+	if n := f.probes.Load(); n != 0 {
+		t.Errorf("the server was probed %d times", n)
+	}
+}
+
+// hijackable is an answer that may take over its connection.
+type hijackable struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements http.Hijacker.
+func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// The answer to an upgrade may take as long as that to any long-running request: as its
+// client waits, or as its APIService says.
+func TestTheAnswerToAnUpgradeMayTakeItsTime(t *testing.T) {
+	certificate := testcerts.New("api").Issue(testcerts.Subject{Hosts: []string{"api"}}).TLS()
+	claim := *(&backendtest.Server{Service: "api", Address: "127.0.0.1:1"}).Claim(name)
+	claim.InsecureSkipTLSVerify, claim.CABundle, claim.Backend = true, nil, catalog.BackendID{Insecure: true}
+	for what, c := range map[string]struct {
+		bound time.Duration
+		code  int
+	}{
+		"no bound":   {0, http.StatusSwitchingProtocols},
+		"in time":    {time.Hour, http.StatusSwitchingProtocols},
+		"after that": {5 * time.Minute, http.StatusServiceUnavailable},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				pool := backend.New(backend.Config{Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil }})
+				defer pool.Close()
+				served := make(chan struct{})
+				go func() {
+					defer close(served)
+					conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate}, SessionTicketsDisabled: true})
+					defer far.Close()
+					if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(10 * time.Minute)
+					_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+				}()
+				a := claim
+				a.Settings.HeaderTimeout = c.bound
+				r := httptest.NewRequest(http.MethodGet, base+"/things/x/exec", nil)
+				r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+				client, server := net.Pipe()
+				w := hijackable{httptest.NewRecorder(), server}
+				code := make(chan int, 1)
+				go func() {
+					defer client.Close()
+					if response, err := http.ReadResponse(bufio.NewReader(client), nil); err == nil {
+						code <- response.StatusCode
+					}
+				}()
+				New(Config{Backends: pool}).Serve(w, r.WithContext(request.WithUser(r.Context(), alice)), &a, limit.Ordinary)
+				_ = server.Close()
+				got := w.ResponseWriter.(*httptest.ResponseRecorder).Code
+				select {
+				case got = <-code:
+				default:
+				}
+				if got != c.code {
+					t.Errorf("the client got %d, want %d", got, c.code)
+				}
+				<-served
+			})
+		})
+	}
+}
+
+// Some proxies send Connection: upgrade with every request. Without a protocol it asks
+// for none (RFC 9110, section 7.8).
+func TestARequestThatNamesNoProtocolIsNoUpgrade(t *testing.T) {
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	f := startFront(t, s.Claim(name))
+	for _, header := range []http.Header{
+		{"Connection": {"upgrade"}}, {"Connection": {"keep-alive, Upgrade"}}, {"Connection": {"upgrade"}, "Upgrade": {""}},
+	} {
+		response := f.do(t, "POST", base+"/things", strings.NewReader("body"), header)
+		if got := read(t, response); response.StatusCode != 200 || got != "body" {
+			t.Errorf("%v: %d %q", header, response.StatusCode, got)
+		}
+	}
+	for _, r := range s.Requests() {
+		if r.Proto != "HTTP/2.0" || r.Header.Get("Connection") != "" || r.Header.Get("Upgrade") != "" {
+			t.Errorf("%s, Connection %q, Upgrade %q", r.Proto, r.Header["Connection"], r.Header["Upgrade"])
+		}
+	}
+	if n := len(s.Requests()); n != 3 {
+		t.Errorf("%d requests", n)
 	}
 }
