@@ -66,12 +66,13 @@ func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
 		go c.Close() // it says good-bye, which may take a moment
 		return p.h2
 	}
-	cc, err := p.h2.NewClientConn(c)
+	secured := newSecuredConn(c)
+	cc, err := p.h2.NewClientConn(secured)
 	if err != nil {
-		go c.Close()
+		go secured.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
 	}
-	n := newSharedConn(cc, c.NetConn().(*watchedConn))
+	n := newSharedConn(cc, secured.raw)
 	p.mu.Lock()
 	surplus := slices.ContainsFunc(p.conns[address], (*sharedConn).hasRoom)
 	if !surplus {
@@ -118,8 +119,16 @@ func (p *connPool) reserve(address string) *sharedConn {
 	return nil
 }
 
-// MarkDead implements http2.ClientConnPool.
+// MarkDead implements http2.ClientConnPool. It is called when the far end says that it
+// takes no more requests, and when the connection has ended.
 func (p *connPool) MarkDead(cc *http2.ClientConn) {
+	if n := p.forget(cc); n != nil {
+		n.raw.leaving()
+	}
+}
+
+// forget takes a connection out of the pool; it returns nil where it is not in it.
+func (p *connPool) forget(cc *http2.ClientConn) *sharedConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for address, list := range p.conns {
@@ -127,14 +136,16 @@ func (p *connPool) MarkDead(cc *http2.ClientConn) {
 		if i < 0 {
 			continue
 		}
-		list[i].timer.Stop()
+		n := list[i]
+		n.timer.Stop()
 		if list = slices.Delete(list, i, i+1); len(list) > 0 {
 			p.conns[address] = list
 		} else {
 			delete(p.conns, address)
 		}
-		return
+		return n
 	}
+	return nil
 }
 
 // retire closes the connections that carry no request, and lets the others
@@ -161,7 +172,7 @@ func (p *connPool) closeIdle(address string) {
 		if n.busy() {
 			continue
 		}
-		p.MarkDead(n.h2)
+		p.forget(n.h2)
 		n.retire() // ends with a request that came meanwhile
 	}
 }
