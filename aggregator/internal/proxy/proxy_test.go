@@ -207,6 +207,7 @@ func TestFailures(t *testing.T) {
 		"empty segment":     {live.Claim(name), "/x//y", nil, 400, ambiguousPath, 0},
 		"escaped separator": {live.Claim(name), "/x%2F%2Fy", nil, 400, ambiguousPath, 0},
 		"not UTF-8":         {live.Claim(name), "/x%ff", nil, 400, ambiguousPath, 0},
+		"bad resource":      {live.Claim(name), "/%c0%ae/y", nil, 400, ambiguousPath, 0},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := startFront(t, c.a)

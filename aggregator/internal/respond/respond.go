@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	endpointmetrics "k8s.io/apiserver/pkg/endpoints/metrics"
@@ -131,6 +133,18 @@ func Write(w http.ResponseWriter, r *http.Request, f Fail) {
 // count feeds apiserver_request_terminations_total{component="aggregator"}.
 func count(r *http.Request, code int) {
 	if info, ok := request.RequestInfoFrom(r.Context()); ok {
-		endpointmetrics.RecordRequestTermination(r, info, "aggregator", code)
+		endpointmetrics.RecordRequestTermination(r, labelled(info), "aggregator", code)
 	}
+}
+
+// labelled is what a metric can be labelled with: a label that is not UTF-8 is a panic.
+func labelled(info *request.RequestInfo) *request.RequestInfo {
+	if utf8.ValidString(info.Path) {
+		return info
+	}
+	valid := *info
+	for _, label := range []*string{&valid.Path, &valid.Resource, &valid.Subresource} {
+		*label = strings.ToValidUTF8(*label, string(utf8.RuneError))
+	}
+	return &valid
 }
