@@ -25,10 +25,13 @@ var hopByHop = []string{
 // credentials are the client's with this server, not with the extension one.
 var credentials = []string{"Authorization", "Cookie"}
 
-// corsHeaders of an extension server would open this server's origin.
-var corsHeaders = []string{
+// originHeaders of an extension server would speak for all of this server's origin: who
+// may read it, which cookies a browser sends it, where else it is, whom to tell of it.
+var originHeaders = []string{
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers",
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
+	"Alt-Svc", "Clear-Site-Data", "Nel", "Report-To", "Reporting-Endpoints",
+	"Service-Worker-Allowed", "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security",
 }
 
 // Headers that the proxy sets, spelled as HTTP/2 sends them: the transport would spell
@@ -226,7 +229,7 @@ func cleanResponse(h http.Header) {
 	for _, name := range hopByHop {
 		delete(h, name)
 	}
-	for _, name := range corsHeaders {
+	for _, name := range originHeaders {
 		delete(h, name)
 	}
 }

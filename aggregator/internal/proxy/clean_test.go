@@ -100,6 +100,9 @@ func TestCleanResponse(t *testing.T) {
 		"Connection": {"close, X-Hop"}, "X-Hop": {"1"}, "Keep-Alive": {"1"}, "Transfer-Encoding": {"chunked"},
 		"Access-Control-Allow-Origin": {"*"}, "Access-Control-Allow-Methods": {"GET"},
 		"Access-Control-Allow-Headers": {"a"}, "Access-Control-Allow-Credentials": {"true"},
+		"Set-Cookie": {"session=1; Path=/", "b=2"}, "Clear-Site-Data": {`"*"`}, "Alt-Svc": {`h2="evil.example:443"`},
+		"Strict-Transport-Security": {"max-age=0"}, "Nel": {"{}"}, "Report-To": {"{}"}, "Reporting-Endpoints": {`a="https://evil.example"`},
+		"Service-Worker-Allowed":        {"/"},
 		"Access-Control-Expose-Headers": {"Date"}, "Content-Type": {"application/json"}, "Warning": {"299 - x"},
 	}
 	cleanResponse(h)

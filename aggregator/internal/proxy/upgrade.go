@@ -130,7 +130,7 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 	}
 	defer conn.Close()
 	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
-	for _, name := range corsHeaders {
+	for _, name := range originHeaders {
 		delete(response.Header, name)
 	}
 	var head bytes.Buffer
