@@ -46,6 +46,7 @@ const (
 	remoteUser     = "x-remote-user"
 	remoteUID      = "x-remote-uid"
 	remoteGroup    = "x-remote-group"
+	remoteExtra    = "x-remote-extra-" // and an escaped key
 )
 
 // bearerProtocol carries a token in Sec-WebSocket-Protocol.
@@ -58,7 +59,7 @@ type stripper struct {
 }
 
 func newStripper(names, prefixes []string) stripper {
-	s := stripper{names: map[string]bool{}, prefixes: []string{"x-remote-extra-", "impersonate-"}}
+	s := stripper{names: map[string]bool{}, prefixes: []string{remoteExtra, "impersonate-"}}
 	for _, name := range slices.Concat(hopByHop, credentials, []string{"X-Remote-User", "X-Remote-Uid", "X-Remote-Group"}, names) {
 		s.names[hyphened(name)] = true
 	}

@@ -1,8 +1,9 @@
 // Package proxy sends one request to an extension server and streams back what
 // it answers.
 //
-// Serve is the way of a request, from the top to the bottom: classify says what kind
-// of request it is, clean what of it may be forwarded, exchange sends it, again where
+// Serve is the way of a request, from the top to the bottom: identity says whether its
+// user can be named to an extension server, classify what kind of request it is, clean
+// what of it may be forwarded, exchange sends it, again where
 // that does no harm, hedge sends it twice where an answer is late, and copy streams
 // the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
 package proxy
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -42,6 +44,10 @@ type Config struct {
 	ProbeNow func(*catalog.APIService)
 }
 
+// identityAnnotation of an audit event says which part of its user's identity an
+// extension server cannot be told, and why.
+const identityAnnotation = "aggregation.annex.dev/identity-refused"
+
 // Proxy answers the requests that belong to extension servers.
 type Proxy struct {
 	config   Config
@@ -70,11 +76,20 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	user, ok := request.UserFrom(r.Context())
-	kind := classify(r)
-	switch {
-	case !ok:
+	if !ok {
 		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
 		return
+	}
+	if part := p.identity.check(user); part != nil {
+		audit.AddAuditAnnotation(r.Context(), identityAnnotation, part.String())
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.IdentityRefused, APIService: a.Name,
+			Message: "the identity of this request cannot be passed to an extension server as it is: the " + part.String(),
+		})
+		return
+	}
+	kind := classify(r)
+	switch {
 	case ambiguous(r.URL.Path):
 		respond.Write(w, r, respond.Fail{Reason: respond.PathRefused, APIService: a.Name})
 		return

@@ -44,6 +44,9 @@ type front struct {
 	client *http.Client
 	probes atomic.Int32
 	wrap   func(http.Handler) http.Handler
+	user   atomic.Pointer[user.DefaultInfo] // alice, if no other
+	// audited is of the last request.
+	audited atomic.Pointer[audit.AuditContext]
 }
 
 type setting func(*Config, *front)
@@ -51,6 +54,7 @@ type setting func(*Config, *front)
 func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front {
 	t.Helper()
 	f := &front{wrap: func(h http.Handler) http.Handler { return h }}
+	f.user.Store(alice)
 	pool := backend.New(backend.Config{})
 	config := Config{Backends: pool, SendUID: true, ProbeNow: func(*catalog.APIService) { f.probes.Add(1) }}
 	for _, s := range settings {
@@ -59,12 +63,13 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 	p := New(config)
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := request.WithUser(r.Context(), alice)
+		ctx := request.WithUser(r.Context(), f.user.Load())
 		if info, err := resolver.NewRequestInfo(r); err == nil {
 			ctx = request.WithRequestInfo(ctx, info)
 		}
 		ctx = audit.WithAuditContext(ctx)
 		audit.WithAuditID(ctx, "audit-1")
+		f.audited.Store(audit.AuditContextFrom(ctx))
 		p.Serve(w, r.WithContext(ctx), a)
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
