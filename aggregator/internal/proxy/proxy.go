@@ -2,8 +2,8 @@
 // it answers.
 //
 // Serve is the way of a request, from the top to the bottom: identity says whether its
-// user can be named to an extension server, classify what kind of request it is, clean
-// what of it may be forwarded, exchange sends it, again where
+// user can be named to an extension server, classify what kind of request it is, target
+// and clean what of it may be forwarded, exchange sends it, again where
 // that does no harm, hedge sends it twice where an answer is late, and copy streams
 // the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
 package proxy
@@ -89,9 +89,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	kind := classify(r)
+	to, disagreement := forwarded(r)
 	switch {
-	case ambiguous(r.URL.Path):
-		respond.Write(w, r, respond.Fail{Reason: respond.PathRefused, APIService: a.Name})
+	case disagreement != nil:
+		respond.Write(w, r, respond.Fail{Reason: disagreement.reason, APIService: a.Name, Message: disagreement.message})
 		return
 	case kind.upgrade && kind.protocol == "":
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
@@ -110,7 +111,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	out := p.outgoing(ctx, r, user, kind.protocol)
+	out := p.outgoing(ctx, r, to, user, kind.protocol)
 	flowcontrol.RequestDelegated(r.Context())
 	if kind.upgrade {
 		p.upgrade(w, r, out.WithContext(ctx), a, b)

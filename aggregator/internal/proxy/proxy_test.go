@@ -30,7 +30,7 @@ const (
 	name = "v1.a.example"
 	base = "/apis/a.example/v1"
 
-	ambiguousPath = "the path contains empty or dot segments or is not UTF-8, and is not forwarded"
+	ambiguousPath = "the path could be read in two ways, and is not forwarded: it has an empty or dot segment, a percent sign, backslash, semicolon or control character, or is not UTF-8"
 
 	patience = 10 * time.Second
 )
@@ -213,6 +213,8 @@ func TestFailures(t *testing.T) {
 		"escaped separator": {live.Claim(name), "/x%2F%2Fy", nil, 400, ambiguousPath, 0},
 		"not UTF-8":         {live.Claim(name), "/x%ff", nil, 400, ambiguousPath, 0},
 		"bad resource":      {live.Claim(name), "/%c0%ae/y", nil, 400, ambiguousPath, 0},
+		"path parameters":   {live.Claim(name), "/x/..;/y", nil, 400, ambiguousPath, 0},
+		"query not UTF-8":   {live.Claim(name), "/x?labelSelector=a%ff", nil, 400, "the query is not UTF-8, and is not forwarded", 0},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := startFront(t, c.a)

@@ -41,6 +41,8 @@ const (
 	UpgradeRefused Reason = "UpgradeRefused"
 	// PathRefused: the path could be read in two ways.
 	PathRefused Reason = "AmbiguousPath"
+	// QueryRefused: the query could be read in two ways.
+	QueryRefused Reason = "AmbiguousQuery"
 	// IdentityRefused: a part of the user's identity would not arrive at the
 	// extension server as it is.
 	IdentityRefused Reason = "IdentityRefused"
@@ -68,7 +70,8 @@ var answers = map[Reason]answer{
 	RedirectRejected: {http.StatusBadGateway, metav1.StatusReasonUnknown, "the backend attempted to redirect this request, which is not permitted"},
 	UpgradeInvalid:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 	UpgradeRefused:   {http.StatusBadRequest, metav1.StatusReasonBadRequest, "only upgrades to websocket and SPDY/3.1 are supported"},
-	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments or is not UTF-8, and is not forwarded"},
+	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path could be read in two ways, and is not forwarded"},
+	QueryRefused:     {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the query is not UTF-8, and is not forwarded"},
 	IdentityRefused:  {http.StatusForbidden, metav1.StatusReasonForbidden, "the identity of this request cannot be passed to an extension server as it is"},
 	TooMany:          {http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests are waiting for this extension server, please try again later"},
 	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
