@@ -21,6 +21,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
 	"github.com/annex-api/annex/aggregator/internal/status"
+	"github.com/annex-api/annex/aggregator/internal/watchlist"
 )
 
 // Aggregator is one aggregation layer. Facts go in (from the source, the
@@ -30,16 +31,17 @@ import (
 // Its methods may be called at any time, from any goroutine, unless they say
 // otherwise.
 type Aggregator struct {
-	config    Config
-	facts     *facts
-	lost      *lostConnections
-	backends  *backend.Pool
-	fetcher   *fetch.Fetcher
-	prober    *probe.Prober
-	proxy     *proxy.Proxy
-	discovery *discovery.Service
-	openapi   *openapi.Service
-	writer    *status.Writer // nil without Config.Status
+	config     Config
+	facts      *facts
+	lost       *lostConnections
+	backends   *backend.Pool
+	fetcher    *fetch.Fetcher
+	prober     *probe.Prober
+	watchLists *watchlist.Finder
+	proxy      *proxy.Proxy
+	discovery  *discovery.Service
+	openapi    *openapi.Service
+	writer     *status.Writer // nil without Config.Status
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{}                                       // closed when the first state is routed
@@ -62,25 +64,26 @@ func New(config Config) (*Aggregator, error) {
 	facts, lost := newFacts(config), newLostConnections()
 	backends := config.backends(lost.add)
 	fetcher := config.fetcher(backends, facts.signal)
-	prober := config.prober(backends, func(name string, v catalog.Verdict) {
-		fetcher.ProbeEnded(name)
-		facts.setVerdict(name, v)
+	prober := config.prober(backends, func(probed *catalog.APIService, v catalog.Verdict) {
+		fetcher.ProbeEnded(probed.Name)
+		facts.setVerdict(probed.Registration, v)
 	})
 	reportingStops := make(chan struct{})
 	a := &Aggregator{
-		config:    config,
-		facts:     facts,
-		lost:      lost,
-		backends:  backends,
-		fetcher:   fetcher,
-		prober:    prober,
-		proxy:     config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
-		discovery: config.discovery(),
-		openapi:   config.openAPI(),
-		writer:    config.writer(),
-		routes:    make(chan struct{}),
-		recalled:  make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
-		newer:     make(chan struct{}, 1),
+		config:     config,
+		facts:      facts,
+		lost:       lost,
+		backends:   backends,
+		fetcher:    fetcher,
+		prober:     prober,
+		watchLists: config.watchLists(backends, facts.setWatchList),
+		proxy:      config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
+		discovery:  config.discovery(),
+		openapi:    config.openAPI(),
+		writer:     config.writer(),
+		routes:     make(chan struct{}),
+		recalled:   make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
+		newer:      make(chan struct{}, 1),
 
 		stopReporting:    sync.OnceFunc(func() { close(reportingStops) }),
 		reportingStops:   reportingStops,
@@ -91,9 +94,10 @@ func New(config Config) (*Aggregator, error) {
 	return a, nil
 }
 
-// Run does the layer's work until ctx ends or the Source fails, then waits until
-// all of it has stopped. It returns the error of ctx, or that of the Source; a
-// Source that ends before ctx has failed. Run is called once.
+// Run does the layer's work until ctx ends, or the Source or the writing of
+// conditions fails, then waits until all of it has stopped. It returns the error of
+// ctx, or that of what failed; a Source that ends before ctx has failed. Run is
+// called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	if m := a.config.Metrics; m != nil {
 		m.endpoints.Watch(a.backends)
@@ -104,7 +108,14 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { a.build(working) })
 	group.Go(func() { a.checkLost(working) })
-	group.Go(func() { a.report(working) })
+	reporting := make(chan error, 1)
+	group.Go(func() {
+		err := a.report(working)
+		if err != nil {
+			cancel()
+		}
+		reporting <- err
+	})
 	if a.config.Memory != nil {
 		group.Go(func() { a.remember(working) })
 	}
@@ -120,9 +131,14 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Wait()
 	a.prober.Wait()
 	a.fetcher.Wait()
+	a.watchLists.Wait()
 	a.openapi.Close()
+	a.discovery.Close()
 	a.backends.Close()
+	reportingFailed := <-reporting
 	switch {
+	case reportingFailed != nil:
+		return fmt.Errorf("aggregator: writing conditions: %w", reportingFailed)
 	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
 		return ctx.Err()
 	case err == nil:
@@ -132,11 +148,12 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	}
 }
 
-// report writes conditions until ctx ends or StopReporting is called.
-func (a *Aggregator) report(ctx context.Context) {
+// report writes conditions until ctx ends or StopReporting is called. It returns an
+// error where it ends before.
+func (a *Aggregator) report(ctx context.Context) error {
 	defer close(a.reportingStopped)
 	if a.writer == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var stopping sync.WaitGroup
@@ -147,9 +164,14 @@ func (a *Aggregator) report(ctx context.Context) {
 		}
 		cancel()
 	})
-	_ = a.writer.Run(ctx) // ends with its context
+	err := a.writer.Run(ctx)
+	asked := ctx.Err() != nil
 	cancel()
 	stopping.Wait()
+	if asked {
+		return nil
+	}
+	return err
 }
 
 // StopReporting ends the writing of conditions and gives up its Lease, so that

@@ -40,11 +40,13 @@ func (a *Aggregator) build(ctx context.Context) {
 
 func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 	a.backends.Sync(s) // before requests see endpoints that it has to know
+	a.proxy.Sync(s)    // before requests go where it does not know yet
 	a.snapshot.Store(s)
 	a.discovery.Sync(s)
 	a.openapi.Sync(s)
 	a.fetcher.Sync(ctx, s) // before the probes, which it is told of
 	a.prober.Sync(ctx, s)
+	a.watchLists.Sync(ctx, s)
 	if a.config.Metrics != nil {
 		a.config.Metrics.availability.Sync(s)
 	}

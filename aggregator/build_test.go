@@ -7,12 +7,45 @@ import (
 	"testing/synctest"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
+
+// What a probe has found holds for the extension server that was probed. Where the
+// APIService leads elsewhere by now, or is gone, it is nobody's.
+func TestVerdictOfAnotherServerIsDropped(t *testing.T) {
+	leadsTo := func(service string) *apiregistrationv1.APIService {
+		o := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.a.example"}}
+		o.Spec.Group, o.Spec.Version = "a.example", "v1"
+		if service != "" {
+			o.Spec.Service = &apiregistrationv1.ServiceReference{Namespace: "ns", Name: service}
+		}
+		return o
+	}
+	up := catalog.Verdict{Status: apiregistrationv1.ConditionTrue}
+	for what, c := range map[string]struct {
+		now  []*apiregistrationv1.APIService
+		want bool
+	}{
+		"the same server":    {[]*apiregistrationv1.APIService{leadsTo("a")}, true},
+		"another server":     {[]*apiregistrationv1.APIService{leadsTo("b")}, false},
+		"this server itself": {[]*apiregistrationv1.APIService{leadsTo("")}, false},
+		"none":               {nil, false},
+	} {
+		f := newFacts(Config{})
+		f.setState(State{APIServices: []*apiregistrationv1.APIService{leadsTo("a")}})
+		probed := catalog.NewRegistration(leadsTo("a"))
+		f.setState(State{APIServices: c.now})
+		f.setVerdict(probed, up) // the probe ended after the change
+		if _, taken := f.all.Verdicts["v1.a.example"]; taken != c.want {
+			t.Errorf("leading to %s: the verdict is taken: %v, want %v", what, taken, c.want)
+		}
+	}
+}
 
 // A thousand facts, one a millisecond, cost at most a hundred snapshots; the
 // first of them is not kept waiting, and the last is not lost.
@@ -33,7 +66,7 @@ func TestManyFactsCostFewSnapshots(t *testing.T) {
 		seen := a.snapshot.Load()
 		snapshots := 0
 		for i := range 1000 {
-			a.facts.setVerdict("v1.a.example", catalog.Verdict{Status: "True", Message: fmt.Sprint(i)})
+			a.facts.setZone(fmt.Sprint(i))
 			synctest.Wait()
 			if s := a.snapshot.Load(); s != seen {
 				seen, snapshots = s, snapshots+1
@@ -49,7 +82,7 @@ func TestManyFactsCostFewSnapshots(t *testing.T) {
 		time.Sleep(maxPause)
 		synctest.Wait()
 		a.facts.mu.Lock()
-		last := a.facts.all.Verdicts["v1.a.example"].Message
+		last := a.facts.all.Zone
 		a.facts.mu.Unlock()
 		if last != "999" || len(a.facts.changed) != 0 || a.snapshot.Load() == seen {
 			t.Errorf("the last fact is %q; it is not part of a snapshot", last)

@@ -23,6 +23,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
 	"github.com/annex-api/annex/aggregator/internal/status"
+	"github.com/annex-api/annex/aggregator/internal/watchlist"
 )
 
 // DefaultDiscoveryTimeout bounds a discovery request to an extension server.
@@ -115,6 +116,11 @@ type Config struct {
 	// DefaultDiscoveryTimeout. Negative lifts the bound of requests; a download has a
 	// minute then.
 	DiscoveryTimeout time.Duration
+	// HoldRefusals makes users who are refused all the time, as they send more than an
+	// extension server may have or ask for one that is unavailable, wait some seconds
+	// for each refusal. It is closed when the host shuts down. Leave it nil, which holds
+	// back nothing, where a request takes a place of the host's while it waits.
+	HoldRefusals <-chan struct{}
 	// IdentityHeaders and IdentityHeaderPrefixes are names besides X-Remote-*
 	// that extension servers may take an identity from. They are removed from
 	// clients' requests.
@@ -212,6 +218,7 @@ func (c *Config) setDefaults() {
 func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
+		HoldRefusals:      c.HoldRefusals,
 		ConnectionLost:    connectionLost,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
@@ -244,10 +251,14 @@ func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher 
 	return fetch.New(timing, backends, changed)
 }
 
-func (c *Config) prober(backends *backend.Pool, report func(string, catalog.Verdict)) *probe.Prober {
+func (c *Config) prober(backends *backend.Pool, report func(*catalog.APIService, catalog.Verdict)) *probe.Prober {
 	return probe.New(probe.Config{
 		Timing: probe.DefaultTiming(), Check: probe.HTTP(backends), Degraded: probe.Degraded(backends), Report: report,
 	})
+}
+
+func (c *Config) watchLists(backends *backend.Pool, report func(*catalog.APIService, catalog.WatchListSupport)) *watchlist.Finder {
+	return watchlist.New(watchlist.Config{Timing: watchlist.DefaultTiming(), Try: watchlist.HTTP(backends), Report: report})
 }
 
 func (c *Config) writer() *status.Writer {

@@ -26,6 +26,7 @@ func newFacts(c Config) *facts {
 			Zone:           c.Zone,
 			ReservedGroups: c.ReservedGroups,
 			Verdicts:       map[string]catalog.Verdict{},
+			WatchLists:     map[string]catalog.WatchListSupport{},
 		},
 	}
 }
@@ -46,9 +47,9 @@ func (f *facts) snapshot(documents map[string]catalog.Document) (s *catalog.Snap
 	return catalog.Build(f.all), f.known
 }
 
-// setState takes over the source's state. Verdicts are forgotten where the
-// registration is gone, local, or leads to another extension server, which has not
-// been probed yet.
+// setState takes over the source's state. What probes and watches have shown is
+// forgotten where the registration is gone, local, or leads to another extension
+// server, which has not been asked yet.
 func (f *facts) setState(s State) {
 	f.mu.Lock()
 	known := f.all.Registrations // replaced here, never changed
@@ -68,6 +69,7 @@ func (f *facts) setState(s State) {
 		r, ok := registrations[name]
 		if !ok || r.Local || !r.SameBackend(old) {
 			delete(f.all.Verdicts, name)
+			delete(f.all.WatchLists, name)
 		}
 	}
 	f.all.Registrations, f.all.Services = registrations, services
@@ -75,13 +77,29 @@ func (f *facts) setState(s State) {
 	f.signal()
 }
 
-func (f *facts) setVerdict(name string, v catalog.Verdict) {
+// setVerdict takes over what a probe has found of an APIService, unless that leads
+// elsewhere by now, or is gone.
+func (f *facts) setVerdict(probed catalog.Registration, v catalog.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.all.Verdicts[name] == v {
+	now, ok := f.all.Registrations[probed.Name]
+	if !ok || !now.SameBackend(probed) || f.all.Verdicts[probed.Name] == v {
 		return
 	}
-	f.all.Verdicts[name] = v
+	f.all.Verdicts[probed.Name] = v
+	f.signal()
+}
+
+// setWatchList takes over what a watch has shown, while the APIService leads where it
+// was tried.
+func (f *facts) setWatchList(a *catalog.APIService, support catalog.WatchListSupport) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.all.Registrations[a.Name]
+	if !ok || !r.SameBackend(a.Registration) || f.all.WatchLists[a.Name] == support {
+		return
+	}
+	f.all.WatchLists[a.Name] = support
 	f.signal()
 }
 

@@ -63,8 +63,8 @@ func (l *lostConnections) take(now time.Time) (due []catalog.BackendID, next tim
 	return due, next
 }
 
-// checkLost has the extension servers that ended a connection probed, and their
-// documents downloaded sooner, until ctx ends.
+// checkLost has the extension servers that ended a connection probed, their documents
+// downloaded sooner and a watch tried there, until ctx ends.
 func (a *Aggregator) checkLost(ctx context.Context) {
 	later := time.NewTimer(lostPause)
 	defer later.Stop()
@@ -84,6 +84,7 @@ func (a *Aggregator) checkLost(ctx context.Context) {
 		}
 		for _, id := range ids {
 			a.fetcher.RefreshSoon(id)
+			a.watchLists.Again(id)
 		}
 		for _, s := range a.snapshot.Load().Remotes() {
 			if slices.Contains(ids, s.Backend) {

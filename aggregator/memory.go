@@ -12,6 +12,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/fetch"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
@@ -22,6 +23,12 @@ const (
 	// rememberAgain is the pause of a server that is not the one to write, or that
 	// could not write everything.
 	rememberAgain = 5 * time.Second
+	// So often, and so many bytes, the document of one APIService is saved at once, and
+	// as many again in each period: one that changes all the time is remembered as it
+	// was some minutes ago.
+	rememberWrites = 5
+	rememberBytes  = 2 << 20
+	rememberPeriod = 10 * time.Minute
 	// maxRecalledTokens bounds what is recalled of all APIServices together, see
 	// document.WellFormed. A resource has some 30.
 	maxRecalledTokens = 2_000_000
@@ -37,11 +44,11 @@ const (
 // server can.
 type Memory interface {
 	// Load returns what was saved of these APIServices, by name. It is called once,
-	// before the first of them is routed, and has 2 s; after an error the layer
-	// starts with nothing. It bounds the bytes that it returns.
+	// before the first of them is routed, and has 2 s. With an error it may return
+	// what it has read: the layer uses that. It bounds the bytes that it returns.
 	Load(ctx context.Context, apiServices []string) (map[string][]byte, error)
 	// Save replaces the document of one APIService. An error is logged, and the
-	// document saved again 5 s later.
+	// document saved again 5 s later, a few times; then less often.
 	Save(ctx context.Context, apiService string, document []byte) error
 	// Forget removes the document of an APIService that is gone. An error is as
 	// that of Save.
@@ -65,13 +72,12 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
 	saved, err := a.config.Memory.Load(ctx, slices.Sorted(maps.Keys(versions)))
 	if err != nil {
-		klog.FromContext(ctx).V(1).Info("No last known discovery documents", "err", err)
-		return recalled
+		klog.FromContext(ctx).V(1).Info("Not all last known discovery documents could be read", "read", len(saved), "err", err)
 	}
 	left := maxRecalledTokens
 	for name, data := range saved {
 		version, exists := versions[name]
-		if !exists || ctx.Err() != nil {
+		if !exists {
 			continue
 		}
 		d, tokens, err := fetch.Remembered(data, version, left)
@@ -86,24 +92,35 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 	return recalled
 }
 
+// remembering is what is known of what the Memory holds.
+type remembering struct {
+	saved    map[string]*apidiscoveryv2.APIVersionDiscovery
+	writes   map[string]*pace.Writes // of those that were saved since the start
+	retained bool                    // nothing is remembered of others
+}
+
 // remember saves discovery documents as they change, while this server is the
 // one that reports. It begins with what was recalled.
 func (a *Aggregator) remember(ctx context.Context) {
-	var saved map[string]*apidiscoveryv2.APIVersionDiscovery
+	known := remembering{writes: map[string]*pace.Writes{}}
 	select {
 	case <-ctx.Done():
 		return
-	case saved = <-a.recalled:
+	case known.saved = <-a.recalled:
 	}
 	timer := time.NewTimer(rememberAfter)
 	defer timer.Stop()
-	for retained := false; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		if a.writer != nil && !a.writer.Leading() || !a.saveChanges(ctx, a.snapshot.Load(), saved, &retained) {
+		leading := a.writer == nil || a.writer.Leading()
+		if !leading {
+			known.retained = false // others write meanwhile
+		}
+		if !leading || !a.saveChanges(ctx, a.snapshot.Load(), &known) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -116,9 +133,9 @@ func (a *Aggregator) remember(ctx context.Context) {
 	}
 }
 
-// saveChanges writes what differs from saved, and says whether all was written. What
-// is remembered of others is removed once, which retained notes.
-func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery, retained *bool) bool {
+// saveChanges writes what differs from what was saved, and says whether all was
+// written. What is remembered of others is removed once in each term.
+func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, known *remembering) bool {
 	done := true
 	note := func(name string, err error) bool {
 		if err != nil && ctx.Err() == nil {
@@ -136,21 +153,42 @@ func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot
 	for _, s := range snapshot.Remotes() {
 		remote[s.Name] = true
 		d := s.Document
-		if d.Discovery == nil || d.Stale || saved[s.Name] == d.Discovery {
+		if d.Discovery == nil || d.Stale || known.saved[s.Name] == d.Discovery {
+			continue
+		}
+		writes := known.writesOf(s.Name)
+		if writes.Wait(time.Now()) > 0 {
+			done = false
 			continue
 		}
 		data, err := json.Marshal(d.Discovery)
-		if note(s.Name, err) && note(s.Name, a.config.Memory.Save(ctx, s.Name, data)) {
-			saved[s.Name] = d.Discovery
+		if !note(s.Name, err) {
+			continue
+		}
+		writes.Spend(time.Now(), len(data)) // a failed one may have been stored
+		if note(s.Name, a.config.Memory.Save(ctx, s.Name, data)) {
+			known.saved[s.Name] = d.Discovery
 		}
 	}
-	if !*retained {
-		*retained = note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote))))
+	if !known.retained {
+		known.retained = note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote))))
 	}
-	for name := range saved {
+	for name := range known.saved {
 		if !remote[name] && note(name, a.config.Memory.Forget(ctx, name)) {
-			delete(saved, name)
+			delete(known.saved, name)
 		}
 	}
+	maps.DeleteFunc(known.writes, func(name string, _ *pace.Writes) bool { return !remote[name] })
 	return done
+}
+
+// writesOf bounds the writes of one APIService's document.
+func (k *remembering) writesOf(name string) *pace.Writes {
+	w := k.writes[name]
+	if w == nil {
+		first := pace.NewWrites(rememberWrites, rememberBytes, rememberPeriod)
+		w = &first
+		k.writes[name] = w
+	}
+	return w
 }

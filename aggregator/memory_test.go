@@ -27,6 +27,8 @@ type memory struct {
 	mu        sync.Mutex
 	documents map[string][]byte
 	failing   bool
+	writes    int // how often a document was saved
+	bytes     int // and what it held
 }
 
 // Load returns more than it is asked for, as a careless Memory may.
@@ -37,7 +39,10 @@ func (m *memory) Load(context.Context, []string) (map[string][]byte, error) {
 }
 
 func (m *memory) Save(_ context.Context, name string, document []byte) error {
-	return m.change(func() { m.documents[name] = document })
+	return m.change(func() {
+		m.documents[name] = document
+		m.writes, m.bytes = m.writes+1, m.bytes+len(document)
+	})
 }
 
 func (m *memory) Forget(_ context.Context, name string) error {
@@ -236,4 +241,57 @@ func TestDocumentsAreRememberedAndForgotten(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A server whose discovery differs with each download, and whose endpoints flap so that
+// it is downloaded as often as may be, costs no more writes and bytes than the bounds,
+// and its last document is remembered in the end.
+func TestAnHourOfChangesIsRememberedWithinBounds(t *testing.T) {
+	const periods = int(time.Hour / rememberPeriod)
+	for name, size := range map[string]int{"small": 1, "large": 300 << 10} {
+		t.Run(name, func(t *testing.T) {
+			m := &memory{documents: map[string][]byte{}}
+			var mu sync.Mutex
+			downloads, changing := 0, true
+			changes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				if changing && r.URL.Path == "/apis" {
+					downloads++
+				}
+				resource := fmt.Sprint("things", downloads, strings.Repeat("x", size))
+				mu.Unlock()
+				(&extension{gv: "a.example/v1", resource: resource}).ServeHTTP(w, r)
+			})
+			wrap := func(http.RoundTripper) http.RoundTripper { return roundTripper{changes} }
+			at := func(address string) State {
+				s := &backendtest.Server{Service: "api", Address: address}
+				return state([]*apiregistrationv1.APIService{s.APIService("v1.a.example")}, s)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				source := NewStaticSource(at("192.0.2.1:443"))
+				work(t, Config{Source: source, Memory: m, WrapTransport: wrap}, func(*Aggregator) {
+					for i := range 3600 {
+						source.Set(at(fmt.Sprintf("192.0.2.%d:443", 1+i%2)))
+						time.Sleep(time.Second)
+					}
+					synctest.Wait()
+					t.Logf("%d downloads, %d writes of %d bytes", downloads, m.writes, m.bytes)
+					if most := rememberWrites * (1 + periods); m.writes > most || m.writes < periods {
+						t.Errorf("%d writes, at most %d are allowed", m.writes, most)
+					}
+					if most := rememberBytes*(1+periods) + size + 4096; m.bytes > most {
+						t.Errorf("%d bytes, at most %d are allowed", m.bytes, most)
+					}
+					mu.Lock()
+					changing = false
+					mu.Unlock()
+					time.Sleep(2 * rememberPeriod)
+					synctest.Wait()
+					if want := fmt.Sprintf("\"things%d", downloads); !strings.Contains(string(m.documents["v1.a.example"]), want) {
+						t.Error("the last document is not remembered")
+					}
+				})
+			})
+		})
+	}
 }

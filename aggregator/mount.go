@@ -14,6 +14,9 @@ type decision struct {
 	path     string
 	snapshot *catalog.Snapshot
 	route    catalog.Route
+	// priority is what the host has told, if it has.
+	priority    Priority
+	prioritized bool
 }
 
 // decisionKey is where a layer keeps its decision in a request's context: a
@@ -36,7 +39,8 @@ func (a *Aggregator) WithRoute(r *http.Request) *http.Request {
 
 // Claims says whether an extension server answers the request of a context that
 // WithRoute made, and the bound that its APIService sets for requests, zero where
-// it sets none. Of any other context it says no.
+// it sets none. Of any other context it says no. What changes a request's path after
+// WithRoute changes its route too: the Handler then decides anew, Claims does not.
 func (a *Aggregator) Claims(ctx context.Context) (timeout time.Duration, remote bool) {
 	d, ok := ctx.Value(decisionKey{a}).(*decision)
 	if !ok || d.route.Kind != catalog.Remote {
@@ -56,7 +60,7 @@ func (a *Aggregator) Handler(local http.Handler) http.Handler {
 		}
 		switch route := d.route; {
 		case route.Kind == catalog.Remote:
-			a.proxy.Serve(w, r, route.APIService)
+			a.proxy.Serve(w, r, route.APIService, d.priorityOf(r.Context()))
 		case route.Kind == catalog.GroupList:
 			a.discovery.ServeGroupList(w, r, d.snapshot)
 		case route.Kind == catalog.GroupVersions:

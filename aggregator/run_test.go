@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	kubefake "k8s.io/client-go/kubernetes/fake"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	registrationfake "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
 
@@ -82,5 +83,24 @@ func TestHowASourceEndsIsHowRunEnds(t *testing.T) {
 				t.Errorf("Run returned %v, want %s", err, c.says)
 			}
 		})
+	}
+}
+
+// A status writer that cannot begin is not silent: nobody would write conditions.
+func TestAFailingStatusWriterEndsRun(t *testing.T) {
+	broken := errors.New("no namespace")
+	a, err := New(Config{
+		Source: NewStaticSource(State{}),
+		Status: &StatusConfig{
+			Client: registrationfake.NewClientset().ApiregistrationV1(), Leases: kubefake.NewClientset().CoordinationV1(),
+			Namespace: "kube-system", Name: "status", Identity: "me",
+			Ready: func(context.Context) error { return broken },
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(t.Context()); !errors.Is(err, broken) || !strings.Contains(err.Error(), "writing conditions") {
+		t.Errorf("Run returned %v", err)
 	}
 }

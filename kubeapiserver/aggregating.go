@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/emicklei/go-restful/v3"
@@ -43,15 +44,15 @@ type crdSource struct {
 
 // newAggregatingServer builds the server that stands first in the chain: it
 // stores APIServices, and the layer in it routes to extension servers.
-func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.DelegationTarget, crds crdSource, o chainOptions) (*Server, error) {
+func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.DelegationTarget, crds crdSource, o chainOptions) (*genericapiserver.GenericAPIServer, *layer, error) {
 	generic, extra := config.Aggregator.GenericConfig, config.Aggregator.ExtraConfig
 	registrations, err := clientset.NewForConfig(generic.LoopbackClientConfig)
 	if err != nil {
-		return nil, fmt.Errorf("making the APIService client: %w", err)
+		return nil, nil, fmt.Errorf("making the APIService client: %w", err)
 	}
 	client, err := kubernetes.NewForConfig(generic.LoopbackClientConfig)
 	if err != nil {
-		return nil, fmt.Errorf("making the loopback client: %w", err)
+		return nil, nil, fmt.Errorf("making the loopback client: %w", err)
 	}
 	informers := apiregistrationinformers.NewSharedInformerFactory(registrations, apiServiceResync)
 	apiServices := informers.Apiregistration().V1().APIServices()
@@ -69,52 +70,67 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 			openAPI = append(openAPI, h)
 		}
 	}
-	var server *genericapiserver.GenericAPIServer
+	paths := &listedPaths{}
 	l, err := newLayer(config, layerParts{
 		client: client, registrations: registrations, informers: informers,
 		peers: peers, openAPI: openAPI,
-		paths: func() []string { return server.ListedPaths() },
+		paths: paths.list,
 	}, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	if o.plain {
 		generic.BuildHandlerChainFunc = behindFilters(l.aggregator, generic.BuildHandlerChainFunc)
 	} else if err := tune(generic, l.aggregator, o); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if server, err = generic.New("kube-aggregator", delegate); err != nil {
-		return nil, err
+	server, err := generic.New("kube-aggregator", delegate)
+	if err != nil {
+		return nil, nil, err
 	}
+	paths.of.Store(server)
 	// The filters lead to the layer already, in front of the director of before. This
 	// is for servers in front of this one, which call it without filters.
 	server.Handler.Director = l.aggregator.Handler(server.Handler.Director)
 	if peers != nil {
 		server.PeerAggregatedDiscoveryManager = peers
 		if err := registerWithPeerProxy(extra.PeerProxy, crds, apiServices); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 
 	owners := groupVersionOwners{builtIn: groupVersionsOf(delegate), crds: crds}
 	events := newEvents(client)
 	if err := installAPIServices(server, generic, owners, events); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)
 	setPriorities(generic.AggregatedDiscoveryGroupManager)
 
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := addAutoRegistration(server, delegate, crds, registrations, apiServices); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := addHooks(server, l, informers, generic.SharedInformerFactory, events); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &Server{GenericAPIServer: server, layer: l}, nil
+	return server, l, nil
+}
+
+// listedPaths are the paths of a server that the layer, which lists them, is made
+// before. Until there is one there are none.
+type listedPaths struct {
+	of atomic.Pointer[genericapiserver.GenericAPIServer]
+}
+
+func (p *listedPaths) list() []string {
+	if server := p.of.Load(); server != nil {
+		return server.ListedPaths()
+	}
+	return nil
 }
 
 // tune changes parts of kube-apiserver before the layer, for what they cost each

@@ -83,14 +83,14 @@ func helpTexts() (map[string]string, error) {
 	}
 	help := map[string]string{}
 	for _, f := range families {
-		help[f.GetName()] = unstable(f.GetHelp())
+		help[f.GetName()] = withoutStability(f.GetHelp())
 	}
 	return help, nil
 }
 
 // unstable removes the stability prefix that the registry puts before a help
 // text, and puts there again.
-func unstable(help string) string {
+func withoutStability(help string) string {
 	const prefix = "[ALPHA] "
 	if len(help) > len(prefix) && help[:len(prefix)] == prefix {
 		return help[len(prefix):]

@@ -7,12 +7,14 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
+	"github.com/annex-api/annex/kubeapiserver/internal/watchcache"
 )
 
 // Server is a kube-apiserver that is not running yet.
@@ -32,7 +34,8 @@ type PreparedServer struct {
 
 // CreateServerChain builds the chain of API servers as the reference does
 // (cmd/kube-apiserver/app/server.go): the aggregation layer in front, then
-// kube-apiserver's own API, then that of CustomResourceDefinitions, then 404.
+// kube-apiserver's own API, then that of CustomResourceDefinitions, then 404. It
+// takes the config over and changes it: make each chain of a config of its own.
 func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, error) {
 	var o chainOptions
 	for _, set := range options {
@@ -42,6 +45,11 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 	release := func() {}
 	ownDocuments := !o.plain && !apis.SkipOpenAPIInstallation
 	if !o.plain {
+		for _, options := range []*generic.RESTOptionsGetter{
+			&apis.RESTOptionsGetter, &crdAPIs.RESTOptionsGetter, &layerAPIs.RESTOptionsGetter, &config.ApiExtensions.ExtraConfig.CRDRESTOptionsGetter,
+		} {
+			*options = watchcache.Align(*options)
+		}
 		apis.SkipOpenAPIInstallation = true
 		release = openapidocs.Releasing(
 			[]*common.Config{apis.OpenAPIConfig, crdAPIs.OpenAPIConfig, layerAPIs.OpenAPIConfig},
@@ -66,12 +74,11 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 		enabled: config.ApiExtensions.GenericConfig.MergedResourceConfig.ResourceEnabled(
 			apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")),
 	}
-	server, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds, o)
+	server, l, err := newAggregatingServer(config, kubeServer.ControlPlane.GenericAPIServer, crds, o)
 	if err != nil {
 		return nil, fmt.Errorf("creating the aggregation layer: %w", err)
 	}
-	server.releaseOpenAPI = release
-	return server, nil
+	return &Server{GenericAPIServer: server, layer: l, releaseOpenAPI: release}, nil
 }
 
 // PrepareRun finishes the setup: OpenAPI documents of the chain, health checks

@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
+	"k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	fairqueuing "k8s.io/apiserver/pkg/util/flowcontrol/fairqueuing"
@@ -21,7 +23,8 @@ import (
 // delegatingFairness gives back the seats of requests that wait for extension
 // servers. They are classified, queued and counted like all others, but while
 // another server works on them they hold nothing that built-in requests need:
-// the layer has limits of its own for each extension server.
+// the layer has limits of its own for each extension server, which go by the
+// priority that is found here.
 type delegatingFairness struct {
 	flowcontrol.Interface
 	layer *aggregator.Aggregator
@@ -34,14 +37,45 @@ func (f delegatingFairness) Handle(
 	note func(*flowcontrolv1.FlowSchema, *flowcontrolv1.PriorityLevelConfiguration, string),
 	estimate func() flowcontrolrequest.WorkEstimate, queueNote fairqueuing.QueueNoteFn, execute func(),
 ) {
-	if _, remote := f.layer.Claims(ctx); !remote || digest.RequestInfo.Verb == "watch" {
+	_, remote := f.layer.Claims(ctx)
+	if !remote {
 		f.Interface.Handle(ctx, digest, note, estimate, queueNote, execute)
 		return
 	}
+	noteBoth := func(schema *flowcontrolv1.FlowSchema, level *flowcontrolv1.PriorityLevelConfiguration, flow string) {
+		f.layer.SetPriority(ctx, priorityOf(level))
+		note(schema, level, flow)
+	}
+	if digest.RequestInfo.Verb == "watch" {
+		f.Interface.Handle(ctx, digest, noteBoth, estimate, queueNote, execute)
+		return
+	}
 	admitted := false
-	f.Interface.Handle(ctx, digest, note, estimate, queueNote, func() { admitted = true })
+	f.Interface.Handle(ctx, digest, noteBoth, estimate, queueNote, func() { admitted = true })
 	if admitted {
 		execute()
+	}
+}
+
+// highLevels are the priority levels that Kubernetes suggests for what keeps a cluster
+// going: nodes, leader elections, controllers of kube-system.
+var highLevels = []string{
+	bootstrap.SuggestedPriorityLevelConfigurationSystem.Name,
+	bootstrap.SuggestedPriorityLevelConfigurationNodeHigh.Name,
+	bootstrap.SuggestedPriorityLevelConfigurationLeaderElection.Name,
+	bootstrap.SuggestedPriorityLevelConfigurationWorkloadHigh.Name,
+}
+
+// priorityOf is what a priority level is to the layer. A level that somebody has added
+// is an ordinary one: it may as well be for those who are to be slowed down.
+func priorityOf(level *flowcontrolv1.PriorityLevelConfiguration) aggregator.Priority {
+	switch {
+	case level.Spec.Type == flowcontrolv1.PriorityLevelEnablementExempt:
+		return aggregator.Exempt
+	case slices.Contains(highLevels, level.Name):
+		return aggregator.High
+	default:
+		return aggregator.Ordinary
 	}
 }
 

@@ -56,6 +56,75 @@ func claimingState() aggregator.State {
 	}
 }
 
+// leveled is a fairness that takes each request for one of a priority level.
+type leveled struct {
+	fairness
+	level *flowcontrolv1.PriorityLevelConfiguration
+}
+
+func (f leveled) Handle(
+	ctx context.Context, digest flowcontrol.RequestDigest,
+	note func(*flowcontrolv1.FlowSchema, *flowcontrolv1.PriorityLevelConfiguration, string),
+	estimate func() flowcontrolrequest.WorkEstimate, queueNote fairqueuing.QueueNoteFn, execute func(),
+) {
+	note(&flowcontrolv1.FlowSchema{}, f.level, "")
+	f.fairness.Handle(ctx, digest, note, estimate, queueNote, execute)
+}
+
+// What priority and fairness says of a request for an extension server is noted by its
+// own filter as before, and is the priority there, watches included.
+func TestPriorityLevelsOfRequests(t *testing.T) {
+	level := func(name string, kind flowcontrolv1.PriorityLevelEnablement) *flowcontrolv1.PriorityLevelConfiguration {
+		return &flowcontrolv1.PriorityLevelConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: flowcontrolv1.PriorityLevelConfigurationSpec{Type: kind}}
+	}
+	for _, c := range []struct {
+		level *flowcontrolv1.PriorityLevelConfiguration
+		want  aggregator.Priority
+	}{
+		{level("exempt", flowcontrolv1.PriorityLevelEnablementExempt), aggregator.Exempt},
+		{level("own", flowcontrolv1.PriorityLevelEnablementExempt), aggregator.Exempt},
+		{level("exempt", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.Ordinary},
+		{level("own", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.Ordinary},
+		{level("system", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.High},
+		{level("node-high", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.High},
+		{level("leader-election", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.High},
+		{level("workload-high", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.High},
+		{level("workload-low", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.Ordinary},
+		{level("global-default", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.Ordinary},
+		{level("catch-all", flowcontrolv1.PriorityLevelEnablementLimited), aggregator.Ordinary},
+	} {
+		if got := priorityOf(c.level); got != c.want {
+			t.Errorf("%s, %s: %d, want %d", c.level.Name, c.level.Spec.Type, got, c.want)
+		}
+	}
+
+	source := aggregator.NewStaticSource(claimingState())
+	layer, err := aggregator.New(aggregator.Config{Source: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- layer.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	<-layer.Routes()
+	for _, path := range []string{"/apis/a.example/v1/things", "/api/v1/pods"} {
+		for _, verb := range []string{"get", "watch"} {
+			noted, executed, seat := "", false, false
+			r := layer.WithRoute(httptest.NewRequest(http.MethodGet, path, nil))
+			f := delegatingFairness{leveled{fairness{seat: &seat}, level("system", flowcontrolv1.PriorityLevelEnablementLimited)}, layer}
+			f.Handle(r.Context(), flowcontrol.RequestDigest{RequestInfo: &request.RequestInfo{Verb: verb, Path: path}},
+				func(_ *flowcontrolv1.FlowSchema, l *flowcontrolv1.PriorityLevelConfiguration, _ string) {
+					noted = l.Name
+				},
+				nil, nil, func() { executed = true })
+			if noted != "system" || !executed {
+				t.Errorf("%s of %s: noted %q, executed %v", verb, path, noted, executed)
+			}
+		}
+	}
+}
+
 // What is registered or removed while a request is on its way through the filters
 // does not split its treatment: the handler chain, priority and fairness and the
 // layer take it for the same.

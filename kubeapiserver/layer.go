@@ -117,6 +117,9 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
 		},
 	}
+	if !o.plain && generic.FlowControl != nil { // requests hold no seat while they wait: see delegatingFairness
+		c.HoldRefusals = generic.ShutdownInitiatedNotify()
+	}
 	if parts.peers != nil {
 		c.PeerDiscovery = parts.peers
 	}

@@ -55,6 +55,7 @@ func memoryName(apiService string) string {
 func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[string][]byte, error) {
 	names := make(chan string)
 	found := make(chan *corev1.ConfigMap)
+	var failed failures
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(names)
@@ -75,7 +76,8 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 					continue
 				}
 				if err != nil {
-					return fmt.Errorf("reading a remembered discovery document: %w", err)
+					failed.note(err) // the others are worth having
+					continue
 				}
 				if item.Annotations[memoryAnnotation] != name || len(item.BinaryData[memoryKey]) == 0 {
 					continue // not ours: the next download replaces it
@@ -90,7 +92,14 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 		})
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- group.Wait(); close(found) }()
+	go func() {
+		err := group.Wait()
+		if err == nil {
+			err = failed.err()
+		}
+		ended <- err
+		close(found)
+	}()
 	saved, left := map[string][]byte{}, int64(maxLoaded)
 	unzipped := new(gzip.Reader) // one for all: each has a window of 32 KiB
 	for item := range found {
@@ -105,6 +114,29 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 		saved[item.Annotations[memoryAnnotation]] = data
 	}
 	return saved, <-ended
+}
+
+// failures are those of many reads.
+type failures struct {
+	mu    sync.Mutex
+	count int
+	last  error
+}
+
+func (f *failures) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count++
+	f.last = err
+}
+
+func (f *failures) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last == nil {
+		return nil
+	}
+	return fmt.Errorf("reading %d remembered discovery documents: %w", f.count, f.last)
 }
 
 // Retain implements aggregator.Memory.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 func zip(t *testing.T, data []byte) []byte {
@@ -96,6 +98,21 @@ func TestMemoryReadsWhatBelongsToAPIServices(t *testing.T) {
 	cancel()
 	if _, err := m.Load(ctx, names); err == nil {
 		t.Error("went on after its time")
+	}
+}
+
+// One that cannot be read costs that one: a server remembers most in the cluster
+// in which most can go wrong.
+func TestMemoryReturnsWhatItCouldRead(t *testing.T) {
+	const good, broken = "v1.good.example", "v1.broken.example"
+	m, client := memoryOf(t, remembered(t, memoryName(good), good, []byte("{}")), remembered(t, memoryName(broken), broken, []byte("{}")))
+	gone := errors.New("etcd is gone")
+	client.PrependReactor("get", "configmaps", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		return a.(clienttesting.GetAction).GetName() == memoryName(broken), nil, gone
+	})
+	saved, err := m.Load(t.Context(), []string{broken, good})
+	if !errors.Is(err, gone) || !slices.Equal(slices.Sorted(maps.Keys(saved)), []string{good}) {
+		t.Errorf("got %d documents, %v", len(saved), err)
 	}
 }
 

@@ -22,6 +22,15 @@ func (s *stage) builtin(user string) load.Requests {
 // onlyFrozen: one user's clients all wait for a frozen extension server, while
 // another user reads what is built in.
 func onlyFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.floodFrozen(ctx, short, 0, func(t load.Tally) bool { return t.Percentile(99) < 50*time.Millisecond })
+}
+
+// heedlessFlood: the same, and these clients ask again at once, whatever they are told.
+func heedlessFlood(ctx context.Context, s *stage, short bool) (outcome, error) {
+	return s.floodFrozen(ctx, short, 50*time.Millisecond, func(t load.Tally) bool { return t.Percentile(50) < 50*time.Millisecond })
+}
+
+func (s *stage) floodFrozen(ctx context.Context, short bool, again time.Duration, timely func(load.Tally) bool) (outcome, error) {
 	clients, rate, length := 3000, 100, 20*time.Second
 	if short {
 		clients, length = 1000, 8*time.Second
@@ -35,6 +44,7 @@ func onlyFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
 		return outcome{}, err
 	}
 	flood := s.gets(loud)
+	flood.Again = again
 	flood.Clients = s.client(clients / streams)
 	requests := s.builtin(quiet)
 	frozen := s.replicas[0].process
@@ -58,7 +68,7 @@ func onlyFrozen(ctx context.Context, s *stage, short bool) (outcome, error) {
 		return outcome{}, err
 	}
 	out := outcome{
-		tally: tally, counted: tally.Failed == 0, timely: tally.Percentile(99) < 50*time.Millisecond,
+		tally: tally, counted: tally.Failed == 0, timely: timely(tally),
 		measures: []measure{{Name: "processor time of the server", Value: (used - before).Seconds(), Unit: "s"}},
 	}
 	out.add("the flood's requests", flooded)

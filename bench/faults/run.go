@@ -30,6 +30,7 @@ var scenarios = []scenario{
 	{"A", "three replicas killed and restarted in turn, the endpoints told 2 s late", "0 failed", killedInTurn},
 	{"B", "one of three replicas frozen, stays in the endpoints", "at most 1 % late", oneFrozen},
 	{"C", "the only replica frozen under 3,000 clients of one user; another user's built-in GETs", "0 failed, p99 < 50 ms", onlyFrozen},
+	{"C2", "the same, and these clients ask again 50 ms after each refusal", "0 failed, p50 < 50 ms", heedlessFlood},
 	{"D", "the only replica dies and returns", "False < 2 s, resources kept, True < 1 s", onlyDies},
 	{"E", "rolling restart, graceful, with 200 open watches", "0 failed, no watch fails", rolling},
 	{"E2", "the same, the endpoints told 2 s after SIGTERM", "0 failed, no watch fails", rollingUntold},

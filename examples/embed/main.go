@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -13,7 +12,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -62,8 +63,9 @@ func (r resolver) ResolveEndpoint(namespace, name string, port int32) (*url.URL,
 }
 
 // serve answers requests until ctx ends, with the layer in front of the program's
-// own handler. It ends with an error where the server or the layer fails: a layer
-// whose Source has failed learns of no change any more.
+// own handler: first the server ends, with the requests under way, then the layer. It
+// ends with an error where one of the two fails: a layer whose Source has failed
+// learns of no change any more.
 func serve(ctx context.Context, listener net.Listener, source aggregator.Source, extension string) error {
 	layer, err := aggregator.New(aggregator.Config{Source: source, Resolver: resolver(extension)})
 	if err != nil {
@@ -72,30 +74,44 @@ func serve(ctx context.Context, listener net.Listener, source aggregator.Source,
 	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "the program's own answer") })
 	server := &http.Server{Handler: authenticate(layer.Handler(own))}
 
-	working, cancel := context.WithCancel(ctx)
-	defer cancel()
+	working, stopLayer := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLayer()
 	serving, running := make(chan error, 1), make(chan error, 1)
 	go func() { serving <- server.Serve(listener) }()
 	go func() { running <- layer.Run(working) }()
 	select {
+	case <-ctx.Done():
+		bounded, cancel := context.WithTimeout(working, 10*time.Second)
+		defer cancel()
+		err = server.Shutdown(bounded)
+		<-serving
+		stopLayer()
+		<-running
+		return err
 	case err = <-serving:
-		cancel()
+		stopLayer()
 		<-running
 	case err = <-running:
 		_ = server.Close()
 		<-serving
 	}
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil // as asked for
-	}
 	return fmt.Errorf("serving ended: %w", err)
 }
 
-// authenticate is where a program finds out who asks; the layer passes the identity
-// on. Here everybody is a guest.
+// requests reads of each request's path and method what it asks for.
+var requests = &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
+
+// authenticate is where a program finds out who asks, and for what; the layer passes
+// the identity on, and treats a watch as one. Here everybody is a guest.
 func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		guest := &user.DefaultInfo{Name: "guest", Groups: []string{user.AllAuthenticated}}
-		next.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), guest)))
+		ctx := request.WithUser(r.Context(), guest)
+		info, err := requests.NewRequestInfo(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(request.WithRequestInfo(ctx, info)))
 	})
 }

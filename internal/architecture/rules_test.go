@@ -45,8 +45,8 @@ var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend"
 
 // star: the parts of the layer know catalog, respond, backend (with the
 // vocabulary below it), document and pace, and nothing else of the project;
-// those know catalog at most, and pace what lies below backend; only the layer
-// itself knows all parts, and nobody outside it knows any.
+// those know catalog and pace at most, which know none; only the layer itself knows
+// all parts, and nobody outside it knows any.
 func star(g graph) []string {
 	const backend, pace = parts + "/backend", parts + "/pace"
 	return each(g, func(from, to string) string {
@@ -61,10 +61,8 @@ func star(g graph) []string {
 			return ""
 		case !slices.Contains(shared, to) && !within(to, backend):
 			return "a part imports of the project only catalog, respond, backend, document and pace"
-		case within(from, pace) && strings.HasPrefix(to, backend+"/"):
-			return ""
-		case within(from, shared...) && to != shared[0]:
-			return "catalog imports no part, the other shared ones only catalog"
+		case within(from, shared[0], pace), within(from, shared...) && to != shared[0] && to != pace:
+			return "catalog and pace import no part, the other shared ones only these two"
 		}
 		return ""
 	})

@@ -12,14 +12,14 @@ import (
 // shipped are the trees in which the constants of bounds are looked for.
 var shipped = []string{"aggregator", "kubeapiserver"}
 
-const architecture = "docs/ARCHITECTURE.md"
+const boundsPage = "docs/design/bounds.md"
 
 func TestBoundsAreThoseOfTheCode(t *testing.T) {
 	known, err := newConstants(repository, shipped...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong, checked, err := wrongBounds(repository, architecture, known)
+	wrong, checked, err := wrongBounds(repository, boundsPage, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func TestABoundThatHasChangedIsFound(t *testing.T) {
 		{"`fetch.maxDiscovery`", "`fetch.gone`", "fetch.gone: there is no constant gone"},
 		{"`fetch.maxDiscovery`, ", "", "3 numbers and 2 constants"},
 	} {
-		tree := copyOf(t, append([]string{architecture}, shipped...)...)
+		tree := copyOf(t, append([]string{boundsPage}, shipped...)...)
 		change(t, tree, regexp.MustCompile(c.from), c.to)
 		known, err := newConstants(tree, shipped...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wrong, _, err := wrongBounds(tree, architecture, known)
+		wrong, _, err := wrongBounds(tree, boundsPage, known)
 		if err != nil {
 			t.Fatal(err)
 		}

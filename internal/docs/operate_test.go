@@ -3,6 +3,7 @@ package docs
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -67,6 +68,38 @@ func wrongSettings(content string) []string {
 	}
 	slices.Sort(wrong)
 	return wrong
+}
+
+// TestSettingsStandInTheGoDoc has embedders read the names of all settings where
+// they are checked.
+func TestSettingsStandInTheGoDoc(t *testing.T) {
+	content, err := fs.ReadFile(repository, "aggregator/settings.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := fs.ReadFile(repository, settingsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := settingRows(string(page))
+	if missing := unlisted(rows, string(content)); len(missing) > 0 {
+		t.Errorf("aggregator/settings.go says nothing of %s", strings.Join(missing, ", "))
+	}
+	one := strings.TrimPrefix(slices.Sorted(maps.Keys(rows))[0], prefix)
+	if missing := unlisted(rows, strings.ReplaceAll(string(content), "\t"+one+" ", "\tx")); !slices.Equal(missing, []string{one}) {
+		t.Errorf("without %s the comment lacks %q", one, missing)
+	}
+}
+
+// unlisted are the settings that no line of a comment begins with.
+func unlisted(rows map[string]string, content string) (missing []string) {
+	for name := range rows {
+		if name = strings.TrimPrefix(name, prefix); !strings.Contains(content, "\n//\t"+name+" ") {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 var between = regexp.MustCompile(`^(\S+) to (\S+)$`)

@@ -37,27 +37,60 @@ const (
 	Unavailable RefusalReason = iota
 	// Unusable: no connection can be made at all, see Err.
 	Unusable
-	// Full: the extension server has as many requests as it may have, and the queue
-	// is full or the wait was too long.
+	// Full: the extension server, or the user there, has as many requests as it may
+	// have, and the queue is full or the wait was too long.
 	Full
+)
+
+// Sender is whose request it is, as far as admission goes by it.
+type Sender struct {
+	User     string
+	Priority limit.Priority
+}
+
+// Place is what a request takes at an extension server. Each kind has its own bound,
+// and none of them is used up by a request of another kind.
+type Place int
+
+const (
+	// UnderWay is that of a request which the extension server works on.
+	UnderWay Place = iota
+	// LongRunning is that of a request which lasts as long as its client wants.
+	LongRunning
+	// Sending is that of a request whose body has not arrived. Its client alone decides
+	// how long that takes.
+	Sending
+
+	places = iota
 )
 
 // admission decides which requests are sent to one extension server, and how many
 // of them are sent again.
 type admission struct {
-	requests, longRunning *limit.Limiter
-	unavailable           limit.RefusalRate
-	full                  flowcontrol.DroppedRequestsTracker
-	retries               *retry.Budget
+	limiters    [places]*limit.Limiter
+	unavailable limit.RefusalRate
+	full        flowcontrol.DroppedRequestsTracker
+	retries     *retry.Budget
 }
 
 func newAdmission(limits limit.Config) *admission {
 	return &admission{
-		requests:    limit.New(limits),
-		longRunning: limit.New(limit.Config{InFlight: maxStreams}),
-		full:        flowcontrol.NewDroppedRequestsTracker(),
-		retries:     retry.NewBudget(retryShare, retryRate, retryBurst),
+		limiters: [places]*limit.Limiter{
+			UnderWay:    limit.New(limits.Shared()),
+			LongRunning: limit.New(limit.Config{InFlight: maxStreams}.Shared()),
+			Sending:     limit.New(limits.Shared()),
+		},
+		full:    flowcontrol.NewDroppedRequestsTracker(),
+		retries: retry.NewBudget(retryShare, retryRate, retryBurst),
 	}
+}
+
+// set changes the limits. As many requests as may be under way may be sending
+// their bodies.
+func (a *admission) set(limits limit.Config) {
+	limits = limits.Shared()
+	a.limiters[UnderWay].Set(limits)
+	a.limiters[Sending].Set(limits)
 }
 
 // Usable says why no request at all is sent for an APIService; nil where one may be.
@@ -71,25 +104,23 @@ func (b *Backend) Usable(a *catalog.APIService) *Refusal {
 	return nil
 }
 
-// Admit asks whether a user's request for an APIService may be sent, and waits for
-// its turn where others are under way. The caller calls release when the request has
-// ended; there is none with a refusal.
-func (b *Backend) Admit(ctx context.Context, a *catalog.APIService, user string, longRunning bool) (release func(), refusal *Refusal) {
+// Admit asks for a place for a request to an APIService, and waits for it where others
+// have them. The caller calls release when the request has ended, or needs another
+// place; there is none with a refusal.
+func (b *Backend) Admit(ctx context.Context, a *catalog.APIService, s Sender, place Place) (release func(), refusal *Refusal) {
 	if refusal := b.Usable(a); refusal != nil {
 		return nil, refusal
 	}
-	limiter := b.admission.requests
-	if longRunning {
-		limiter = b.admission.longRunning
-	}
-	release, err := limiter.Acquire(ctx, user)
+	release, err := b.admission.limiters[place].Acquire(ctx, s.User, s.Priority)
 	if err != nil {
 		// From 1 to 32 seconds, the longer the more are turned away, as priority and
 		// fairness does it.
 		b.admission.full.RecordDroppedRequest("")
 		return nil, &Refusal{Reason: Full, RetryAfter: int(b.admission.full.GetRetryAfter(""))}
 	}
-	b.admission.retries.Request()
+	if place != Sending {
+		b.admission.retries.Request()
+	}
 	return release, nil
 }
 
@@ -98,4 +129,10 @@ func (b *Backend) TakeRetry() bool { return b.admission.retries.Take(time.Now())
 
 // Load is how many requests are under way, long-running ones left out, and how many
 // wait for others to end.
-func (b *Backend) Load() (inFlight, queued int) { return b.admission.requests.InFlight() }
+func (b *Backend) Load() (inFlight, queued int) { return b.admission.limiters[UnderWay].InFlight() }
+
+// Sending is how many requests have a body that has not arrived.
+func (b *Backend) Sending() int {
+	sending, waiting := b.admission.limiters[Sending].InFlight()
+	return sending + waiting
+}

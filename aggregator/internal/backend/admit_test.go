@@ -13,6 +13,8 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
+var alice = Sender{User: "alice"}
+
 func TestAdmitSaysWhyNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := New(Config{Limits: limit.Config{InFlight: 1, Queue: 1, QueuePerUser: 1, Wait: time.Second}})
@@ -20,16 +22,16 @@ func TestAdmitSaysWhyNot(t *testing.T) {
 		a := &catalog.APIService{Registration: catalog.Registration{Name: "v1.a.example"}}
 		b := pool.Get(a)
 
-		release, refusal := b.Admit(t.Context(), a, "alice", false)
+		release, refusal := b.Admit(t.Context(), a, alice, UnderWay)
 		if refusal != nil {
 			t.Fatalf("the first request is refused: %+v", refusal)
 		}
 		start := time.Now()
-		_, refusal = b.Admit(t.Context(), a, "alice", false)
+		_, refusal = b.Admit(t.Context(), a, alice, UnderWay)
 		if refusal == nil || refusal.Reason != Full || refusal.RetryAfter < 1 || time.Since(start) != time.Second {
 			t.Errorf("beside it, after %s: %+v", time.Since(start), refusal)
 		}
-		done, refusal := b.Admit(t.Context(), a, "alice", true)
+		done, refusal := b.Admit(t.Context(), a, alice, LongRunning)
 		if refusal != nil {
 			t.Fatalf("a long-running request beside it: %+v", refusal)
 		}
@@ -38,7 +40,7 @@ func TestAdmitSaysWhyNot(t *testing.T) {
 		}
 		left, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, refusal = b.Admit(left, a, "alice", false); refusal == nil || refusal.Reason != Full {
+		if _, refusal = b.Admit(left, a, alice, UnderWay); refusal == nil || refusal.Reason != Full {
 			t.Errorf("a client that left: %+v", refusal)
 		}
 		done()
@@ -46,11 +48,11 @@ func TestAdmitSaysWhyNot(t *testing.T) {
 
 		down := *a
 		down.Verdict = catalog.Verdict{Status: apiregistrationv1.ConditionFalse}
-		if _, refusal = b.Admit(t.Context(), &down, "alice", false); refusal == nil || refusal.Reason != Unavailable || refusal.RetryAfter != 0 {
+		if _, refusal = b.Admit(t.Context(), &down, alice, UnderWay); refusal == nil || refusal.Reason != Unavailable || refusal.RetryAfter != 0 {
 			t.Errorf("unavailable: %+v", refusal)
 		}
 		for range 1000 {
-			_, refusal = b.Admit(t.Context(), &down, "alice", false)
+			_, refusal = b.Admit(t.Context(), &down, alice, UnderWay)
 		}
 		if refusal.RetryAfter < 1 {
 			t.Errorf("one of many that are refused: %+v", refusal)
@@ -61,7 +63,7 @@ func TestAdmitSaysWhyNot(t *testing.T) {
 			Backend:      catalog.BackendID{Insecure: true}, // another one than that of a
 		}
 		b = pool.Get(bad)
-		if _, refusal = b.Admit(t.Context(), bad, "alice", false); refusal == nil || refusal.Reason != Unusable || !errors.Is(refusal.Err, b.Err()) {
+		if _, refusal = b.Admit(t.Context(), bad, alice, UnderWay); refusal == nil || refusal.Reason != Unusable || !errors.Is(refusal.Err, b.Err()) {
 			t.Errorf("unusable: %+v", refusal)
 		}
 		if inFlight, queued := b.Load(); inFlight != 0 || queued != 0 {
@@ -87,7 +89,7 @@ func TestRetriesAreAShareOfTheRequests(t *testing.T) {
 			t.Errorf("%d retries at once, want %d", n, retryBurst)
 		}
 		for range 51 { // a fifth is no exact number of a computer's
-			release, refusal := b.Admit(t.Context(), a, "alice", false)
+			release, refusal := b.Admit(t.Context(), a, alice, UnderWay)
 			if refusal != nil {
 				t.Fatalf("%+v", refusal)
 			}

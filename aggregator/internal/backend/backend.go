@@ -68,7 +68,7 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		unclearResets:     &b.unclearResets,
 	}
 	b.current.Store(newTransport(b.transport))
-	b.update(a, a.Settings.MaxInFlight)
+	b.update(a, a.Settings)
 	return b
 }
 
@@ -102,14 +102,17 @@ func (b *Backend) retire() { b.current.Load().retire() }
 // reload goes on with new connections, which have the current client certificate.
 func (b *Backend) reload() { b.current.Swap(newTransport(b.transport)).retire() }
 
-// update takes over the endpoints of an APIService, and the largest limit that
+// update takes over the endpoints of an APIService, and the largest limits that
 // the APIServices behind the same Service ask for; zero for the default.
-func (b *Backend) update(a *catalog.APIService, inFlight int) {
+func (b *Backend) update(a *catalog.APIService, asked catalog.Settings) {
 	limits := b.limits
-	if inFlight > 0 {
-		limits.InFlight = inFlight
+	if asked.MaxInFlight > 0 {
+		limits.InFlight = asked.MaxInFlight
 	}
-	b.admission.requests.Set(limits)
+	if asked.MaxInFlightPerUser > 0 {
+		limits.PerUser = asked.MaxInFlightPerUser
+	}
+	b.admission.set(limits)
 	if old := b.target.Load(); old != nil && slices.Equal(old.Endpoints, a.Target.Endpoints) {
 		return
 	}

@@ -64,12 +64,12 @@ func (c Call) URL(address string) string {
 	return u.String()
 }
 
-// Get carries out a Call. Redirects are not followed. A body over the limit is
-// an error.
-func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error) {
+// Open sends a Call and returns the response as it comes; the caller closes its body.
+// Redirects are not followed.
+func (b *Backend) Open(ctx context.Context, address string, c Call) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL(address), nil)
 	if err != nil {
-		return Reply{}, fmt.Errorf("building a request for %s: %w", c.Path, err)
+		return nil, fmt.Errorf("building a request for %s: %w", c.Path, err)
 	}
 	authproxy.SetAuthProxyHeaders(r, c.As.User, "", c.As.Groups, nil)
 	if c.Accept != "" {
@@ -81,7 +81,13 @@ func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error
 	if c.Limit > 0 {
 		r.Header.Set("Accept-Encoding", "gzip")
 	}
-	response, err := b.RoundTrip(r)
+	return b.RoundTrip(r)
+}
+
+// Get carries out a Call. Redirects are not followed. A body over the limit is
+// an error.
+func (b *Backend) Get(ctx context.Context, address string, c Call) (Reply, error) {
+	response, err := b.Open(ctx, address, c)
 	if err != nil {
 		return Reply{}, err
 	}

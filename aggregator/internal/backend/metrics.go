@@ -21,6 +21,12 @@ var (
 	requestsQueued = metrics.NewDesc("annex_aggregation_requests_queued",
 		"Requests that wait for others at the same extension server to end.",
 		[]string{"service"}, nil, metrics.ALPHA, "")
+	requestsSending = metrics.NewDesc("annex_aggregation_requests_sending",
+		"Requests for an extension server whose body has not arrived yet, those that wait for a place for it included.",
+		[]string{"service"}, nil, metrics.ALPHA, "")
+	refusalsHeld = metrics.NewDesc("annex_aggregation_refusals_held",
+		"Refusals that wait before they are told to users who are refused all the time.",
+		nil, nil, metrics.ALPHA, "")
 )
 
 // Metrics of the endpoints of extension servers, read when they are collected.
@@ -38,7 +44,7 @@ func (m *Metrics) Forget(p *Pool) { m.pool.CompareAndSwap(p, nil) }
 
 // DescribeWithStability implements metrics.StableCollector.
 func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{endpointUp, endpointInFlight, requestsInFlight, requestsQueued} {
+	for _, d := range []*metrics.Desc{endpointUp, endpointInFlight, requestsInFlight, requestsQueued, requestsSending, refusalsHeld} {
 		ch <- d
 	}
 }
@@ -54,13 +60,14 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 	}
 	// Backends of one Service with different CAs are added up: a label for the CA
 	// would tell nobody anything.
-	type load struct{ inFlight, queued int }
+	type load struct{ inFlight, queued, sending int }
 	loads := map[string]load{}
 	seen := map[[2]string]bool{}
 	pool.Each(func(b *Backend) {
 		service := b.service.String()
 		inFlight, queued := b.Load()
-		loads[service] = load{loads[service].inFlight + inFlight, loads[service].queued + queued}
+		l := loads[service]
+		loads[service] = load{l.inFlight + inFlight, l.queued + queued, l.sending + b.Sending()}
 		for _, h := range b.Health() {
 			key := [2]string{service, h.Address}
 			if seen[key] {
@@ -78,7 +85,9 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 	for service, l := range loads {
 		gauge(requestsInFlight, float64(l.inFlight), service)
 		gauge(requestsQueued, float64(l.queued), service)
+		gauge(requestsSending, float64(l.sending), service)
 	}
+	gauge(refusalsHeld, float64(pool.refusals.Held()))
 }
 
 func kind(h balance.Health) string {

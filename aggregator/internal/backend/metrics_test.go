@@ -27,7 +27,7 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
 	b.Probed("192.0.2.2:443", false)
-	release, refusal := b.Admit(t.Context(), a, "alice", false)
+	release, refusal := b.Admit(t.Context(), a, alice, UnderWay)
 	if refusal != nil {
 		t.Fatalf("%+v", refusal)
 	}
@@ -41,6 +41,9 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 	}
 	m.Watch(pool)
 	want := `
+# HELP annex_aggregation_refusals_held [ALPHA] Refusals that wait before they are told to users who are refused all the time.
+# TYPE annex_aggregation_refusals_held gauge
+annex_aggregation_refusals_held 0
 # HELP annex_aggregation_endpoint_in_flight [ALPHA] Requests under way at an endpoint of an extension server, long-running ones included.
 # TYPE annex_aggregation_endpoint_in_flight gauge
 annex_aggregation_endpoint_in_flight{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
@@ -57,6 +60,9 @@ annex_aggregation_requests_in_flight{service="ns/api:443"} 1
 # HELP annex_aggregation_requests_queued [ALPHA] Requests that wait for others at the same extension server to end.
 # TYPE annex_aggregation_requests_queued gauge
 annex_aggregation_requests_queued{service="ns/api:443"} 0
+# HELP annex_aggregation_requests_sending [ALPHA] Requests for an extension server whose body has not arrived yet, those that wait for a place for it included.
+# TYPE annex_aggregation_requests_sending gauge
+annex_aggregation_requests_sending{service="ns/api:443"} 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)

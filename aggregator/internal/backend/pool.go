@@ -38,6 +38,9 @@ type Config struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Limits of the requests for one extension server whose APIService sets none.
 	Limits limit.Config
+	// HoldRefusals has users who are refused all the time wait for their refusals, until
+	// it is closed. Nil tells them at once.
+	HoldRefusals <-chan struct{}
 	// ConnectionLost is called when an extension server ends a connection; it must not
 	// block.
 	ConnectionLost func(catalog.BackendID)
@@ -47,7 +50,8 @@ type Config struct {
 type Pool struct {
 	config   Config
 	dial     DialFunc
-	backends sync.Map // catalog.BackendID -> *Backend
+	backends sync.Map        // catalog.BackendID -> *Backend
+	refusals *limit.Refusals // of all Backends; nil where they are not held back
 }
 
 // New returns an empty Pool.
@@ -62,8 +66,15 @@ func New(config Config) *Pool {
 	if config.Resolve == nil {
 		dial = guard(dial, config.DialResolvesNames)
 	}
-	return &Pool{config: config, dial: dial}
+	p := &Pool{config: config, dial: dial}
+	if config.HoldRefusals != nil {
+		p.refusals = limit.NewRefusals(config.HoldRefusals)
+	}
+	return p
 }
+
+// HoldRefusal returns when a user may be told of a refusal: see limit.Refusals.
+func (p *Pool) HoldRefusal(ctx context.Context, user string) { p.refusals.Hold(ctx, user) }
 
 // Get returns the Backend of a remote APIService, new or known.
 func (p *Pool) Get(a *catalog.APIService) *Backend {
@@ -79,14 +90,17 @@ func (p *Pool) Get(a *catalog.APIService) *Backend {
 // finish.
 func (p *Pool) Sync(s *catalog.Snapshot) {
 	used := map[catalog.BackendID]bool{}
-	inFlight := map[catalog.BackendID]int{}
+	asked := map[catalog.BackendID]catalog.Settings{}
 	for _, a := range s.Remotes() {
-		inFlight[a.Backend] = max(inFlight[a.Backend], a.Settings.MaxInFlight)
+		most := asked[a.Backend]
+		most.MaxInFlight = max(most.MaxInFlight, a.Settings.MaxInFlight)
+		most.MaxInFlightPerUser = max(most.MaxInFlightPerUser, a.Settings.MaxInFlightPerUser)
+		asked[a.Backend] = most
 	}
 	for _, a := range s.Remotes() {
 		if !used[a.Backend] {
 			used[a.Backend] = true
-			p.Get(a).update(a, inFlight[a.Backend])
+			p.Get(a).update(a, asked[a.Backend])
 		}
 	}
 	p.backends.Range(func(id, b any) bool {

@@ -9,14 +9,14 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
 	// A connection with requests under way is asked for a sign of life when it
 	// has been silent for pingAfter, or up to an eighth less, and given up
 	// pingTimeout later. One that carries none is left alone: its next request asks.
-	pingAfter   = coalesce.Step
+	pingAfter   = pace.Step
 	pingTimeout = 2 * time.Second
 	// stateLimit bounds the wait for a connection's state, which is not to be had
 	// while a write to a far end that reads nothing is stuck.
@@ -56,7 +56,7 @@ func (c *sharedConn) retire() {
 // going to be.
 func (c *sharedConn) arm(after time.Duration) {
 	if c.armed.CompareAndSwap(false, true) {
-		c.timer.Reset(coalesce.Shorten(after))
+		c.timer.Reset(pace.Shorten(after))
 	}
 }
 

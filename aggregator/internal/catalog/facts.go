@@ -171,6 +171,9 @@ type Document struct {
 	Stale bool
 	// Problem says why the latest attempt failed; empty when it did not.
 	Problem string
+	// Warning says what of Discovery is not as it should be, though its meaning is
+	// clear; empty when all is.
+	Warning string
 	// OpenAPIV2 holds only the paths below the group version, as JSON.
 	OpenAPIV2 Blob
 	// OpenAPIV3 is the group version's document, as JSON.
@@ -221,6 +224,8 @@ type Facts struct {
 	Verdicts map[string]Verdict
 	// Documents by APIService name, from downloads.
 	Documents map[string]Document
+	// WatchLists by APIService name, from watches that were tried.
+	WatchLists map[string]WatchListSupport
 }
 
 func hostPort(host string, port int32) string {

@@ -26,8 +26,10 @@ const (
 	DiscoveryTimeoutAnnotation = AnnotationPrefix + "discovery-timeout"
 	MaxWatchAnnotation         = AnnotationPrefix + "max-watch"
 	MaxInFlightAnnotation      = AnnotationPrefix + "max-in-flight"
+	MaxInFlightUserAnnotation  = AnnotationPrefix + "max-in-flight-per-user"
 	EndpointsAnnotation        = AnnotationPrefix + "endpoints"
 	ZoneAnnotation             = AnnotationPrefix + "zone"
+	WatchListAnnotation        = AnnotationPrefix + "watch-list"
 )
 
 // maxEndpoints bounds the endpoints that an annotation may list.
@@ -45,11 +47,27 @@ type Settings struct {
 	MaxWatch time.Duration
 	// MaxInFlight bounds the requests under way.
 	MaxInFlight int
+	// MaxInFlightPerUser bounds those of one user.
+	MaxInFlightPerUser int
 	// Endpoints are host:port of extension servers, in place of what the
 	// Service says.
 	Endpoints []string
 	// IgnoreZones spreads over all zones, whatever hints say.
 	IgnoreZones bool
+	// WatchList says whether watches that wait for the end of their initial events are
+	// passed on.
+	WatchList WatchListPolicy
+}
+
+type numberSetting struct {
+	annotation string
+	example    string
+	set        func(*Settings, int)
+}
+
+var numberSettings = []numberSetting{
+	{MaxInFlightAnnotation, "200", func(s *Settings, n int) { s.MaxInFlight = n }},
+	{MaxInFlightUserAnnotation, "100", func(s *Settings, n int) { s.MaxInFlightPerUser = n }},
 }
 
 type durationSetting struct {
@@ -74,7 +92,7 @@ const mostInFlight = 100_000
 func ParseSettings(annotations map[string]string, path *field.Path) (Settings, field.ErrorList) {
 	var s Settings
 	var errs field.ErrorList
-	known := []string{MaxInFlightAnnotation, EndpointsAnnotation, ZoneAnnotation}
+	known := []string{EndpointsAnnotation, ZoneAnnotation, WatchListAnnotation}
 	for _, d := range durationSettings {
 		known = append(known, d.annotation)
 		value, ok := annotations[d.annotation]
@@ -89,14 +107,19 @@ func ParseSettings(annotations map[string]string, path *field.Path) (Settings, f
 		}
 		d.set(&s, parsed)
 	}
-	if value, ok := annotations[MaxInFlightAnnotation]; ok {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 || n > mostInFlight {
-			errs = append(errs, field.Invalid(path.Key(MaxInFlightAnnotation), value,
-				fmt.Sprintf("must be a number from 1 to %d, for example \"200\"", mostInFlight)))
-		} else {
-			s.MaxInFlight = n
+	for _, n := range numberSettings {
+		known = append(known, n.annotation)
+		value, ok := annotations[n.annotation]
+		if !ok {
+			continue
 		}
+		parsed, err := strconv.Atoi(value)
+		if err != nil || parsed < 1 || parsed > mostInFlight {
+			errs = append(errs, field.Invalid(path.Key(n.annotation), value,
+				fmt.Sprintf("must be a number from 1 to %d, for example %q", mostInFlight, n.example)))
+			continue
+		}
+		n.set(&s, parsed)
 	}
 	if value, ok := annotations[ZoneAnnotation]; ok {
 		switch value {
@@ -105,6 +128,15 @@ func ParseSettings(annotations map[string]string, path *field.Path) (Settings, f
 			s.IgnoreZones = true
 		default:
 			errs = append(errs, field.NotSupported(path.Key(ZoneAnnotation), value, []string{"prefer", "ignore"}))
+		}
+	}
+	if value, ok := annotations[WatchListAnnotation]; ok {
+		switch policy := WatchListPolicy(value); policy {
+		case "auto":
+		case WatchListPass, WatchListRefuse:
+			s.WatchList = policy
+		default:
+			errs = append(errs, field.NotSupported(path.Key(WatchListAnnotation), value, []string{"auto", "pass", "refuse"}))
 		}
 	}
 	if value, ok := annotations[EndpointsAnnotation]; ok {

@@ -19,6 +19,8 @@ type APIService struct {
 	// Verdict is this server's own. It has no Status until a first probe ended
 	// and nothing else speaks for or against the APIService.
 	Verdict Verdict
+	// WatchList is whether the extension server ends initial events.
+	WatchList WatchListSupport
 }
 
 // Routable says whether requests are sent to the extension server. Until a
@@ -67,6 +69,7 @@ func Build(f Facts) *Snapshot {
 			a.Backend = r.backendID()
 			a.Target, a.Verdict = f.resolve(r)
 			a.Document = f.Documents[r.Name]
+			a.WatchList = f.WatchLists[r.Name]
 			if a.Verdict.Status == "" {
 				a.Verdict = f.Verdicts[r.Name]
 			}

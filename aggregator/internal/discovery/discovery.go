@@ -93,6 +93,14 @@ func codecsFor(scheme *runtime.Scheme) serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme, options...)
 }
 
+// Close ends what is asked of the local handler, waits for it, and asks no more:
+// what is known of it stays.
+func (s *Service) Close() {
+	if s.local != nil {
+		s.local.close()
+	}
+}
+
 // Sync publishes the documents of the snapshot. A group version that was
 // remote and no longer is shows the built-in or CRD document again, if any.
 func (s *Service) Sync(snapshot *catalog.Snapshot) {

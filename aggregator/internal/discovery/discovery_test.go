@@ -6,7 +6,10 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -255,4 +258,80 @@ func TestGroupsOfAnEmbeddingHost(t *testing.T) {
 	if !slices.Equal(names, []string{"a.example", "host.example", "broken.example"}) {
 		t.Errorf("%q", names)
 	}
+}
+
+// slowHost answers when it is let, or when its request's context ends.
+type slowHost struct {
+	plainHost
+	asked chan struct{}
+	let   chan struct{}
+}
+
+func (h *slowHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.asked <- struct{}{}
+	select {
+	case <-h.let:
+		h.plainHost.ServeHTTP(w, r)
+	case <-r.Context().Done():
+	}
+}
+
+// Clients that come while the host is asked for the first time get its groups too.
+func TestClientsWaitForTheFirstAnswerOfTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &slowHost{plainHost: plainHost{groups: []string{"host.example"}}, asked: make(chan struct{}, 10), let: make(chan struct{})}
+		s := New(Config{Local: host})
+		snapshot := catalog.Build(catalog.Facts{})
+		var clients sync.WaitGroup
+		for range 3 {
+			clients.Go(func() {
+				list := decode[metav1.APIGroupList](t, get(t, s, snapshot, "/apis", nil))
+				if len(list.Groups) != 1 {
+					t.Errorf("the groups are %v", list.Groups)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := len(host.asked); n != 1 {
+			t.Errorf("the host was asked %d times", n)
+		}
+		close(host.let)
+		clients.Wait()
+		s.Close()
+	})
+}
+
+// A host that hangs holds nobody up for longer than the bound, and Close ends what
+// it was asked.
+func TestHostThatHangsIsNotWaitedForLongerThanTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &slowHost{asked: make(chan struct{}, 10), let: make(chan struct{})}
+		s := New(Config{Local: host})
+		snapshot := catalog.Build(catalog.Facts{})
+		began := time.Now()
+		if list := decode[metav1.APIGroupList](t, get(t, s, snapshot, "/apis", nil)); len(list.Groups) != 0 {
+			t.Errorf("the groups are %v", list.Groups)
+		}
+		if took := time.Since(began); took != localTimeout {
+			t.Errorf("the answer took %v, want %v", took, localTimeout)
+		}
+		time.Sleep(localInterval)
+		waiting := make(chan struct{})
+		go func() {
+			defer close(waiting)
+			get(t, s, snapshot, "/apis", nil)
+		}()
+		synctest.Wait()
+		began = time.Now()
+		s.Close()
+		<-waiting
+		if took := time.Since(began); took != 0 {
+			t.Errorf("Close took %v", took)
+		}
+		asked := len(host.asked)
+		get(t, s, snapshot, "/apis", nil)
+		if len(host.asked) != asked {
+			t.Error("the host was asked after Close")
+		}
+	})
 }

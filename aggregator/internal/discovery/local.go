@@ -20,23 +20,51 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
-// localInterval bounds the age of what is known of the local handler.
-const localInterval = time.Second
+const (
+	// localInterval bounds the age of what is known of the local handler.
+	localInterval = time.Second
+	// localTimeout bounds how long clients wait for the local handler. After it they
+	// get what is known.
+	localTimeout = 5 * time.Second
+)
 
 // localGroups learns what the host's own handler serves, for hosts that have
 // no APIServices for it. The handler is asked in process.
 type localGroups struct {
 	handler http.Handler
 	manager aggregated.ResourceManager
+	end     context.CancelFunc // of asking
+	ended   context.Context
+	asking  sync.WaitGroup
 
 	mu        sync.Mutex
 	asked     time.Time
+	current   *localRequest // the one under way, or nil
+	closed    bool
 	groups    []apidiscoveryv2.APIGroupDiscovery
 	published map[schema.GroupVersion]bool
 }
 
+// localRequest is one request to the local handler. Expired is closed when its time
+// is over, and done when it has ended.
+type localRequest struct {
+	expired <-chan struct{}
+	done    chan struct{}
+}
+
 func newLocalGroups(handler http.Handler, manager aggregated.ResourceManager) *localGroups {
-	return &localGroups{handler: handler, manager: manager, published: map[schema.GroupVersion]bool{}}
+	l := &localGroups{handler: handler, manager: manager, published: map[schema.GroupVersion]bool{}}
+	l.ended, l.end = context.WithCancel(context.Background())
+	return l
+}
+
+// close ends the request that is under way, waits for it, and makes no more.
+func (l *localGroups) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.end()
+	l.asking.Wait()
 }
 
 func withSnapshot(ctx context.Context, s *catalog.Snapshot) context.Context {
@@ -48,24 +76,54 @@ func snapshotFrom(ctx context.Context) *catalog.Snapshot {
 	return s
 }
 
-// refresh asks the handler unless that was done just now. A handler without
-// discovery leaves what is known as it is.
+// refresh asks the handler unless that was done just now, and waits until it has
+// answered, its time is over, or ctx ends. Requests that come meanwhile wait for the
+// same answer.
 func (l *localGroups) refresh(ctx context.Context) {
-	l.mu.Lock()
-	due := time.Since(l.asked) >= localInterval
-	if due {
-		l.asked = time.Now()
-	}
-	l.mu.Unlock()
-	if !due {
+	request := l.start(ctx)
+	if request == nil {
 		return
 	}
-	groups, ok := l.ask(context.WithoutCancel(ctx))
+	select {
+	case <-request.done:
+	case <-request.expired:
+	case <-ctx.Done():
+	}
+}
+
+// start returns the request that is under way, or begins one, or returns nil where
+// the last one is recent enough.
+func (l *localGroups) start(ctx context.Context) *localRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current != nil || l.closed || time.Since(l.asked) < localInterval {
+		return l.current
+	}
+	l.asked = time.Now()
+	// The answer is for all who wait, so it does not end with who was first.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), localTimeout)
+	stop := context.AfterFunc(l.ended, cancel)
+	request := &localRequest{expired: ctx.Done(), done: make(chan struct{})}
+	l.current = request
+	l.asking.Go(func() {
+		defer close(request.done)
+		defer cancel()
+		defer stop()
+		groups, ok := l.ask(ctx)
+		l.learn(groups, ok && ctx.Err() == nil)
+	})
+	return request
+}
+
+// learn takes over an answer. A handler without discovery, or that did not answer in
+// time, leaves what is known as it is.
+func (l *localGroups) learn(groups []apidiscoveryv2.APIGroupDiscovery, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = nil
 	if !ok {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.groups = groups
 	seen := map[schema.GroupVersion]bool{}
 	for _, g := range groups {

@@ -49,7 +49,7 @@ func V2FromV3(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return made, WellFormed(made, maxPartTokens)
+	return made, WellFormed(made, maxGroupVersionTokens)
 }
 
 // v3Document is what is read of a version 3 document.

@@ -15,10 +15,14 @@ import (
 // kube-apiserver's own version 2 has 96,000.
 const maxOpenAPITokens = 400_000
 
-// maxPartTokens bounds what it says of one group version. That is what libraries
-// decode and encode, at up to 7 KiB a token. The largest of kube-apiserver's own,
-// that of v1, has 51,000.
-const maxPartTokens = 120_000
+// maxGroupVersionTokens bounds what it says of one group version. That is what
+// libraries decode at once. The largest of kube-apiserver's own, that of v1, has
+// 51,000.
+const maxGroupVersionTokens = 120_000
+
+// maxPartTokens bounds one schema, path or other part: what a library encodes at
+// once at least, see ProtobufV2. The largest of kube-apiserver's own have 2,000.
+const maxPartTokens = 20_000
 
 // OpenAPI is an OpenAPI document taken apart into what references may name.
 // It is used by one goroutine at a time.
@@ -69,14 +73,7 @@ func ReadV2(data []byte) (*OpenAPI, error) {
 	if fields["swagger"] == nil && fields[pathItems] == nil {
 		return nil, errors.New("the fields swagger and paths are missing")
 	}
-	d := &OpenAPI{version: 2, fields: fields, parts: map[string]map[string]*part{}}
-	for _, section := range slices.Concat(v2Sections, []string{pathItems}) {
-		if err := d.take(section, fields[section]); err != nil {
-			return nil, err
-		}
-		delete(fields, section)
-	}
-	return d, nil
+	return takeApart(fields, v2Sections)
 }
 
 // ReadV3 takes an OpenAPI v3 document apart.
@@ -88,21 +85,11 @@ func ReadV3(data []byte) (*OpenAPI, error) {
 	if fields["openapi"] == nil {
 		return nil, errors.New("the field openapi is missing")
 	}
-	var nested map[string]json.RawMessage
-	if raw := fields[components]; raw != nil {
-		if err := json.Unmarshal(raw, &nested); err != nil {
-			return nil, fmt.Errorf("%s: %w", components, err)
-		}
-	}
-	d := &OpenAPI{version: 3, fields: fields, parts: map[string]map[string]*part{}}
-	for _, section := range v3Sections {
-		if err := d.take(section, nested[path.Base(section)]); err != nil {
-			return nil, err
-		}
-	}
-	if err := d.take(pathItems, fields[pathItems]); err != nil {
+	d, err := takeApart(fields, v3Sections)
+	if err != nil {
 		return nil, err
 	}
+	d.version = 3
 	maps.DeleteFunc(fields, func(field string, _ json.RawMessage) bool {
 		return !slices.Contains(v3Fields, field) && !strings.HasPrefix(field, "x-")
 	})
@@ -118,6 +105,30 @@ func topLevel(data []byte) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	return fields, nil
+}
+
+// takeApart takes a document with these sections, and paths, apart. What it takes
+// as parts is no field any more.
+func takeApart(fields map[string]json.RawMessage, sections []string) (*OpenAPI, error) {
+	var nested map[string]json.RawMessage
+	if raw := fields[components]; raw != nil && slices.Contains(sections, v3Schemas) {
+		if err := json.Unmarshal(raw, &nested); err != nil {
+			return nil, fmt.Errorf("%s: %w", components, err)
+		}
+		delete(fields, components)
+	}
+	d := &OpenAPI{version: 2, fields: fields, parts: map[string]map[string]*part{}}
+	for _, section := range slices.Concat(sections, []string{pathItems}) {
+		raw := fields[section]
+		delete(fields, section)
+		if field, found := strings.CutPrefix(section, components+"/"); found {
+			raw = nested[field]
+		}
+		if err := d.take(section, raw); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
 // take splits a section into its parts.
@@ -147,10 +158,8 @@ func (d *OpenAPI) take(section string, raw json.RawMessage) error {
 // different readers.
 func (d *OpenAPI) Below(ctx context.Context, prefix string) ([]byte, error) {
 	w := walk{document: d, costs: map[*part]int{}, reached: map[*part]bool{}}
-	paths := map[string]json.RawMessage{}
 	for name, p := range d.parts[pathItems] {
 		if below(name, prefix) {
-			paths[name] = p.raw
 			w.reach(p, 0)
 		}
 	}
@@ -164,21 +173,39 @@ func (d *OpenAPI) Below(ctx context.Context, prefix string) ([]byte, error) {
 	if err := w.run(ctx); err != nil {
 		return nil, err
 	}
-	kept := map[string]map[string]json.RawMessage{pathItems: paths}
+	kept := map[string]map[string]json.RawMessage{pathItems: {}}
 	for p := range w.reached {
-		if p.section == pathItems {
+		if p.section == pathItems && !below(p.name, prefix) {
 			continue
+		}
+		if _, err := Tokens(p.raw, maxPartTokens); err != nil {
+			return nil, fmt.Errorf("%v: %w", p, err)
 		}
 		if kept[p.section] == nil {
 			kept[p.section] = map[string]json.RawMessage{}
 		}
 		kept[p.section][p.name] = p.raw
 	}
+	if _, err := d.fieldTokens(); err != nil {
+		return nil, err
+	}
 	out, err := d.write(kept)
 	if err != nil {
 		return nil, err
 	}
-	return out, WellFormed(out, maxPartTokens)
+	return out, WellFormed(out, maxGroupVersionTokens)
+}
+
+// fieldTokens counts what stands beside the parts, maxPartTokens at most.
+func (d *OpenAPI) fieldTokens() (tokens int, err error) {
+	for _, field := range slices.Sorted(maps.Keys(d.fields)) {
+		n, err := Tokens(d.fields[field], maxPartTokens-tokens)
+		if err != nil {
+			return 0, fmt.Errorf("%.200q: %w", field, err)
+		}
+		tokens += n
+	}
+	return tokens, nil
 }
 
 // write writes the document with those parts.

@@ -168,7 +168,7 @@ func TestReferencesOfForeignPathsAreNotFollowed(t *testing.T) {
 // by hundreds of operations.
 func TestWhatServersReallySayIsKept(t *testing.T) {
 	shared := fmt.Sprintf(`{"swagger":"2.0","paths":{%q:{"parameters":[%s{}]}},"parameters":{"p":{"name":"p","in":"query"}}}`,
-		own, strings.Repeat(`{"$ref":"#/parameters/p"},`, 20_000))
+		own, strings.Repeat(`{"$ref":"#/parameters/p"},`, 5_000))
 	circle := refer(`"p0":{"in":"body","name":"b","schema":{"$ref":"#/definitions/a"}}`,
 		`"a":{"properties":{"b":{"$ref":"#/definitions/b"}}},"b":{"items":{"$ref":"#/definitions/a"},"not":{"$ref":"#/definitions/b"}}`)
 	for what, in := range map[string]string{"shared": shared, "circle": circle} {

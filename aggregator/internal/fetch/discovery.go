@@ -3,9 +3,11 @@ package fetch
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	apidiscoveryconversion "k8s.io/apiserver/pkg/apis/apidiscovery/v2"
 	"k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/client-go/discovery"
@@ -29,6 +32,7 @@ import (
 const maxDiscoveryTokens = 200_000
 
 var (
+	listV1 = schema.GroupVersionKind{Version: "v1", Kind: "APIResourceList"}
 	listV2 = apidiscoveryv2.SchemeGroupVersion.WithKind("APIGroupDiscoveryList")
 	codecs = newCodecs()
 )
@@ -80,19 +84,18 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 	for _, a := range members {
 		gv := all[a.GroupVersion()]
 		if gv.entry == nil {
-			gv.entry, gv.err = f.legacyDiscovery(ctx, b, a)
+			gv = f.legacyDiscovery(ctx, b, a)
 		}
 		if gv.err != nil {
 			f.updateFailed(loop, a, gv.err)
 			complete = false
 			continue
 		}
-		entry := gv.entry
 		f.update(loop, a.Name, func(d *catalog.Document) {
-			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, entry) {
-				d.Discovery = entry
+			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, gv.entry) {
+				d.Discovery = gv.entry
 			}
-			d.Stale, d.Problem = false, ""
+			d.Stale, d.Problem, d.Warning = false, "", gv.warning
 		})
 	}
 	state.etag = ""
@@ -151,40 +154,79 @@ func isAggregated(contentType string) bool {
 }
 
 // isKind refuses what is not a JSON object of that kind. The decoders read anything
-// else as an empty list, which would replace what is known.
-func isKind(body []byte, kind string) error {
+// else as an empty list, which would replace what is known. A list that names no kind
+// is one where it has the content of one; named says whether it does.
+func isKind(body []byte, kind string) (named bool, err error) {
 	if err := document.WellFormed(body, maxDiscoveryTokens); err != nil {
-		return err
+		return false, err
 	}
-	var typed metav1.TypeMeta
-	if err := json.Unmarshal(body, &typed); err != nil {
-		return err
+	var head struct {
+		Kind      json.RawMessage `json:"kind"`
+		Items     isList          `json:"items"`
+		Resources isList          `json:"resources"`
 	}
-	if typed.Kind != kind {
-		return fmt.Errorf("its kind is %q, not %q", typed.Kind, kind)
+	if err := json.Unmarshal(body, &head); err != nil {
+		return false, err
 	}
+	if head.Kind == nil {
+		head.Kind = json.RawMessage(`""`)
+	}
+	var is *string
+	if err := json.Unmarshal(head.Kind, &is); err != nil {
+		return false, fmt.Errorf("reading its kind: %w", err)
+	}
+	switch {
+	case is == nil:
+		return false, errors.New("its kind is null")
+	case *is == kind:
+		return true, nil
+	case *is == "" && (kind == listV2.Kind && bool(head.Items) || kind == listV1.Kind && bool(head.Resources)):
+		return false, nil
+	}
+	return false, fmt.Errorf("its kind is %.100q, not %q", *is, kind)
+}
+
+// isList is true of a JSON array.
+type isList bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *isList) UnmarshalJSON(value []byte) error {
+	*l = value[0] == '['
 	return nil
 }
 
-// found is one group version of a document, or what is wrong with it.
+// decode reads a body that isKind takes for that kind.
+func decode(body []byte, kind schema.GroupVersionKind, into runtime.Object) error {
+	_, _, err := codecs.UniversalDecoder().Decode(body, &kind, into)
+	return err
+}
+
+// found is one group version of a document, or what is wrong with it. A warning is
+// what is not as it should be, though its meaning is clear.
 type found struct {
-	entry *apidiscoveryv2.APIVersionDiscovery
-	err   error
+	entry   *apidiscoveryv2.APIVersionDiscovery
+	warning string
+	err     error
 }
 
 func parseAggregated(body []byte) (map[schema.GroupVersion]found, error) {
 	list := &apidiscoveryv2.APIGroupDiscoveryList{}
-	if err := isKind(body, "APIGroupDiscoveryList"); err != nil {
+	named, err := isKind(body, listV2.Kind)
+	if err == nil {
+		err = decode(body, listV2, list)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading the discovery document: %w", err)
 	}
-	if err := runtime.DecodeInto(codecs.UniversalDecoder(), body, list); err != nil {
-		return nil, fmt.Errorf("reading the discovery document: %w", err)
+	warning := ""
+	if !named {
+		warning = "the discovery document of /apis names no kind"
 	}
 	all := map[schema.GroupVersion]found{}
 	for g := range list.Items {
 		for v := range list.Items[g].Versions {
 			entry := list.Items[g].Versions[v].DeepCopy()
-			all[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = found{entry, complete(entry)}
+			all[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = found{entry, warning, complete(entry)}
 		}
 	}
 	return all, nil
@@ -234,36 +276,60 @@ func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
 
 // legacyDiscovery asks for one group version the way that servers without
 // aggregated discovery understand.
-func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
+func (f *Fetcher) legacyDiscovery(ctx context.Context, b *backend.Backend, a *catalog.APIService) found {
 	path := a.DiscoveryPath()
 	reply, err := f.get(ctx, b, a.Target, backend.Call{
 		As: backend.Aggregator, Path: path, Accept: runtime.ContentTypeJSON, Limit: maxDiscovery,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("failed to download legacy discovery for %s: %w", path, err)
+		return found{err: fmt.Errorf("failed to download legacy discovery for %s: %w", path, err)}
 	}
 	if reply.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("failed to download legacy discovery for %s: status code %d", path, reply.StatusCode)
+		return found{err: fmt.Errorf("failed to download legacy discovery for %s: status code %d", path, reply.StatusCode)}
 	}
-	return document.Guarded(func() (*apidiscoveryv2.APIVersionDiscovery, error) { return parseLegacy(reply.Body, a) })
+	list, err := document.Guarded(func() (found, error) {
+		list := parseLegacy(reply.Body, a)
+		return list, list.err
+	})
+	list.err = err
+	return list
 }
 
-func parseLegacy(body []byte, a *catalog.APIService) (*apidiscoveryv2.APIVersionDiscovery, error) {
+func parseLegacy(body []byte, a *catalog.APIService) found {
 	path := a.DiscoveryPath()
 	list := &metav1.APIResourceList{}
-	if err := isKind(body, "APIResourceList"); err != nil {
-		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
+	named, err := isKind(body, listV1.Kind)
+	if err == nil {
+		err = decode(body, listV1, list)
 	}
-	if err := runtime.DecodeInto(codecs.UniversalDecoder(), body, list); err != nil {
-		return nil, fmt.Errorf("reading the resource list of %s: %w", path, err)
+	if err != nil {
+		return found{err: fmt.Errorf("reading the resource list of %s: %w", path, err)}
 	}
-	if list.GroupVersion != "" && list.GroupVersion != a.GroupVersion().String() {
-		return nil, fmt.Errorf("the resource list of %s is that of %q", path, list.GroupVersion)
+	warning, err := foreignVersion(list.GroupVersion, a)
+	if err != nil {
+		return found{err: err}
+	}
+	if !named {
+		warning = strings.TrimPrefix(warning+", and the resource list of "+path+" names no kind", ", and ")
 	}
 	resources, err := endpoints.ConvertGroupVersionIntoToDiscovery(list.APIResources)
 	if err != nil {
-		return nil, fmt.Errorf("converting the resource list of %s: %w", path, err)
+		return found{err: fmt.Errorf("converting the resource list of %s: %w", path, err)}
 	}
 	entry := &apidiscoveryv2.APIVersionDiscovery{Version: a.Version, Resources: resources}
-	return entry, complete(entry)
+	return found{entry, warning, complete(entry)}
+}
+
+// foreignVersion says what is wrong with the group version that a resource list names.
+// It was asked for by its path: one that names another version of the group is that of
+// the path all the same, as some servers have it. One of another group is not.
+func foreignVersion(names string, a *catalog.APIService) (warning string, err error) {
+	if names == "" || names == a.GroupVersion().String() {
+		return "", nil
+	}
+	gv, err := schema.ParseGroupVersion(names)
+	if err != nil || gv.Group != a.Group || len(validation.IsDNS1035Label(gv.Version)) > 0 {
+		return "", fmt.Errorf("the resource list of %s is that of %.300q", a.DiscoveryPath(), names)
+	}
+	return fmt.Sprintf("the resource list of %s names the version %s", a.DiscoveryPath(), gv.Version), nil
 }

@@ -231,7 +231,7 @@ func TestLegacyGroup(t *testing.T) {
 	}
 }
 
-// A list that belongs to another group version is not published, and what is
+// A list that belongs to another group is not published, and what is
 // known stays, marked Stale; the other member of the server is untouched.
 func TestConfinementOfLegacyLists(t *testing.T) {
 	claimed := "a.example/v1"
@@ -250,7 +250,7 @@ func TestConfinementOfLegacyLists(t *testing.T) {
 	if !f.discovery(t.Context(), members, &discoveryState{}) {
 		t.Fatal(l.get(name).Problem)
 	}
-	for _, claimed = range []string{"apps/v1", "a.example/v2", "v1", "b.example/v1"} {
+	for _, claimed = range []string{"apps/v1", "v2", "v1", "b.example/v1", "a.example/v1/v1", "a.example/ v1", "a.example/V1", "/"} {
 		if f.discovery(t.Context(), members, &discoveryState{}) {
 			t.Errorf("the list of %s was taken for that of %s", claimed, name)
 		}
@@ -325,6 +325,71 @@ func TestNullResponseKinds(t *testing.T) {
 	got := d.Discovery.Resources[0]
 	if got.ResponseKind == nil || got.Subresources[0].ResponseKind == nil {
 		t.Errorf("a nil responseKind is left in %+v", got)
+	}
+}
+
+// What is not as it should be, though its meaning is clear, is taken with a warning:
+// one in the log for each change of it.
+func TestListsWhoseMeaningIsClear(t *testing.T) {
+	const (
+		otherVersion = "the resource list of /apis/a.example/v1 names the version v1alpha3"
+		noKind       = "the resource list of /apis/a.example/v1 names no kind"
+		noKindV2     = "the discovery document of /apis names no kind"
+		list         = `"resources":[{"name":"things","kind":"Thing","verbs":["get"]}]`
+		items        = `"items":[{"metadata":{"name":"a.example"},"versions":[{"version":"v1","resources":[{"resource":"things"}]}]}]`
+	)
+	body := ""
+	s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, contentType := "/apis/a.example/v1", "application/json"
+		if strings.Contains(body, "items") {
+			path, contentType = "/apis", typeV2
+		}
+		answer(path, contentType, []byte(body)).ServeHTTP(w, r)
+	}))
+	f, l := newFetcher(t, patient())
+	var log []string
+	f.logf = func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }
+	for _, c := range []struct {
+		body, warning string
+		refused       bool
+		logged        int
+	}{
+		{body: `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"a.example/v1",` + list + `}`},
+		{body: `{"kind":"APIResourceList","apiVersion":"v1",` + list + `}`},
+		{body: `{"kind":"APIResourceList","groupVersion":"a.example/v1",` + list + `}`},
+		{body: `{"kind":"APIResourceList","groupVersion":"a.example/v1alpha3",` + list + `}`, warning: otherVersion, logged: 1},
+		{body: `{"kind":"APIResourceList","groupVersion":"a.example/v1alpha3",` + list + `}`, warning: otherVersion, logged: 1},
+		{body: `{"groupVersion":"a.example/v1",` + list + `}`, warning: noKind, logged: 2},
+		{body: `{"kind":"",` + list + `}`, warning: noKind, logged: 2},
+		{body: `{` + list + `}`, warning: noKind, logged: 2},
+		{body: `{"groupVersion":"a.example/v1alpha3",` + list + `}`, warning: otherVersion + ", and " + noKind, logged: 3},
+		{body: `{"kind":"APIResourceList","apiVersion":"v1",` + list + `}`, logged: 3},
+		{body: `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2",` + items + `}`, logged: 3},
+		{body: `{` + items + `}`, warning: noKindV2, logged: 4},
+		// Of these nobody knows what they mean: what is known stays.
+		{body: `{"kind":null,` + list + `}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"kind":7,` + list + `}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"kind":"Status",` + list + `}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"groupVersion":"a.example/v1"}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"groupVersion":"a.example/v1","resources":null}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"groupVersion":"a.example/v1","resources":{}}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"resources":[{"name":"things","kind":"Thing","verbs":["get"]}, {"kind":"Thing"}]}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"kind":null,` + items + `}`, refused: true, warning: noKindV2, logged: 4},
+	} {
+		body = c.body
+		taken := f.discovery(t.Context(), s.Snapshot(name).Remotes(), &discoveryState{})
+		d := l.get(name)
+		if taken == c.refused || d.Stale != c.refused || resources(d) != "things" || d.Warning != c.warning {
+			t.Errorf("%s: %+v", c.body, d)
+		}
+		if len(log) != c.logged {
+			t.Errorf("%s: the log has %q, want %d lines", c.body, log, c.logged)
+		}
+	}
+	for _, line := range log {
+		if !strings.Contains(line, "APIService "+name+" ") {
+			t.Errorf("%q names no APIService", line)
+		}
 	}
 }
 

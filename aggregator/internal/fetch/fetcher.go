@@ -208,6 +208,9 @@ func (f *Fetcher) update(loop context.Context, name string, change func(*catalog
 		f.documents[name] = after
 	}
 	f.mu.Unlock()
+	if !stopped && after.Warning != "" && after.Warning != before.Warning {
+		f.logf("Discovery of APIService %s is taken though it is not as it should be: %s", name, after.Warning)
+	}
 	if !stopped && !(sameDiscovery(before, after) && sameOpenAPI(before, after)) {
 		f.changed()
 	}
@@ -233,7 +236,7 @@ func (f *Fetcher) members(srv *server) (members []*catalog.APIService, changes, 
 }
 
 func sameDiscovery(a, b catalog.Document) bool {
-	return sameResources(a, b) && a.Stale == b.Stale && a.Problem == b.Problem
+	return sameResources(a, b) && a.Stale == b.Stale && a.Problem == b.Problem && a.Warning == b.Warning
 }
 
 // sameResources goes by the pointer: a download that finds the same resources

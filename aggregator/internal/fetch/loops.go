@@ -8,9 +8,17 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
-// openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
-// wanted sooner.
-const openAPIAfter = 10 * time.Second
+const (
+	// openAPIAfter bounds how long the first OpenAPI waits for discovery, which is
+	// wanted sooner.
+	openAPIAfter = 10 * time.Second
+	// wokenDownloads of a kind are made for changes at an extension server, and as many
+	// again in each wokenPeriod. Who changes more often is downloaded that often.
+	wokenDownloads = 6
+	wokenPeriod    = 2 * time.Minute
+	// wokenPause is the least time between two downloads that changes ask for.
+	wokenPause = 500 * time.Millisecond
+)
 
 // runDiscovery downloads discovery until ctx ends. The first download waits for a
 // probe, for so long at most: it may have opened a connection.
@@ -20,27 +28,68 @@ func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.
 		return
 	}
 	var state discoveryState
-	for failures, seen, first := 0, 0, true; ; {
+	var failed failures
+	woken := pace.NewBudget(wokenDownloads, wokenPeriod)
+	for seen, first := 0, true; ; {
 		members, changes, _ := f.members(srv)
 		if changes != seen {
 			state, seen = discoveryState{}, changes
 		}
+		began := time.Now()
 		before := f.known(members)
-		if f.discovery(ctx, members, &state) {
-			failures = 0
-		} else {
-			failures++
-		}
+		streak := failed.note(f.discovery(ctx, members, &state), time.Now(), f.timing)
 		if first {
 			close(srv.attempted)
 			first = false
 		} else if !slices.EqualFunc(before, f.known(members), sameResources) {
 			wake(srv.openAPINow) // other resources have other schemas
 		}
-		if !pace.Wait(ctx, f.pause(failures, 0, 0), srv.discoverNow) {
+		if _, alive := f.await(ctx, f.pause(streak, 0, 0), began, srv.discoverNow, nil, &woken); !alive {
 			return
 		}
 	}
+}
+
+// await pauses before the next download. A wake ends the pause early, as often as the
+// budget has it, and wokenPause after the last download began at the soonest; shorten
+// has it end one Interval after that.
+func (f *Fetcher) await(ctx context.Context, pause time.Duration, began time.Time, wake, shorten <-chan struct{}, budget *pace.Budget) (woken, alive bool) {
+	end := time.Now().Add(pause)
+	woken, alive = pace.WaitOrShorten(ctx, pause, wake, shorten, began.Add(f.timing.Interval))
+	if !alive || !woken {
+		return woken, alive
+	}
+	now := time.Now()
+	wait := max(budget.Wait(now), began.Add(wokenPause).Sub(now))
+	if alive = pace.Wait(ctx, min(wait, end.Sub(now)), nil); !alive {
+		return woken, false
+	}
+	budget.Spend(time.Now(), 1)
+	select {
+	case <-wake: // the download that begins now is for this change too
+	default:
+	}
+	return woken, true
+}
+
+// failures counts downloads that failed. It begins anew where none did for a while:
+// one that succeeds in between is no sign that the next will.
+type failures struct {
+	count int
+	last  time.Time
+}
+
+// note takes note of a download, and returns how many have failed if this one did;
+// zero otherwise.
+func (n *failures) note(ok bool, now time.Time, timing Timing) int {
+	if ok {
+		return 0
+	}
+	if now.Sub(n.last) > 2*timing.RetryMax+max(timing.DiscoveryTimeout, timing.OpenAPITimeout) {
+		n.count = 0
+	}
+	n.count, n.last = n.count+1, now
+	return n.count
 }
 
 // runOpenAPI downloads OpenAPI until ctx ends, less often the longer nothing
@@ -50,8 +99,10 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 		return
 	}
 	state := openAPIState{}
+	var failed failures
+	budget := pace.NewBudget(wokenDownloads, wokenPeriod)
 	woken := true
-	for failures, unchanged, seen := 0, 0, 0; ; {
+	for unchanged, seen := 0, 0; ; {
 		members, _, nameChanges := f.members(srv)
 		if nameChanges != seen {
 			state, seen = openAPIState{}, nameChanges
@@ -59,16 +110,14 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 		began := time.Now()
 		before := f.known(members)
 		ok := f.openAPI(ctx, members, &state, woken)
-		switch {
-		case !ok:
-			failures, unchanged = failures+1, 0
-		case woken || !slices.EqualFunc(before, f.known(members), sameOpenAPI):
-			failures, unchanged = 0, 0
-		default:
-			failures, unchanged = 0, min(unchanged+1, 16)
+		streak := failed.note(ok, time.Now(), f.timing)
+		if !ok || woken || !slices.EqualFunc(before, f.known(members), sameOpenAPI) {
+			unchanged = 0
+		} else {
+			unchanged = min(unchanged+1, 16)
 		}
 		alive := true
-		woken, alive = pace.WaitOrShorten(ctx, f.pause(failures, unchanged, f.timing.OpenAPIMax), srv.openAPINow, srv.refreshSoon, began.Add(f.timing.Interval))
+		woken, alive = f.await(ctx, f.pause(streak, unchanged, f.timing.OpenAPIMax), began, srv.openAPINow, srv.refreshSoon, &budget)
 		if !alive {
 			return
 		}

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
@@ -242,4 +244,86 @@ func TestFirstDownloadsUseTheProbesConnection(t *testing.T) {
 			t.Error("discovery waits for ever for a probe that does not end")
 		}
 	})
+}
+
+// Whatever flaps, and however often: an hour of it costs a bounded number of
+// downloads, and the first change after a quiet time is seen at once.
+func TestAnHourOfFlappingIsDownloadedWithinBounds(t *testing.T) {
+	const hour = time.Hour
+	// What changes ask for, what is due anyhow, and some that failed.
+	most := wokenDownloads + int(hour/wokenPeriod)*wokenDownloads + int(hour/time.Minute)*5/4
+	resources := func(i int) string {
+		changed := thing
+		changed.Name = fmt.Sprint("things", i)
+		return string(legacyList("a.example/v1", changed))
+	}
+	flap := map[string]func(i int, f *catalog.Facts, s *backendtest.Server, r *remote){
+		"availability": func(i int, f *catalog.Facts, _ *backendtest.Server, _ *remote) {
+			f.Verdicts[name] = catalog.Verdict{Status: []catalog.Status{"True", "False"}[i%2]}
+		},
+		"discovery": func(i int, _ *catalog.Facts, _ *backendtest.Server, r *remote) {
+			r.set("/apis/a.example/v1", resources(i))
+		},
+		"availability and discovery": func(i int, f *catalog.Facts, _ *backendtest.Server, r *remote) {
+			f.Verdicts[name] = catalog.Verdict{Status: []catalog.Status{"True", "False"}[i%2]}
+			r.set("/apis/a.example/v1", resources(i))
+		},
+		"availability and answers": func(i int, f *catalog.Facts, _ *backendtest.Server, r *remote) {
+			f.Verdicts[name] = catalog.Verdict{Status: []catalog.Status{"True", "False"}[i%2]}
+			if i%6 < 3 {
+				r.remove("/apis/a.example/v1")
+			} else {
+				r.set("/apis/a.example/v1", resources(0))
+			}
+		},
+	}
+	for what, change := range flap {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &remote{files: files{v2: swagger(own)}, asked: map[string][]time.Time{}}
+				r.set("/apis/a.example/v1", resources(0))
+				pool := backend.New(backend.Config{Wrap: func(http.RoundTripper) http.RoundTripper { return r }})
+				defer pool.Close()
+				f := New(withoutProber(), pool, func() {})
+				ctx, cancel := context.WithCancel(t.Context())
+				sync := func(i int) {
+					s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
+					facts := backendtest.Facts([]*apiregistrationv1.APIService{s.APIService(name)}, s)
+					change(i, &facts, s, r)
+					f.Sync(ctx, catalog.Build(facts))
+				}
+				sync(0)
+				pass(10 * time.Minute)
+				r.times("/apis")
+				before := time.Now()
+				sync(1)
+				if what != "discovery" { // which nobody tells of
+					pass(wokenPause)
+					if n := len(r.times("/apis")); n < 2 {
+						t.Errorf("the first change was not seen within %v", time.Since(before))
+					}
+				}
+				r.times(v2)
+				for i := range int(hour / (250 * time.Millisecond)) {
+					sync(i)
+					pass(250 * time.Millisecond)
+				}
+				for _, path := range []string{"/apis", v2} {
+					times := r.times(path)
+					t.Logf("%s: %d downloads", path, len(times))
+					if len(times) > most {
+						t.Errorf("%s was downloaded %d times, at most %d are allowed", path, len(times), most)
+					}
+					for i := 1; i < len(times); i++ {
+						if gap := times[i].Sub(times[i-1]); gap < wokenPause {
+							t.Errorf("%s was downloaded again after %v", path, gap)
+							break
+						}
+					}
+				}
+				cancel()
+				f.Wait()
+			})
+		})
+	}
 }

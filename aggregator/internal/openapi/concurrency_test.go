@@ -92,7 +92,7 @@ func TestConcurrentRequestsShareOneMerge(t *testing.T) {
 		wait.Go(func() { f.v2(t) })
 	}
 	wait.Wait()
-	expect(t, "merges", f.Service.v2.merges, 1)
+	expect(t, "merges", f.Service.v2.merges.Load(), int64(1))
 }
 
 // Every answer is of one snapshot: a group version is never both local and

@@ -39,7 +39,7 @@ func record(h http.Handler, method, path string, header http.Header) recorded {
 // headers are the ways to ask that the answer depends on.
 func headers(etags ...string) []http.Header {
 	var all []http.Header
-	for _, accept := range []string{"", "application/json", protobufType, oldProtobufType, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "image/png"} {
+	for _, accept := range []string{"", "application/json", v3Types.protobuf, v3Types.oldProtobuf, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "image/png"} {
 		for _, encoding := range []string{"", "gzip", "deflate, gzip, br", "gzip;q=0.5", "gzip, gzip;q=0", "GZIP", "identity"} {
 			base := http.Header{}
 			if accept != "" {
@@ -194,7 +194,7 @@ func TestLocalDocumentsAreCompressedOnce(t *testing.T) {
 		document := &spec3.OpenAPI{Version: "3.0.0", Info: &spec.Info{InfoProps: spec.InfoProps{Title: strings.Repeat(fmt.Sprint(i), 4000), Version: "1"}}, Paths: &spec3.Paths{}}
 		service.UpdateGroupVersion("api/v1", document)
 		before := compressed.Load()
-		for _, accept := range []string{"", jsonType, oldProtobufType} {
+		for _, accept := range []string{"", jsonType, v3Types.oldProtobuf} {
 			header := http.Header{"Accept": {accept}}
 			plain := record(http.HandlerFunc(service.HandleGroupVersion), http.MethodGet, path, header)
 			plain.Header.Add("Vary", "Accept-Encoding")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -35,7 +34,8 @@ type remote struct {
 	v3 *v3Document
 }
 
-func newRemotes(snap *catalog.Snapshot, previous *remotes, now time.Time) *remotes {
+func (s *Service) newRemotes(snap *catalog.Snapshot) *remotes {
+	previous := s.current.Load()
 	out := &remotes{byKey: map[string]*remote{}, serial: previous.serial}
 	if snap == nil {
 		snap = catalog.Build(catalog.Facts{})
@@ -64,7 +64,7 @@ func newRemotes(snap *catalog.Snapshot, previous *remotes, now time.Time) *remot
 		if b := a.Document.OpenAPIV3; len(b.Data) > 0 {
 			if r.v3 = old.v3; r.v3 == nil || !same(r.v3.blob, b) {
 				out.serial++
-				r.v3 = newV3Document(b, out.serial, now)
+				r.v3 = s.newV3Document(a.Name, b, out.serial)
 			}
 			fmt.Fprintf(v3ID, "%q %d\n", r.key, r.v3.serial)
 		} else {

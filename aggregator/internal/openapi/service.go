@@ -16,7 +16,6 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/kube-openapi/pkg/aggregator"
-	"k8s.io/kube-openapi/pkg/handler"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
@@ -46,6 +45,7 @@ type Service struct {
 	requests *requests
 	now      func() time.Time
 	logf     func(format string, args ...any)
+	turns    turns // of conversions
 
 	// syncing keeps one Sync at a time; readers take current alone.
 	syncing sync.Mutex
@@ -75,7 +75,7 @@ func New(c Config) *Service {
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
 	s := &Service{
 		requests: &requests{cancel: map[*flight]context.CancelFunc{}},
-		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped),
+		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped), turns: newTurns(),
 	}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {
@@ -88,19 +88,17 @@ func newService(c Config, now func() time.Time, logf func(string, ...any)) *Serv
 	s.v2 = merger{
 		inputs:   s.v2Inputs,
 		merge:    aggregator.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters,
+		now:      now,
 		logf:     logf,
+		turns:    s.turns,
+		limit:    maxMergedTokens,
 		reported: map[string]string{},
 	}
-	handler.NewOpenAPIServiceLazy(&s.v2).RegisterOpenAPIVersionedService("/openapi/v2", captured{&s.serveV2})
+	s.serveV2 = gziphandler.GzipHandler(http.HandlerFunc(s.serveMerged))
 	s.instrumentedRoot = instrument("openapi/v3", s.serveRoot)
 	s.instrumentedKey = instrument("openapi/v3/", s.serveKey)
 	return s
 }
-
-// captured takes the one handler that is registered with it.
-type captured struct{ to *http.Handler }
-
-func (c captured) Handle(_ string, h http.Handler) { *c.to = h }
 
 // instrument counts requests under the labels that dashboards know; v2 is not
 // counted there, so it is not here.
@@ -118,7 +116,7 @@ func (s *Service) Close() { s.requests.close() }
 func (s *Service) Sync(snap *catalog.Snapshot) {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
-	s.current.Store(newRemotes(snap, s.current.Load(), s.now()))
+	s.current.Store(s.newRemotes(snap))
 }
 
 // ServeV2 answers /openapi/v2: the merged document as JSON or protobuf.

@@ -234,14 +234,14 @@ func TestV2LocalFailureKeepsTheLastGood(t *testing.T) {
 func TestV2IsNotMergedAgainWithoutChange(t *testing.T) {
 	l := newLocal(map[string]string{"/openapi/v2": good("/api/v1/pods")})
 	f := newFixture(l)
-	merges := func(what string, want int) {
+	merges := func(what string, want int64) {
 		t.Helper()
 		f.v2(t)
 		f.get("/openapi/v2", "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
-		expect(t, "merges after "+what, f.Service.v2.merges, want)
+		expect(t, "merges after "+what, f.Service.v2.merges.Load(), want)
 	}
 	f.Sync(snapshot(gizmo(good(onGizmos)), widget(good(onWidget))))
-	expect(t, "merges before any request", f.Service.v2.merges, 0)
+	expect(t, "merges before any request", f.Service.v2.merges.Load(), int64(0))
 	merges("the first request", 1)
 	merges("the same", 1)
 	f.Sync(snapshot(widget(good(onWidget)), gizmo(good(onGizmos))))

@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha512"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/NYTimes/gziphandler"
-	"github.com/munnerz/goautoneg"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/spec3"
 
@@ -21,13 +21,11 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
-const (
-	jsonType     = "application/json"
-	protobufType = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
-	// oldProtobufType is what clients ask for; it is no valid media type, so it
-	// is not what they are given.
-	oldProtobufType = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
-)
+// v3Types are the media types of version 3.
+var v3Types = mediaTypes{
+	protobuf:    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+	oldProtobuf: "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+}
 
 // v3Document is an extension server's document. Its ETag is the hash of its
 // bytes, so that what is cached for ever under that hash is never wrong.
@@ -36,18 +34,18 @@ type v3Document struct {
 	serial   uint64
 	modified time.Time
 	etag     func() string
-	protobuf func() ([]byte, error)
+	protobuf *conversion
 }
 
-func newV3Document(b catalog.Blob, serial uint64, modified time.Time) *v3Document {
+func (s *Service) newV3Document(name string, b catalog.Blob, serial uint64) *v3Document {
 	return &v3Document{
 		blob:     b,
 		serial:   serial,
-		modified: modified,
+		modified: s.now(),
 		etag:     sync.OnceValue(func() string { return hash(b.Data) }),
-		protobuf: sync.OnceValues(func() ([]byte, error) {
-			return document.Guarded(func() ([]byte, error) { return v3Protobuf(b.Data) })
-		}),
+		protobuf: &conversion{turns: s.turns, logf: s.logf, what: "OpenAPI v3 of APIService " + name, encode: func(ctx context.Context) ([]byte, error) {
+			return document.ProtobufV3(ctx, b.Data, v3Protobuf)
+		}},
 	}
 }
 
@@ -173,7 +171,7 @@ func (s *Service) serveKey(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, key string, d *v3Document) {
 	w.Header().Add("Vary", "Accept")
-	accepted := acceptable(r.Header.Get("Accept"))
+	accepted := acceptable(r.Header.Get("Accept"), v3Types)
 	if accepted == "" {
 		w.WriteHeader(http.StatusNotAcceptable)
 		return
@@ -189,37 +187,16 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, key stri
 		w.Header().Set("Expires", s.now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
 	}
 	data := d.blob.Data
-	if accepted == protobufType {
+	if accepted == v3Types.protobuf {
 		var err error
-		if data, err = d.protobuf(); err != nil {
+		if data, err = d.protobuf.get(r.Context()); err != nil {
 			w.Header().Del("Cache-Control")
 			w.Header().Del("Expires")
-			http.Error(w, "the document cannot be encoded as protobuf", http.StatusServiceUnavailable)
+			http.Error(w, notEncoded, http.StatusServiceUnavailable)
 			return
 		}
 	}
 	w.Header().Set("Content-Type", accepted)
 	w.Header().Set("Etag", strconv.Quote(etag))
 	http.ServeContent(w, r, "", d.modified, bytes.NewReader(data))
-}
-
-// acceptable chooses the media type to answer with; empty means none is
-// accepted.
-func acceptable(header string) string {
-	if header == "" {
-		header = "*/*"
-	}
-	for _, clause := range goautoneg.ParseAccept(header) {
-		for _, t := range [...]string{jsonType, protobufType, oldProtobufType} {
-			kind, sub, _ := strings.Cut(t, "/")
-			if (clause.Type != kind && clause.Type != "*") || (clause.SubType != sub && clause.SubType != "*") {
-				continue
-			}
-			if t == oldProtobufType {
-				return protobufType
-			}
-			return t
-		}
-	}
-	return ""
 }

@@ -108,14 +108,14 @@ func TestV3RemoteDocument(t *testing.T) {
 	for accept, want := range map[string]string{
 		"*/*":              jsonType,
 		"application/json": jsonType,
-		"application/com.github.proto-openapi.spec.v3@v1.0+protobuf":                        protobufType,
-		"application/com.github.proto-openapi.spec.v3.v1.0+protobuf":                        protobufType,
-		"application/com.github.proto-openapi.spec.v3@v1.0+protobuf, application/json;q=.5": protobufType,
+		"application/com.github.proto-openapi.spec.v3@v1.0+protobuf":                        v3Types.protobuf,
+		"application/com.github.proto-openapi.spec.v3.v1.0+protobuf":                        v3Types.protobuf,
+		"application/com.github.proto-openapi.spec.v3@v1.0+protobuf, application/json;q=.5": v3Types.protobuf,
 		"text/html, */*;q=0.1": jsonType,
 	} {
 		w := f.get(plain, "Accept", accept)
 		expect(t, "type for "+accept, w.Header().Get("Content-Type"), want)
-		if want != protobufType {
+		if want != v3Types.protobuf {
 			continue
 		}
 		var d openapi_v3.Document

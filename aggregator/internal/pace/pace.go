@@ -5,16 +5,14 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
-
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 // Regular is the pause after an attempt that succeeded: an interval, jittered by a
 // tenth so that loops that began together drift apart, and up to an eighth shorter
-// so that pauses end at common moments, see coalesce.
+// so that pauses end at common moments, see Step.
 func Regular(interval time.Duration) time.Duration {
 	jitter := time.Duration((rand.Float64() - 0.5) * 0.2 * float64(interval))
-	return coalesce.Shorten(interval + jitter)
+	return Shorten(interval + jitter)
 }
 
 // Doubled is first, doubled that many times, but not more than most.
@@ -84,7 +82,7 @@ func WaitOrShorten(ctx context.Context, pause time.Duration, wake, shorten <-cha
 			woken = true
 			if soonest.Before(end) {
 				end = soonest
-				timer.Reset(coalesce.Shorten(time.Until(end)))
+				timer.Reset(Shorten(time.Until(end)))
 			}
 		case <-timer.C:
 			return woken, true

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 )
 
 func TestRegularPausesAreJitteredAndEndTogether(t *testing.T) {
@@ -17,10 +15,10 @@ func TestRegularPausesAreJitteredAndEndTogether(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			d := Regular(interval)
 			seen[d.Round(time.Second)] = true
-			if d < interval*9/10-coalesce.Step || d > interval*11/10 {
+			if d < interval*9/10-Step || d > interval*11/10 {
 				t.Fatalf("a pause of %v", d)
 			}
-			if off := time.Now().Add(d).UnixNano() % int64(coalesce.Step); off != 0 {
+			if off := time.Now().Add(d).UnixNano() % int64(Step); off != 0 {
 				t.Fatalf("a pause ends %v after a common moment", time.Duration(off))
 			}
 		}

@@ -46,7 +46,7 @@ type Config struct {
 	// probes are more frequent.
 	Degraded func(a *catalog.APIService) bool
 	// Report gets each verdict, from several goroutines.
-	Report func(name string, v catalog.Verdict)
+	Report func(probed *catalog.APIService, v catalog.Verdict)
 }
 
 // Prober runs one loop for each APIService that has somewhere to go.
@@ -144,7 +144,7 @@ func (p *Prober) probe(ctx context.Context, l *loop, a *catalog.APIService, fail
 	if ctx.Err() != nil {
 		return false
 	}
-	p.config.Report(a.Name, verdict)
+	p.config.Report(a, verdict)
 	return p.awaitNext(ctx, l, a, verdict.Status == apiregistrationv1.ConditionTrue, failing)
 }
 

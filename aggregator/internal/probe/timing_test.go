@@ -11,9 +11,9 @@ import (
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
-	"github.com/annex-api/annex/aggregator/internal/backend/coalesce"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const name = "v1.a.example"
@@ -77,7 +77,7 @@ func start(t *testing.T, s *script, body func(p *Prober, sync func(*catalog.Snap
 	p := New(Config{
 		Timing: DefaultTiming(), Check: s.check,
 		Degraded: func(*catalog.APIService) bool { return s.down.Load() },
-		Report: func(_ string, v catalog.Verdict) {
+		Report: func(_ *catalog.APIService, v catalog.Verdict) {
 			mu.Lock()
 			defer mu.Unlock()
 			verdicts = append(verdicts, v)
@@ -138,7 +138,7 @@ func TestProbesThatPassAreAligned(t *testing.T) {
 					t.Fatalf("%d probes in an hour", len(s.asked))
 				}
 				for _, at := range s.asked[1:] {
-					if off := at.UnixNano() % int64(coalesce.Step); off != 0 {
+					if off := at.UnixNano() % int64(pace.Step); off != 0 {
 						t.Errorf("%d endpoints: a probe at %v, %v after the others", len(addresses), at, time.Duration(off))
 					}
 				}
@@ -322,7 +322,7 @@ func TestWhatGoesOnInTheBackgroundIsWaitedFor(t *testing.T) {
 		var verdicts atomic.Int32
 		p := New(Config{
 			Timing: DefaultTiming(), Check: check, Degraded: func(*catalog.APIService) bool { return false },
-			Report: func(string, catalog.Verdict) { verdicts.Add(1) },
+			Report: func(*catalog.APIService, catalog.Verdict) { verdicts.Add(1) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		p.Sync(ctx, at("192.0.2.1:443"))

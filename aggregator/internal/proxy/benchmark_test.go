@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/internal/testcerts"
@@ -145,7 +146,7 @@ func (l *line) exchange(tb testing.TB, method string, body []byte) func() {
 			source.Reset(body)
 			r.Body = io.NopCloser(source)
 		}
-		l.proxy.Serve(w, r, l.claim)
+		l.proxy.Serve(w, r, l.claim, limit.Ordinary)
 		if w.status != http.StatusOK || w.bytes != objectSize {
 			tb.Fatalf("%s: status %d and %d bytes", method, w.status, w.bytes)
 		}
@@ -167,7 +168,7 @@ func (l *line) follow(tb testing.TB) (event func()) {
 				panic(p)
 			}
 		}()
-		l.proxy.Serve(w, r, l.claim)
+		l.proxy.Serve(w, r, l.claim, limit.Ordinary)
 	}()
 	tb.Cleanup(func() {
 		cancel()

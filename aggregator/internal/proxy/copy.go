@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"k8s.io/klog/v2"
-
 	"github.com/annex-api/annex/aggregator/internal/backend"
 )
 
@@ -27,9 +25,8 @@ func newBuffers(size int) *sync.Pool {
 	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
 }
 
-// copyResponse streams an answer to the client. Where it breaks off the client's
-// connection is aborted, so that nobody takes a part for the whole; but for a
-// watch, of which every part is whole, if cleanEnd says so.
+// copyResponse streams an answer to the client. Where it breaks off cleanEnd says
+// whether what the client has may end as if it were whole; nil says no. See ends.go.
 func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
 	announced := copyHead(w, response)
 	err := copyBody(w, response)
@@ -38,7 +35,7 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 		copyTrailers(w, response, announced)
 	case cleanEnd != nil && cleanEnd():
 	default:
-		breakOff(r, err)
+		endHalfAnswer(w, r, err)
 	}
 }
 
@@ -58,17 +55,9 @@ func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 	return len(response.Trailer)
 }
 
-// breakOff shows the client that the answer is not whole.
-func breakOff(r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
-	}
-	panic(http.ErrAbortHandler)
-}
-
-// copyTrailers reads the rest, so that trailers are complete.
+// copyTrailers is for a body that was read to its end: trailers are complete then. To
+// close it here would wait for a client that still sends, though it has its answer.
 func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
-	_ = response.Body.Close()
 	for name, values := range response.Trailer {
 		if len(response.Trailer) != announced {
 			name = http.TrailerPrefix + name
@@ -96,7 +85,7 @@ func copyBody(w http.ResponseWriter, response *http.Response) error {
 			return nil
 		}
 		if err := flush(); err != nil { // the header, before a first event
-			return err
+			return clientError{err}
 		}
 	}
 	for {
@@ -111,7 +100,7 @@ func copyBody(w http.ResponseWriter, response *http.Response) error {
 			return err
 		}
 		if ferr := flush(); ferr != nil {
-			return ferr
+			return clientError{ferr}
 		}
 		if err == io.EOF {
 			return nil
@@ -142,7 +131,7 @@ func writePieces(w io.Writer, data []byte) error {
 	for ; pieces > 0; pieces-- {
 		n := (len(data) + pieces - 1) / pieces
 		if _, err := w.Write(data[:n]); err != nil {
-			return err
+			return clientError{err}
 		}
 		data = data[n:]
 	}

@@ -45,9 +45,12 @@ type exchange struct {
 	request    *http.Request // to the extension server, without a host and a context
 	kind       kind
 	body       *replayBody // nil where there is none
+	late       *lateBody   // nil where the body has arrived
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	probeNow   func(*catalog.APIService)
+	// begin is called before the first attempt at a watch, on the stack of run's own.
+	begin func()
 }
 
 // answer is a response whose header has arrived.
@@ -83,6 +86,9 @@ func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error
 	go func() {
 		defer wg.Done()
 		defer func() { panicked = recover() }()
+		if x.begin != nil {
+			x.begin()
+		}
 		result, err = x.tryEndpoints(ctx)
 	}()
 	wg.Wait()
@@ -109,7 +115,7 @@ func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 		// An endpoint that retires a connection is as good as another one.
 		elsewhere := others || errors.Is(err, errNotBegun)
 		again := ctx.Err() == nil && attempt < maxAttempts && elsewhere && (!sent || x.kind.readOnly) &&
-			x.body.whole() && x.backend.TakeRetry()
+			x.body.whole() && x.late.refused() == nil && x.backend.TakeRetry()
 		klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
 			"apiService", x.apiService.Name, "endpoint", choice.Address, "sent", sent, "again", again, "err", err)
 		if !again {
@@ -208,6 +214,9 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 		err = cause
 	default: // the client left, or the other attempt was answered
 		outcome = balance.Neutral
+	}
+	if x.late.refused() != nil {
+		outcome = balance.Neutral // it was ended from here
 	}
 	choice.Done(time.Now(), outcome)
 	// A write that was cut short by a deadline may have been half done.

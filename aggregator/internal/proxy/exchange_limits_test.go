@@ -147,7 +147,8 @@ func TestAFullExtensionServerAnswers429(t *testing.T) {
 
 func TestTheAnnotationBoundsRequestsInFlight(t *testing.T) {
 	l := newLab(t)
-	l.object["aggregation.annex.dev/max-in-flight"] = "2"
+	l.object["aggregation.annex.dev/max-in-flight"] = "3"          // one of which is reserved
+	l.object["aggregation.annex.dev/max-in-flight-per-user"] = "2" // all others
 	var under, highest atomic.Int32
 	held := make(chan struct{})
 	l.handler("counts", func(w http.ResponseWriter, _ *http.Request) {

@@ -27,6 +27,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
@@ -51,8 +52,10 @@ type lab struct {
 	servers   []*backendtest.Server
 	pool      *backend.Pool
 	service   *catalog.APIService
-	client    *http.Client
+	client    *http.Client // over HTTP/1.1
 	url       string
+
+	clientOver2 *http.Client // over HTTP/2
 
 	mu   sync.Mutex
 	seen map[string][]string // id -> endpoints, in order
@@ -322,16 +325,20 @@ func (l *lab) start() {
 		l.mu.Lock()
 		service := l.service
 		l.mu.Unlock()
-		p.Serve(w, r.WithContext(request.WithRequestInfo(ctx, info)), service)
+		p.Serve(w, r.WithContext(request.WithRequestInfo(ctx, info)), service, priority(r.Header.Get("Test-Priority")))
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.EnableHTTP2 = true
 	front.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(front.Certificate())
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
 	l.client = &http.Client{Transport: transport, Timeout: soon}
+	over2 := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	l.clientOver2 = &http.Client{Transport: over2, Timeout: soon}
 	l.url = front.URL
 	l.t.Cleanup(func() {
+		over2.CloseIdleConnections()
 		front.CloseClientConnections()
 		front.Close()
 	})
@@ -353,6 +360,17 @@ func (l *lab) warm() {
 		_, _ = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
 	}
+}
+
+// priority is that of a header of the tests.
+func priority(said string) limit.Priority {
+	switch said {
+	case "exempt":
+		return limit.Exempt
+	case "high":
+		return limit.High
+	}
+	return limit.Ordinary
 }
 
 // sync takes over a snapshot.

@@ -3,15 +3,17 @@
 //
 // Serve is the way of a request, from the top to the bottom: identity says whether its
 // user can be named to an extension server, classify what kind of request it is, target
-// and clean what of it may be forwarded, exchange sends it, again where
-// that does no harm, hedge sends it twice where an answer is late, and copy streams
-// the answer to the client. Upgrades are sent by upgrade and go on in a tunnel.
+// and clean what of it may be forwarded, admission when it may be sent, exchange sends
+// it, again where that does no harm, hedge sends it twice where an answer is late, and
+// copy streams the answer to the client. Upgrades are sent by upgrade and go on in a
+// tunnel.
 package proxy
 
 import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/audit"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
@@ -54,6 +57,7 @@ type Proxy struct {
 	strip    stripper
 	identity identity
 	drainer  drainer
+	served   served
 }
 
 // New returns a Proxy.
@@ -68,14 +72,16 @@ func New(config Config) *Proxy {
 	}
 }
 
-// Serve answers r on behalf of a remote APIService.
-func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService) {
+// Serve answers r, which has a priority, on behalf of a remote APIService.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
 	b := p.config.Backends.Get(a)
+	user, ok := request.UserFrom(r.Context())
+	// No seat of priority and fairness is held for what waits here.
+	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
-		respond.Write(w, r, refused(a, refusal))
+		p.refuse(w, r, a, user, refusal)
 		return
 	}
-	user, ok := request.UserFrom(r.Context())
 	if !ok {
 		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
 		return
@@ -98,9 +104,14 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return
 	}
-	release, refusal := b.Admit(r.Context(), a, user.GetName(), kind.longRunning || kind.upgrade)
+	if kind.watch && a.RefusesWatchList() && refuseWatchList(w, r) {
+		return
+	}
+	body := newReplayBody(r)
+	sender := backend.Sender{User: user.GetName(), Priority: priority}
+	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
-		respond.Write(w, r, refused(a, refusal))
+		p.refuse(w, r, a, user, refusal)
 		return
 	}
 	defer release()
@@ -112,29 +123,17 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		defer cancel()
 	}
 	out := p.outgoing(ctx, r, to, user, kind.protocol)
-	flowcontrol.RequestDelegated(r.Context())
 	if kind.upgrade {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		defer p.served.hold(placeOf(a), &balance.Stream{End: end})() // until it is answered
 		p.upgrade(w, r, out.WithContext(ctx), a, b)
 		return
 	}
 	p.forward(ctx, w, r, &exchange{
-		request: out, kind: kind, body: newReplayBody(r),
+		request: out, kind: kind, body: body, late: late,
 		apiService: a, backend: b, probeNow: p.config.ProbeNow,
 	})
-}
-
-// refused says to a client why its request is not sent.
-func refused(a *catalog.APIService, refusal *backend.Refusal) respond.Fail {
-	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
-	switch refusal.Reason {
-	case backend.Unavailable:
-		f.Reason, f.Cause = respond.Unavailable, a.Verdict.Reason
-	case backend.Unusable:
-		f.Reason, f.Message = respond.TransportInvalid, refusal.Err.Error()
-	case backend.Full:
-		f.Reason = respond.TooMany
-	}
-	return f
 }
 
 // discoveryTimeout is the APIService's own or the server's; zero for none.
@@ -147,42 +146,79 @@ func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
 
 // forward sends a request and streams the answer back.
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	if x.kind.watch {
+		var end context.CancelFunc
+		ctx, end = context.WithCancel(ctx)
+		defer end()
+		forget := func() {}
+		x.begin = func() { forget = p.served.hold(x.place(r), &balance.Stream{End: end}) }
+		defer func() { forget() }()
+	}
 	response, err := x.run(ctx)
-	if err != nil {
+	switch refusal := x.late.refused(); {
+	case err == nil:
+	case refusal != nil:
+		x.late.release() // the refusal may be held back
+		user, _ := request.UserFrom(r.Context())
+		p.refuse(w, r, x.apiService, user, refusal)
+		return
+	case x.kind.longRunning && clientLeft(r):
+		cutOff(w, r)
+		return
+	case x.kind.watch && errors.Is(ctx.Err(), context.Canceled):
+		p.refuseEnded(w, r, x)
+		return
+	default:
 		p.exchangeFailed(w, r, x.apiService, err)
 		return
 	}
 	defer response.end()
+	x.late.noteAnswer()
 	if p.rejected(w, r, x.apiService, response) {
 		return
 	}
 	cleanResponse(response.Header)
-	if x.kind.longRunning {
-		p.stream(w, r, x, response)
-		return
+	switch {
+	case x.kind.watch:
+		p.watch(w, r, x, response)
+	case x.kind.longRunning:
+		p.stream(w, r, response)
+	default:
+		copyResponse(w, r, response.Response, nil)
 	}
-	copyResponse(w, r, response.Response, nil)
 }
 
-// stream copies the answer to a long-running request, which may be ended from here.
-// All are when this server shuts down. A watch is also when its endpoint leaves, and
-// at the longest that the APIService allows: its client then begins a new one, while
-// that of a log, for example, would take it for whole.
-func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
+// watch copies the events of a watch, which may be ended from here: when this server
+// shuts down, when its endpoint leaves or its APIService leads elsewhere, and at the
+// longest that the APIService allows. Its client then begins a new one.
+func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, x *exchange, response *answer) {
 	response.Request = nil // sent: no reason to hold it
 	end := func() { response.cancel(nil) }
 	stream := &balance.Stream{End: end}
 	defer p.drainer.hold(r.Context(), stream)()
-	if !x.kind.watch {
-		copyResponse(w, r, response.Response, nil)
-		return
-	}
 	defer response.choice.Hold(stream)()
 	if d := x.apiService.Settings.MaxWatch; d > 0 {
 		timer := time.AfterFunc(d, end)
 		defer timer.Stop()
 	}
-	copyResponse(w, r, response.Response, func() bool { return r.Context().Err() == nil })
+	copyResponse(w, r, response.Response, func() bool { return true })
+}
+
+// stream copies the answer to a long-running request of which a part is not the whole,
+// a log for example. It is cut off when this server shuts down.
+func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, response *answer) {
+	response.Request = nil // sent: no reason to hold it
+	var ended atomic.Bool
+	defer p.drainer.hold(r.Context(), &balance.Stream{End: func() {
+		ended.Store(true)
+		response.cancel(nil)
+	}})()
+	copyResponse(w, r, response.Response, func() bool {
+		if ended.Load() {
+			cutOff(w, r)
+		}
+		return ended.Load()
+	})
 }
 
 // rejected answers in the place of an extension server that answers what it

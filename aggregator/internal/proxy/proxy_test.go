@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -42,8 +43,10 @@ var alice = &user.DefaultInfo{Name: "alice", UID: "u1", Groups: []string{"dev", 
 type front struct {
 	*httptest.Server
 	client *http.Client
+	proxy  *Proxy
 	probes atomic.Int32
 	wrap   func(http.Handler) http.Handler
+	http2  bool
 	user   atomic.Pointer[user.DefaultInfo] // alice, if no other
 	// audited is of the last request.
 	audited atomic.Pointer[audit.AuditContext]
@@ -61,6 +64,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		s(&config, f)
 	}
 	p := New(config)
+	f.proxy = p
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := request.WithUser(r.Context(), f.user.Load())
@@ -70,14 +74,15 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 		ctx = audit.WithAuditContext(ctx)
 		audit.WithAuditID(ctx, "audit-1")
 		f.audited.Store(audit.AuditContextFrom(ctx))
-		p.Serve(w, r.WithContext(ctx), a)
+		p.Serve(w, r.WithContext(ctx), a, limit.Ordinary)
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
 	f.Config.ErrorLog = log.New(io.Discard, "", 0)
+	f.EnableHTTP2 = f.http2
 	f.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(f.Certificate())
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, ForceAttemptHTTP2: f.http2}
 	f.client = &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -238,7 +243,7 @@ func TestNoUser(t *testing.T) {
 	defer pool.Close()
 	w := httptest.NewRecorder()
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name))
+	New(Config{Backends: pool}).Serve(w, httptest.NewRequest("GET", base, nil), s.Claim(name), limit.Ordinary)
 	if got := status(t, w.Result()); got.Message != "missing user" || got.Code != 500 || len(s.Requests()) != 0 {
 		t.Errorf("%+v, %d requests", got, len(s.Requests()))
 	}

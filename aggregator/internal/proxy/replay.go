@@ -1,15 +1,21 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
+	"time"
 )
 
 // maxReplay is how much of a request's body is kept, in bytes, so that it can
 // be sent again.
 const maxReplay = 64 << 10
+
+// readAheadSize is the first buffer for a body of unknown length, in bytes.
+const readAheadSize = 4 << 10
 
 var (
 	errBodyClosed = errors.New("the attempt has ended that this body belongs to")
@@ -20,11 +26,17 @@ var (
 // its beginning for the later ones. It does not close the client's body: that is the
 // server's to do.
 type replayBody struct {
-	source chan io.Reader // holds the client's body while no attempt reads from it
+	source chan io.Reader // holds the client's body while nobody reads from it
+	length int64          // what the client says; below zero where it does not
+	// atEnd is called before an attempt gets the end of the body. Its error takes the
+	// place of the end. It is nil, or set before the first attempt.
+	atEnd func() error
 
 	mu    sync.Mutex
 	kept  []byte // all that was read, or nothing if that is more than maxReplay
 	total int    // how much was read
+	ended bool   // that is all
+	late  bool   // no more is read ahead: the attempts read what is missing
 }
 
 // newReplayBody returns nil for a request without a body.
@@ -32,7 +44,7 @@ func newReplayBody(r *http.Request) *replayBody {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	b := &replayBody{source: make(chan io.Reader, 1)}
+	b := &replayBody{source: make(chan io.Reader, 1), length: r.ContentLength}
 	b.source <- r.Body
 	return b
 }
@@ -45,6 +57,77 @@ func (b *replayBody) whole() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.total <= maxReplay
+}
+
+// arrive begins to read the body, as far as it may be kept, and says whether it
+// arrives as a whole in time. Attempts go on with what is missing.
+func (b *replayBody) arrive(ctx context.Context, timeout time.Duration) bool {
+	read := make(chan struct{})
+	go func() { // no longer than the client's body, which the server ends
+		b.readAhead()
+		close(read)
+	}()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-read:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.late = true
+	return b.ended
+}
+
+func (b *replayBody) readAhead() {
+	source := <-b.source
+	defer func() { b.source <- source }()
+	for {
+		free := b.free()
+		if len(free) == 0 {
+			return
+		}
+		n, err := source.Read(free)
+		b.keep(free[:n], err)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// free is room for more of the body, behind what is kept; none where no more is to
+// be read ahead. Only who holds the source may write there.
+func (b *replayBody) free() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended || b.late || b.total >= maxReplay {
+		return nil
+	}
+	if b.kept == nil {
+		size := int64(readAheadSize)
+		if b.length > 0 {
+			size = min(b.length, maxReplay)
+		}
+		b.kept = make([]byte, 0, size)
+	}
+	b.kept = slices.Grow(b.kept, 1)
+	return b.kept[len(b.kept):min(cap(b.kept), maxReplay)]
+}
+
+// keep takes note of what was read from the client. It returns how much that is in
+// all.
+func (b *replayBody) keep(data []byte, err error) (total int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total += len(data)
+	b.ended = err == io.EOF || int64(b.total) == b.length
+	if b.total > maxReplay {
+		b.kept = nil
+	} else {
+		b.kept = append(b.kept, data...)
+	}
+	return b.total
 }
 
 // open returns the body from its beginning, for one attempt.
@@ -60,6 +143,23 @@ type attemptBody struct {
 
 // Read implements io.Reader.
 func (a *attemptBody) Read(p []byte) (int, error) {
+	n, err := a.read(p)
+	if a.body.atEnd != nil && a.complete() {
+		if err := a.body.atEnd(); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+// complete says whether the attempt has all of the body.
+func (a *attemptBody) complete() bool {
+	a.body.mu.Lock()
+	defer a.body.mu.Unlock()
+	return a.body.ended && a.at == a.body.total
+}
+
+func (a *attemptBody) read(p []byte) (int, error) {
 	if n, err := a.fromMemory(p); n > 0 || err != nil || len(p) == 0 {
 		return n, err
 	}
@@ -69,7 +169,10 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	n, err := source.Read(p)
-	a.keep(p[:n])
+	total := a.body.keep(p[:n], err)
+	a.body.mu.Lock()
+	defer a.body.mu.Unlock()
+	a.at = total
 	return n, err
 }
 
@@ -81,6 +184,8 @@ func (a *attemptBody) fromMemory(p []byte) (int, error) {
 	switch {
 	case a.closed:
 		return 0, errBodyClosed
+	case a.at == a.body.total && a.body.ended:
+		return 0, io.EOF
 	case a.at == a.body.total:
 		return 0, nil
 	case a.body.total > maxReplay:
@@ -89,19 +194,6 @@ func (a *attemptBody) fromMemory(p []byte) (int, error) {
 	n := copy(p, a.body.kept[a.at:])
 	a.at += n
 	return n, nil
-}
-
-// keep notes what this attempt has read from the client.
-func (a *attemptBody) keep(data []byte) {
-	a.body.mu.Lock()
-	defer a.body.mu.Unlock()
-	a.body.total += len(data)
-	a.at = a.body.total
-	if a.body.total > maxReplay {
-		a.body.kept = nil
-		return
-	}
-	a.body.kept = append(a.body.kept, data...)
 }
 
 // Close implements io.Closer: the attempt reads no more.

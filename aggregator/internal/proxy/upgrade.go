@@ -141,6 +141,7 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		logger.V(4).Info("Answering an upgrade failed", "err", err)
 		return
 	}
+	defer p.served.hold(placeOf(a), &balance.Stream{End: func() { _ = backend.Close() }})()
 	err = tunnel(newEnd(conn, buffered.Reader), backend)
 	logger.V(4).Info("Upgraded connection ended", "err", err)
 }

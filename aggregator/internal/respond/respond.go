@@ -49,6 +49,9 @@ const (
 	// TooMany: the queue of requests for the extension server is full, or the
 	// request has waited in it for too long.
 	TooMany Reason = "TooManyRequests"
+	// Moved: the APIService was deleted, or leads elsewhere, before the extension
+	// server answered.
+	Moved Reason = "APIServiceMoved"
 	// NotHijackable: the client's connection cannot be taken over.
 	NotHijackable Reason = "ConnectionNotHijackable"
 )
@@ -74,6 +77,7 @@ var answers = map[Reason]answer{
 	QueryRefused:     {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the query is not UTF-8, and is not forwarded"},
 	IdentityRefused:  {http.StatusForbidden, metav1.StatusReasonForbidden, "the identity of this request cannot be passed to an extension server as it is"},
 	TooMany:          {http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests are waiting for this extension server, please try again later"},
+	Moved:            {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the APIService leads elsewhere now, please try again"},
 	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, ""},
 }
 
@@ -107,12 +111,11 @@ func (f Fail) Error() string {
 func Write(w http.ResponseWriter, r *http.Request, f Fail) {
 	a := answers[f.Reason]
 	status := metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure,
-		Message:  f.Error(),
-		Reason:   a.status,
-		Code:     int32(a.code),
-		Details:  &metav1.StatusDetails{Name: f.APIService, Group: "apiregistration.k8s.io", Kind: "apiservices"},
+		Status:  metav1.StatusFailure,
+		Message: f.Error(),
+		Reason:  a.status,
+		Code:    int32(a.code),
+		Details: &metav1.StatusDetails{Name: f.APIService, Group: "apiregistration.k8s.io", Kind: "apiservices"},
 	}
 	cause := f.Cause
 	if cause == "" {
@@ -123,18 +126,26 @@ func Write(w http.ResponseWriter, r *http.Request, f Fail) {
 		status.Details.RetryAfterSeconds = int32(f.RetryAfter)
 		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
+	WriteStatus(w, r, status)
+}
+
+// WriteStatus answers the request with a failure that has a Status of its own, and
+// counts it. Nothing must have been written to w.
+func WriteStatus(w http.ResponseWriter, r *http.Request, status metav1.Status) {
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	code := int(status.Code)
 	body, err := json.Marshal(status)
 	if err != nil {
-		http.Error(w, f.Error(), a.code)
+		http.Error(w, status.Message, code)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(a.code)
+	w.WriteHeader(code)
 	_, _ = w.Write(body) // the client may be gone
-	count(r, a.code)
+	count(r, code)
 }
 
 // count feeds apiserver_request_terminations_total{component="aggregator"}.

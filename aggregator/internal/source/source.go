@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	endpointslices "k8s.io/apiserver/pkg/util/proxy"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
@@ -47,8 +48,8 @@ type Informers struct {
 	services    corelisters.ServiceLister
 	slices      endpointslices.EndpointSliceGetter
 
-	dirty  chan struct{} // one slot
-	named  atomic.Pointer[map[types.NamespacedName]catalog.ServiceFacts]
+	dirty  chan struct{}                                  // one slot
+	named  atomic.Pointer[sets.Set[types.NamespacedName]] // Services that APIServices name
 	synced []cache.InformerSynced
 }
 
@@ -76,8 +77,12 @@ func NewInformers(
 			}
 		}
 		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    on,
-			UpdateFunc: func(_, obj any) { on(obj) },
+			AddFunc: on,
+			UpdateFunc: func(old, obj any) { // what moves from one Service to another concerns both
+				if relevant(old) || relevant(obj) {
+					i.signal()
+				}
+			},
 			DeleteFunc: on,
 		})
 		if err != nil {
@@ -119,11 +124,7 @@ func (i *Informers) namesSlice(obj any) bool {
 // too few would lose a change.
 func (i *Informers) isNamed(namespace, name string) bool {
 	named := i.named.Load()
-	if named == nil {
-		return true
-	}
-	_, ok := (*named)[types.NamespacedName{Namespace: namespace, Name: name}]
-	return ok
+	return named == nil || named.Has(types.NamespacedName{Namespace: namespace, Name: name})
 }
 
 // finalState is the object of an event; of one that is gone, as it was known last.
@@ -165,18 +166,15 @@ func (i *Informers) read() (State, error) {
 	}
 	// The set of named Services is published before they are read, so that a
 	// change in between is not missed.
-	services := map[types.NamespacedName]catalog.ServiceFacts{}
+	named := sets.Set[types.NamespacedName]{}
 	for _, a := range list {
 		if s := a.Spec.Service; s != nil {
-			services[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = catalog.ServiceFacts{}
+			named.Insert(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 		}
 	}
-	named := make(map[types.NamespacedName]catalog.ServiceFacts, len(services))
-	for key := range services {
-		named[key] = catalog.ServiceFacts{}
-	}
 	i.named.Store(&named)
-	for key := range services {
+	services := make(map[types.NamespacedName]catalog.ServiceFacts, len(named))
+	for key := range named {
 		services[key] = i.service(key)
 	}
 	return State{APIServices: list, Services: services}, nil

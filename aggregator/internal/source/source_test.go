@@ -151,6 +151,25 @@ func TestInformersPublishWhatAPIServicesName(t *testing.T) {
 	h.await(t, "the APIService to go", func(s State) bool { return len(s.APIServices) == 0 && len(s.Services) == 0 })
 }
 
+// A slice that moves from a named Service to one that nobody names leaves it.
+func TestSliceMovesAway(t *testing.T) {
+	h, ctx, create := startHost(t), t.Context(), metav1.CreateOptions{}
+	if _, err := h.aggregator.ApiregistrationV1().APIServices().Create(ctx, apiService("v1.a.example", "api"), create); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.kube.CoreV1().Services("ns").Create(ctx, service("api"), create); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.kube.DiscoveryV1().EndpointSlices("ns").Create(ctx, slice("api-1", "api"), create); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "its EndpointSlice", func(s State) bool { return len(s.Services[key("api")].Slices) == 1 })
+	if _, err := h.kube.DiscoveryV1().EndpointSlices("ns").Update(ctx, slice("api-1", "other"), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "its EndpointSlice to move away", func(s State) bool { return len(s.Services[key("api")].Slices) == 0 })
+}
+
 // A Service that was there before an APIService named it is found.
 func TestServiceBeforeItsAPIService(t *testing.T) {
 	h, ctx, create := startHost(t), t.Context(), metav1.CreateOptions{}

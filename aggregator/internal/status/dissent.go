@@ -19,6 +19,7 @@ import (
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
@@ -32,6 +33,11 @@ const (
 	dissentAfter = 3 * time.Second
 	// dissentPause is the least time between two changes of what is published.
 	dissentPause = 5 * time.Second
+	// So many changes, and so many bytes of them, are published at once, and as many
+	// again in each period.
+	dissentWrites = 20
+	dissentBytes  = 1 << 20
+	dissentPeriod = 5 * time.Minute
 	// dissentRenewal is how often a dissent that lasts is renewed, and dissentLifetime
 	// how long one counts that is not.
 	dissentRenewal  = 15 * time.Second
@@ -106,13 +112,18 @@ type publication struct {
 	views   map[string]view
 	written time.Time
 	unsure  bool // what is stored may be another
+	changes pace.Writes
+}
+
+func newDissentBounds() pace.Writes {
+	return pace.NewWrites(dissentWrites, dissentBytes, dissentPeriod)
 }
 
 // next says what to do about the Lease: change it, renew it, or nothing, and
 // how long until there may be more to do; zero for never.
 func (p *publication) next(now time.Time, views map[string]view) (change, renew bool, wait time.Duration) {
 	if p.unsure || !maps.Equal(p.views, views) {
-		if left := dissentPause - now.Sub(p.written); left > 0 {
+		if left := max(dissentPause-now.Sub(p.written), p.changes.Wait(now)); left > 0 {
 			return false, false, left
 		}
 		return true, false, 0
@@ -131,7 +142,7 @@ func (p *publication) next(now time.Time, views map[string]view) (change, renew 
 // servers agree.
 func (w *Writer) dissent(ctx context.Context) {
 	d := differences{}
-	p := publication{unsure: true} // an earlier life may have left a Lease
+	p := publication{unsure: true, changes: newDissentBounds()} // an earlier life may have left a Lease
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -168,10 +179,12 @@ func (w *Writer) publish(ctx context.Context, p *publication, views map[string]v
 		w.withdraw(ctx, p)
 		return
 	case change:
-		err = w.putDissent(ctx, views)
+		var size int
+		size, err = w.putDissent(ctx, views)
+		p.changes.Spend(time.Now(), size)
 	default:
 		if err = w.patchDissent(ctx, map[string]any{"spec": map[string]any{"renewTime": microNow()}}); apierrors.IsNotFound(err) {
-			err = w.putDissent(ctx, views)
+			_, err = w.putDissent(ctx, views)
 		}
 	}
 	w.noteStored(ctx, p, views, err)
@@ -181,6 +194,7 @@ func (w *Writer) withdraw(ctx context.Context, p *publication) {
 	bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 	defer cancel()
 	err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, w.dissentName(), metav1.DeleteOptions{})
+	p.changes.Spend(time.Now(), 0)
 	if apierrors.IsNotFound(err) {
 		err = nil
 	}
@@ -203,10 +217,11 @@ func (w *Writer) dissentName() string {
 
 func microNow() metav1.MicroTime { return metav1.NewMicroTime(time.Now()) }
 
-func (w *Writer) putDissent(ctx context.Context, views map[string]view) error {
+// putDissent writes the Lease, and returns how many bytes of views it holds.
+func (w *Writer) putDissent(ctx context.Context, views map[string]view) (size int, err error) {
 	encoded, err := encodeViews(views)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	labels := map[string]string{dissentLabel: "true"}
 	annotations := map[string]string{serverAnnotation: w.serverName(), dissentAnnotation: encoded}
@@ -216,7 +231,7 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) error {
 		"spec":     map[string]any{"renewTime": now, "holderIdentity": w.config.Identity},
 	})
 	if !apierrors.IsNotFound(err) {
-		return err
+		return len(encoded), err
 	}
 	bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 	defer cancel()
@@ -225,9 +240,9 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) error {
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &w.config.Identity, LeaseDurationSeconds: &seconds, RenewTime: &now},
 	}, metav1.CreateOptions{FieldManager: FieldManager})
 	if err != nil {
-		return fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
+		return 0, fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
 	}
-	return nil
+	return len(encoded), nil
 }
 
 // patchDissent changes the Lease; an error of the API server is returned as it is.

@@ -1,6 +1,10 @@
 package status
 
-import "time"
+import (
+	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/pace"
+)
 
 const (
 	// flapWindow is how long a fall is remembered.
@@ -10,13 +14,20 @@ const (
 	// falls may be a roll-out.
 	holdMin = time.Second
 	holdMax = 30 * time.Second
+	// So many writes of the condition of one APIService, and so many bytes of its
+	// object, are sent at once, and as many again in each period: a verdict's message
+	// may change as often as its status.
+	conditionWrites = 20
+	conditionBytes  = 2 << 20
+	conditionPeriod = 5 * time.Minute
 )
 
 // history of one APIService's reports. A fall is reported at once, a recovery
 // only when it has lasted: the longer, the more often it was not one.
 type history struct {
-	falls []time.Time
-	since time.Time // of the present run of verdicts for it; zero when it is down
+	falls  []time.Time
+	since  time.Time // of the present run of verdicts for it; zero when it is down
+	writes pace.Writes
 }
 
 // hold returns how long to wait before a verdict is reported; zero means now.

@@ -15,6 +15,14 @@ var unavailableDesc = metrics.NewDesc(
 	[]string{"name"}, nil, metrics.ALPHA, "",
 )
 
+const watchListHelp = "1 for what this server found of the watches of an APIService that ask for initial events: " +
+	"the extension server ends these (Works), does not (Missing), or refuses such watches (Refused)."
+
+var watchListDesc = metrics.NewDesc(
+	"annex_aggregation_watch_list", watchListHelp,
+	[]string{"name", "support"}, nil, metrics.ALPHA, "",
+)
+
 // Metrics of availability, as this server itself sees it.
 type Metrics struct {
 	metrics.BaseStableCollector
@@ -40,7 +48,10 @@ func (m *Metrics) Register(register func(metrics.Registerable) error, custom fun
 }
 
 // DescribeWithStability implements metrics.StableCollector.
-func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) { ch <- unavailableDesc }
+func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) {
+	ch <- unavailableDesc
+	ch <- watchListDesc
+}
 
 // CollectWithStability implements metrics.StableCollector.
 func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
@@ -54,6 +65,9 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 			value = 0
 		}
 		ch <- metrics.NewLazyConstMetric(unavailableDesc, metrics.GaugeValue, value, a.Name)
+		if a.WatchList != catalog.WatchListUnknown {
+			ch <- metrics.NewLazyConstMetric(watchListDesc, metrics.GaugeValue, 1, a.Name, string(a.WatchList))
+		}
 	}
 }
 

@@ -49,3 +49,23 @@ func TestMetricsFollowVerdicts(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricOfWatchLists(t *testing.T) {
+	s, m, registry := newStored(t), NewMetrics(), metrics.NewKubeRegistry()
+	if err := m.Register(registry.Register, func(c metrics.StableCollector) error { return registry.CustomRegister(c) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, support := range []catalog.WatchListSupport{catalog.WatchListUnknown, catalog.WatchListMissing, catalog.WatchListWorks, catalog.WatchListRefused} {
+		f := factsOf(s.object(), up)
+		f.WatchLists = map[string]catalog.WatchListSupport{name: support}
+		m.Sync(catalog.Build(f))
+		want := ""
+		if support != catalog.WatchListUnknown {
+			want = "# HELP annex_aggregation_watch_list [ALPHA] " + watchListHelp + "\n# TYPE annex_aggregation_watch_list gauge\n" +
+				"annex_aggregation_watch_list{name=\"" + name + "\",support=\"" + string(support) + "\"} 1\n"
+		}
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "annex_aggregation_watch_list"); err != nil {
+			t.Errorf("%q: %v", support, err)
+		}
+	}
+}

@@ -84,8 +84,7 @@ func (p *peerViews) forget(lease string) {
 	}
 }
 
-// end forgets everything.
-func (p *peerViews) end() {
+func (p *peerViews) forgetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.reports)
@@ -209,16 +208,19 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		group.Wait()
-		w.peers.end()
+		w.peers.forgetAll()
 	}
 }
 
 // deleteExpired removes the Leases of servers that are gone. It says whether all
 // were removed, and how long until there may be more; zero for never.
-func (w *Writer) deleteExpired(ctx context.Context) (done bool, wait time.Duration) {
+func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
 	done = true
 	for name, version := range over {
+		if err := mayWrite(); err != nil {
+			return false, 0
+		}
 		bounded, cancel := context.WithTimeout(ctx, dissentWriteTimeout)
 		err := w.config.Leases.Leases(w.config.Namespace).Delete(bounded, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 		cancel()

@@ -20,12 +20,15 @@ import (
 	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
 	// retryWrite is the pause after a write that failed for another reason
 	// than a conflict.
 	retryWrite = time.Second
+	// conditionWriteTimeout bounds one write of a condition.
+	conditionWriteTimeout = 5 * time.Second
 
 	// FieldManager owns the conditions that are written.
 	FieldManager = "annex-aggregation"
@@ -59,6 +62,7 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	leading  atomic.Bool
 	peers    *peerViews
+	bounds   pace.Writes // of one APIService's condition, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
 	// publishes dissent.
 	wakeWriting, wakeDissent chan struct{}
@@ -82,6 +86,7 @@ func New(config Config) *Writer {
 		config:      config,
 		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
 		peers:      newPeerViews(func() { wake(wakeWriting) }),
+		bounds:     pace.NewWrites(conditionWrites, conditionBytes, conditionPeriod),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
 }
@@ -163,7 +168,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 	if s == nil {
 		return true, 0
 	}
-	done, wait = w.deleteExpired(ctx)
+	done, wait = w.deleteExpired(ctx, mayWrite)
 	alive := map[types.UID]bool{}
 	for _, a := range s.APIServices() {
 		if a.Object == nil {
@@ -203,7 +208,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	if a.Verdict.Status == "" || a.Invalid != "" {
 		return 0, nil
 	}
-	verdict := w.withPeerViews(a.Name, a.Verdict)
+	verdict := w.withPeerViews(a.Name, a.Condition())
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
 		return 0, nil
@@ -214,12 +219,12 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	}
 	h := w.history[a.Object.UID]
 	if h == nil {
-		h = &history{}
+		h = &history{writes: w.bounds}
 		w.history[a.Object.UID] = h
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	statusChanges := stored != nil && stored.Status != a.Verdict.Status
-	if wait := h.hold(time.Now(), up, statusChanges); wait > 0 {
+	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.Wait(time.Now())); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -233,7 +238,9 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	_, err = w.config.Client.APIServices().UpdateStatus(ctx, after, metav1.UpdateOptions{FieldManager: FieldManager})
+	bounded, cancel := context.WithTimeout(ctx, conditionWriteTimeout)
+	defer cancel()
+	_, err = w.config.Client.APIServices().UpdateStatus(bounded, after, metav1.UpdateOptions{FieldManager: FieldManager})
 	switch {
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		w.lastWrites[a.Object.UID] = write // the watch brings what is stored now
@@ -241,6 +248,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		return 0, err
 	}
 	if err == nil {
+		h.writes.Spend(time.Now(), after.Size())
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}

@@ -53,9 +53,13 @@ func (s stored) object() *apiregistrationv1.APIService {
 func (s stored) snapshot(v catalog.Verdict) *catalog.Snapshot { return snapshotOf(s.object(), v) }
 
 func snapshotOf(o *apiregistrationv1.APIService, v catalog.Verdict) *catalog.Snapshot {
+	return catalog.Build(factsOf(o, v))
+}
+
+func factsOf(o *apiregistrationv1.APIService, v catalog.Verdict) catalog.Facts {
 	f := backendtest.Facts([]*apiregistrationv1.APIService{o}, &backendtest.Server{Service: "api", Address: "192.0.2.1:443"})
 	f.Verdicts[name] = v
-	return catalog.Build(f)
+	return f
 }
 
 // writes counts the updates of the status so far.
@@ -105,6 +109,38 @@ func TestOneWriteForEachChange(t *testing.T) {
 		got := s.object().Status.Conditions
 		if len(got) != 1 || got[0].Status != c.verdict.Status || got[0].Reason != c.verdict.Reason || got[0].Message != c.verdict.Message || got[0].Type != apiregistrationv1.Available {
 			t.Errorf("step %d: %+v", i, got)
+		}
+	}
+}
+
+// What readers should know besides the verdict is written when it changes, once.
+func TestWhatIsSaidBesidesTheVerdictIsWrittenOnce(t *testing.T) {
+	since := time.Now().Add(-time.Hour).Truncate(time.Second)
+	s := newStored(t, condition("True", "Passed", "all checks passed", since))
+	w := New(Config{Client: s.client.ApiregistrationV1()})
+	const warning = "the resource list of /apis/a.example/v1 names no kind"
+	for i, c := range []struct {
+		warning string
+		support catalog.WatchListSupport
+		writes  int
+		message string
+	}{
+		{"", catalog.WatchListUnknown, 0, "all checks passed"},
+		{warning, catalog.WatchListUnknown, 1, "all checks passed; " + warning},
+		{warning, catalog.WatchListWorks, 1, "all checks passed; " + warning},
+		{warning, catalog.WatchListMissing, 2, "all checks passed; " + warning + "; watches with sendInitialEvents are refused: the extension server does not end their initial events"},
+		{"", catalog.WatchListWorks, 3, "all checks passed"},
+	} {
+		f := factsOf(s.object(), up)
+		f.Documents[name] = catalog.Document{Warning: c.warning}
+		f.WatchLists = map[string]catalog.WatchListSupport{name: c.support}
+		for range 3 {
+			w.Sync(catalog.Build(f))
+			w.reconcile(t.Context(), always)
+		}
+		got := s.object().Status.Conditions[0]
+		if got.Message != c.message || got.Status != "True" || !got.LastTransitionTime.Time.Equal(since) || s.writes() != c.writes {
+			t.Errorf("step %d: %+v after %d writes, want %d", i, got, s.writes(), c.writes)
 		}
 	}
 }

@@ -33,6 +33,9 @@ type Requests struct {
 	Good int
 	// Timeout is how long a client waits for an answer.
 	Timeout time.Duration
+	// Again is how soon a client of Closed asks again after a failure, whatever the
+	// server asks for. Zero heeds that, and is a second otherwise.
+	Again time.Duration
 }
 
 // Tally is what became of requests, good or bad.
@@ -135,7 +138,7 @@ func Open(ctx context.Context, r Requests, rate int, duration time.Duration) (Ta
 
 // Closed runs clients that send one request after the other until a time has
 // passed; then requests under way are given up, and not counted. A client waits
-// a second after a failure, or as long as the server asks for. Their beginning
+// a second after a failure, or as long as the server or Again asks for. Their beginning
 // is spread over a second.
 func Closed(ctx context.Context, r Requests, clients int, duration time.Duration) (Tally, error) {
 	if clients < 1 || clients > 100_000 || duration <= 0 || r.Timeout <= 0 || len(r.Clients) == 0 {
@@ -187,6 +190,10 @@ func (r Requests) send(parent context.Context, i int, record *recorder) time.Dur
 	if parent.Err() != nil {
 		return 0 // Given up by us: it says nothing.
 	}
+	pause := failurePause
+	if r.Again > 0 {
+		pause = r.Again
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		record.note(took, fmt.Sprintf("no answer within %v", r.Timeout), err.Error())
@@ -194,14 +201,14 @@ func (r Requests) send(parent context.Context, i int, record *recorder) time.Dur
 		record.note(took, "broken", err.Error())
 	case response.StatusCode != r.Good:
 		record.note(took, fmt.Sprintf("status %d", response.StatusCode), fmt.Sprintf("%.300s", body))
-		if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 && r.Again == 0 {
 			return min(maxRetryAfter, time.Duration(seconds)*time.Second)
 		}
 	default:
 		record.note(took, "", "")
 		return 0
 	}
-	return failurePause
+	return pause
 }
 
 func exchange(client *http.Client, request *http.Request) (*http.Response, []byte, error) {

@@ -85,6 +85,20 @@ func TestClosedWaitsAsLongAsItIsAskedTo(t *testing.T) {
 	}
 }
 
+func TestClosedComesAgainAsSoonAsItIsTold(t *testing.T) {
+	var seen atomic.Int64
+	r := requests(t, func(w http.ResponseWriter, _ *http.Request) {
+		seen.Add(1)
+		w.Header().Set("Retry-After", "3600")
+		http.Error(w, "later", http.StatusTooManyRequests)
+	})
+	r.Again = 10 * time.Millisecond
+	tally, err := Closed(t.Context(), r, 1, time.Second)
+	if err != nil || tally.Sent < 3 || tally.Sent > 100 || tally.Failed != tally.Sent {
+		t.Errorf("%d arrived; %+v, %v", seen.Load(), tally, err)
+	}
+}
+
 func TestClosedSendsOneAfterTheOther(t *testing.T) {
 	var underWay, most atomic.Int64
 	r := requests(t, func(http.ResponseWriter, *http.Request) {

@@ -1,7 +1,10 @@
 package handlerchain
 
 import (
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
@@ -52,7 +55,16 @@ var handlers = []call{
 	{name: "abort", target: widget, as: "alice", header: does("abort"), core: true},
 	{name: "abort after writing", target: widget, as: "alice", header: does("write flush abort")},
 	{name: "abort of a watch", target: widgets + "?watch=1", as: "alice", header: does("write flush abort")},
-	{name: "hijack", target: widget, as: "alice", only: "http/1.1", header: with("X-Do", "hijack", "Connection", "Upgrade", "Upgrade", "test"), core: true},
+	{
+		name: "hijack, which is long-running in ours alone", target: widget, as: "alice", only: "http/1.1",
+		header: with("X-Do", "hijack", "Connection", "Upgrade", "Upgrade", "test"), core: true, differs: longRunningSession,
+	},
+	{name: "another protocol, named without a connection header", target: widget, as: "alice", only: "http/1.1", header: with("Upgrade", "test")},
+	{name: "another protocol, not named", target: widget, as: "alice", only: "http/1.1", header: with("Connection", "Upgrade")},
+	{
+		name: "another protocol, not switched to, which is long-running in ours alone", target: widget, as: "alice", only: "http/1.1",
+		header: with("X-Do", "status:400 end", "Connection", "keep-alive, Upgrade", "Upgrade", "test"), differs: longRunningSession,
+	},
 	{name: "no hijack", target: widget, as: "alice", only: "h2", header: does("hijack")},
 	{
 		name: "exec", method: "POST", target: api + "/namespaces/ns/pods/p/exec?command=ls", as: "alice", only: "http/1.1",
@@ -65,6 +77,34 @@ var handlers = []call{
 	{name: "throttled with a bad token", target: widget, header: bearer("wrong"), behind: true},
 }
 
+// longRunningSession makes a request that asks for another protocol a long-running one:
+// it has no deadline, and the beginning of its answer is audited.
+func longRunningSession(_ *genericapiserver.Config, o *observation) {
+	for i := range o.Seen {
+		o.Seen[i].Deadline = ""
+	}
+	var lines []string
+	for _, line := range o.Audit {
+		if begun := strings.Replace(line, `"ResponseComplete"`, `"ResponseStarted"`, 1); begun != line {
+			lines = append(lines, begun)
+		}
+		lines = append(lines, line)
+	}
+	if more := len(lines) - len(o.Audit); more > 0 {
+		o.Metrics = maps.Clone(o.Metrics)
+		o.Metrics["apiserver_audit_event_total{}"] += float64(more)
+	}
+	o.Audit = lines
+}
+
+// noAbort takes away what is counted and logged of an answer that is given up because
+// its client has left.
+func noAbort(_ *genericapiserver.Config, o *observation) {
+	o.Metrics = maps.Clone(o.Metrics)
+	maps.DeleteFunc(o.Metrics, func(name string, _ float64) bool { return strings.HasPrefix(name, "apiserver_request_aborts_total{") })
+	o.Log = slices.DeleteFunc(slices.Clone(o.Log), func(line string) bool { return line == "panic: "+http.ErrAbortHandler.Error() })
+}
+
 // deadlines: the time that a request may take.
 var deadlines = []call{
 	{name: "timeout that is enough", target: widget + "?timeout=30s", as: "alice", core: true},
@@ -75,6 +115,8 @@ var deadlines = []call{
 	{name: "bogus timeout", target: widget + "?timeout=bogus", as: "alice", core: true},
 	{name: "bogus timeout of the anonymous", target: api + "/namespaces/ns/gadgets?timeout=bogus"},
 	{name: "bogus timeout of a watch", target: widgets + "?watch=1&timeout=bogus", as: "alice"},
+	{name: "timeout by an escaped name", target: widget + "?%74imeout=20s", as: "alice", core: true},
+	{name: "bogus timeout by an escaped name", target: widget + "?time%6Fut=bogus", as: "alice"},
 	{name: "two timeouts", target: widget + "?timeout=20s&timeout=bogus", as: "alice"},
 	{name: "late", target: widget + "?timeout=30ms", as: "alice", late: true, header: does("wait end"), core: true},
 	{name: "late with an answer", target: widget + "?timeout=30ms", as: "alice", late: true, header: does("wait status:502 write")},
@@ -97,11 +139,11 @@ var deadlines = []call{
 var departures = []call{
 	{name: "client leaves", target: widget, as: "alice", late: true, leaves: true, header: does("left end"), core: true},
 	{name: "client leaves before the answer", target: widget, as: "alice", late: true, leaves: true, header: does("left status:502 write")},
-	{name: "client leaves half an answer", target: widget, as: "alice", late: true, leaves: true, header: does("write flush left write flush")},
-	{name: "client leaves an answer unflushed", target: widget, as: "alice", late: true, leaves: true, header: does("write left end")},
+	{name: "client leaves half an answer, no abort in ours", differs: noAbort, target: widget, as: "alice", late: true, leaves: true, header: does("write flush left write flush")},
+	{name: "client leaves an answer unflushed, no abort in ours", differs: noAbort, target: widget, as: "alice", late: true, leaves: true, header: does("write left end")},
 	{name: "client leaves, panic", target: widget, as: "alice", late: true, leaves: true, header: does("left panic")},
-	{name: "client leaves, abort", target: widget, as: "alice", late: true, leaves: true, header: does("left abort")},
-	{name: "client leaves half an answer, abort", target: widget, as: "alice", late: true, leaves: true, header: does("write flush left abort")},
+	{name: "client leaves, abort, not logged by ours", differs: noAbort, target: widget, as: "alice", late: true, leaves: true, header: does("left abort")},
+	{name: "client leaves half an answer, abort, not logged by ours", differs: noAbort, target: widget, as: "alice", late: true, leaves: true, header: does("write flush left abort")},
 	{name: "client leaves a write", method: "POST", target: widgets, body: "{}", as: "alice", late: true, leaves: true, header: does("read left end")},
 	{name: "client leaves, audited with everything", target: api + "/namespaces/ns/configs/c", as: "alice", late: true, leaves: true, header: does("left status:502 write")},
 	{name: "client leaves a watch", target: widgets + "?watch=1", as: "alice", leaves: true, header: does("write flush left end"), core: true},

@@ -3,9 +3,11 @@ package handlerchain
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -59,7 +61,8 @@ func (w *deadlineWriter) ended() bool {
 }
 
 // finish is called when the handler has returned or panicked, and returns the
-// panic that is to go on, or nil. One that nobody will see any more is logged.
+// panic that is to go on, or nil. One that nobody will see any more is logged; that
+// an answer is given up whose client has left is not.
 func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	if !w.ended() {
 		if panicked != nil && !w.begun {
@@ -70,23 +73,39 @@ func (w *deadlineWriter) finish(r *http.Request, panicked any) any {
 	if !w.over && !w.begun {
 		w.timeout()
 	}
+	left := errors.Is(w.ctx.Err(), context.Canceled)
 	metrics.RecordRequestTermination(r, contextOf(r).info, metrics.APIServerComponent, http.StatusGatewayTimeout)
 	status := metrics.PostTimeoutHandlerOK
 	if panicked != nil {
 		status = metrics.PostTimeoutHandlerPanic
-		if panicked != http.ErrAbortHandler { // an abort is meant: its stack tells nothing
-			stack := make([]byte, maxStack)
-			panicked = fmt.Sprintf("%v\n%s", panicked, stack[:runtime.Stack(stack, false)])
+		if !left || panicked != http.ErrAbortHandler {
+			logLatePanic(r, panicked)
 		}
-		utilruntime.HandleErrorWithContext(r.Context(), nil, "Post-timeout activity",
-			"method", r.Method, "path", r.URL.Path, "result", panicked)
 	}
 	metrics.RecordRequestPostTimeout(metrics.PostTimeoutSourceTimeoutHandler, status)
-	if w.over {
+	switch {
+	case w.over:
+		return nil
+	case left && w.cutOff():
 		return nil
 	}
 	// A part of an answer is out: the client must see that it is not whole.
 	return http.ErrAbortHandler
+}
+
+func logLatePanic(r *http.Request, panicked any) {
+	if panicked != http.ErrAbortHandler { // an abort is meant: its stack tells nothing
+		stack := make([]byte, maxStack)
+		panicked = fmt.Sprintf("%v\n%s", panicked, stack[:runtime.Stack(stack, false)])
+	}
+	utilruntime.HandleErrorWithContext(r.Context(), nil, "Post-timeout activity",
+		"method", r.Method, "path", r.URL.Path, "result", panicked)
+}
+
+// cutOff has nothing more be written, not even the end of the answer: should the client
+// be there after all, it sees that the answer is not whole. It says whether that works.
+func (w *deadlineWriter) cutOff() bool {
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Unix(1, 0)) == nil
 }
 
 func (w *deadlineWriter) timeout() {

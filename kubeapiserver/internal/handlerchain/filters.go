@@ -7,6 +7,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
@@ -33,13 +34,16 @@ func innerFilters(handler http.Handler, c *genericapiserver.Config) http.Handler
 	} else {
 		h = t.timed("impersonation", impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer))
 	}
-	h = t.timed("audit", filters.WithAudit(h, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc))
+	h = t.timed("audit", filters.WithAudit(h, c.AuditBackend, c.AuditPolicyRuleEvaluator, isLongRunning))
 	failed := filters.WithFailedAuthenticationAudit(filters.Unauthorized(c.Serializer), c.AuditBackend, c.AuditPolicyRuleEvaluator)
 	h = t.requests(h)
 	h = filters.WithAuthentication(h, c.Authentication.Authenticator, filterEnded(failed), c.Authentication.APIAudiences, c.Authentication.RequestHeaderConfig)
 	h = t.timed("authentication", h)
 	return serverfilters.WithCORS(h, c.CorsAllowedOriginList, nil, nil, nil, "true")
 }
+
+// isLongRunning says what was found when the request came in.
+func isLongRunning(r *http.Request, _ *request.RequestInfo) bool { return contextOf(r).longRunning }
 
 // filterEnded notes that the filter before it is over.
 func filterEnded(next http.Handler) http.Handler {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/net/http/httpguts"
 	"k8s.io/apimachinery/pkg/types"
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
@@ -48,8 +49,8 @@ type claimedChain struct {
 // It keeps what filters of that chain do, and most of these filters, but has one
 // context in place of one for each, and makes what few requests need when they
 // need it. Some things are left to the chain itself: requests before
-// all paths are installed and from the beginning of a shutdown, upgrades, the
-// first watch, logging of requests (-v=3), and the gate APIServingWithRoutine.
+// all paths are installed and from the beginning of a shutdown, the first watch,
+// logging of requests (-v=3), and the gate APIServingWithRoutine.
 // Without auditing there are no latency trackers, whose only outcome are its
 // annotations for requests that are not answered here, and no annotations, which
 // nobody would see.
@@ -87,7 +88,7 @@ func audited(c *genericapiserver.Config) bool {
 // ServeHTTP implements http.Handler.
 func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	if !chain.takesRequests() || len(r.Header["Upgrade"]) > 0 {
+	if !chain.takesRequests() {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
@@ -159,7 +160,7 @@ func (chain *claimedChain) timeout(r *http.Request) (time.Duration, bool) {
 // countUnderWay counts the request among those that a shutdown waits for; false if a
 // shutdown waits already, or a watch could not be told of it.
 func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (done func(), ok bool) {
-	rc.longRunning = chain.config.LongRunningFunc(r, rc.info)
+	rc.longRunning = chain.config.LongRunningFunc(r, rc.info) || asksForSession(r)
 	if !rc.longRunning {
 		if chain.config.NonLongRunningRequestWaitGroup.Add(1) != nil {
 			return nil, false
@@ -175,6 +176,16 @@ func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (d
 	}
 	rc.shutdown = *signal
 	return chain.config.WatchRequestWaitGroup.Done, true
+}
+
+// asksForSession says whether a request asks for another protocol, by what the proxy
+// goes by. Such a request is long-running on every subresource: an extension server may
+// have others than those that the configuration knows (exec, attach, portforward), a
+// console for example. The usual chain would give up its session after the request
+// timeout, and log that as an error, while the session goes on. Priority and fairness
+// has it wait for its turn all the same.
+func asksForSession(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
 // serve sets the headers of every answer and runs the filters.

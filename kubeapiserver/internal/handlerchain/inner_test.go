@@ -240,6 +240,9 @@ func (h *inner) step(w http.ResponseWriter, r *http.Request, step string) bool {
 		request.TrackStorageLatency(ctx, 1)
 	case "hijack":
 		return hijack(w)
+	case "session":
+		echoLines(w)
+		return false
 	}
 	return true
 }

@@ -27,6 +27,8 @@ type observation struct {
 	Metrics map[string]float64
 	Spans   []string
 	Log     []string
+	// Waits are for how long priority and fairness may queue each request.
+	Waits []string
 	// Uncounted is true where the end of a late handler was not counted.
 	Uncounted bool
 }
@@ -212,6 +214,7 @@ func (w *world) spanLines() []string {
 type logged struct {
 	mu    sync.Mutex
 	lines []string
+	wrong []string     // at error level
 	late  atomic.Int64 // handlers that ended after their request
 }
 
@@ -224,6 +227,9 @@ func (l *logged) WithName(string) logr.LogSink   { return l }
 
 // Error implements logr.LogSink: of a panic that nobody sees.
 func (l *logged) Error(_ error, message string, keysAndValues ...any) {
+	l.mu.Lock()
+	l.wrong = append(l.wrong, message)
+	l.mu.Unlock()
 	i := slices.Index(keysAndValues, any("result"))
 	if message != "Post-timeout activity" || i < 0 {
 		return
@@ -268,8 +274,15 @@ func (l *logged) Info(_ int, message string, keysAndValues ...any) {
 func (l *logged) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = nil
+	l.lines, l.wrong = nil, nil
 	l.late.Store(0)
+}
+
+// errors lists what was logged at error level.
+func (l *logged) errors() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.wrong)
 }
 
 func (l *logged) sorted() []string {

@@ -21,6 +21,7 @@ const (
 	hooksOwn    = "kubeapiserver/hooks.go"
 	metricsOwn  = "kubeapiserver/certmetrics.go"
 	peersOwn    = "kubeapiserver/peers.go"
+	cachesOwn   = "kubeapiserver/internal/watchcache/watchcache.go"
 	resolverOwn = "kubeapiserver/layer.go"
 	runOwn      = "kubeapiserver/launch/run.go"
 	pluginsOwn  = "kubeapiserver/launch/plugins.go"
@@ -137,6 +138,13 @@ var assumptions = []assumption{
 	unchanged("priority and fairness is handed the request's context, and has a request hold its seats until execute returns", ours(mountOwn),
 		part{File{apiserver, "pkg/server/filters/priority-and-fairness.go"}, []string{"priorityAndFairnessHandler.Handle"}},
 		part{File{apiserver, "pkg/util/flowcontrol/apf_filter.go"}, []string{"configController.Handle"}}),
+	unchanged("it says which priority level a request is of before it lets it go on", ours(mountOwn),
+		part{File{apiserver, "pkg/util/flowcontrol/apf_controller.go"}, []string{"configController.startRequest"}}),
+	has("nodes, leader elections and controllers of kube-system are of the priority levels that the layer takes for high", ours(mountOwn),
+		File{apiserver, "pkg/apis/flowcontrol/bootstrap/default.go"}, contains("",
+			`"system-leader-election", "leader-election", 100`, `"system-node-high", "node-high", 400`, `"system-nodes", "system", 500`,
+			`"kube-controller-manager", "workload-high", 800`, `"kube-system-service-accounts", "workload-high", 900`),
+		change{old: `"kube-controller-manager", "workload-high"`, new: `"kube-controller-manager", "workload-low"`}),
 
 	has("the x509 authenticator, and nothing else, tells of a credential of this kind", ours(connauthOwn),
 		File{apiserver, "pkg/authentication/request/x509/x509.go"}, contains("", `id := "X509SHA256=" + hex.EncodeToString(fp[:])`),
@@ -165,6 +173,9 @@ var assumptions = []assumption{
 			contains("NewLoopbackServiceResolver", "return &loopbackResolver{")),
 			change{old: "return &loopbackResolver{", new: "return other.NewResolver{"}),
 		unchanged("", nil, part{File{kubernetes, "cmd/kube-apiserver/app/server.go"}, []string{"buildServiceResolver"}})),
+	unchanged("the aggregated document's handler answers a known ETag with 304 and no body, and is counted when it returns, not when it panics", ours("aggregator/internal/discovery/caching.go"),
+		part{file: File{apiserver, "pkg/endpoints/discovery/aggregated/handler.go"}},
+		part{File{apiserver, "pkg/endpoints/metrics/metrics.go"}, []string{"InstrumentHandlerFunc"}}),
 	unchanged("the discovery of peers keeps a document that it made while something changed, and a manager tells one callback of changes", ours(peersOwn),
 		part{File{apiserver, "pkg/endpoints/discovery/aggregated/peer_aggregated_handler.go"}, []string{"NewPeerAggregatedDiscoveryHandler", "peerAggregatedDiscoveryHandler.fetchFromCache"}},
 		part{File{apiserver, "pkg/endpoints/discovery/aggregated/handler.go"}, []string{"resourceDiscoveryManager.AddInvalidationCallback"}}),
@@ -177,6 +188,12 @@ var assumptions = []assumption{
 	has("the registry puts the stability level before a help text so", ours(metricsOwn), File{base, "metrics/opts.go"},
 		both(contains("CounterOpts.annotateStabilityLevel", stabilityFirst), contains("HistogramOpts.annotateStabilityLevel", stabilityFirst)),
 		change{old: stabilityFirst, new: `fmt.Sprintf("(%v) %v", o.StabilityLevel, o.Help)`}),
+
+	unchanged("the decorator with watch caches is a closure of this function, and makes them so", ours(cachesOwn),
+		part{File{apiserver, "pkg/registry/generic/registry/storage_factory.go"}, []string{"StorageWithCacher"}}),
+	has("a watch cache takes its timers from the clock that it is given", ours(cachesOwn), File{apiserver, "pkg/storage/cacher/cacher.go"},
+		contains("NewCacherFromConfig", "config.Clock = clock.RealClock{}"),
+		change{old: "config.Clock = clock.RealClock{}", new: "config.Clock = nil"}),
 
 	all("etcd's messages that are no news to a lone member read so", ours(etcdLogOwn),
 		message("auth/store.go", "simple token is not cryptographically signed"),

@@ -19,7 +19,7 @@ var roomy = limit.Config{InFlight: 1, Queue: 10_000, QueuePerUser: 10_000, Wait:
 
 func acquire(t testing.TB, l *limit.Limiter, user string) (release func()) {
 	t.Helper()
-	release, err := l.Acquire(context.Background(), user)
+	release, err := l.Acquire(context.Background(), user, limit.Ordinary)
 	if err != nil {
 		t.Fatalf("Acquire for %s: %v", user, err)
 	}
@@ -44,7 +44,7 @@ type order struct {
 
 func (o *order) enqueue(ctx context.Context, user string) {
 	go func() {
-		release, err := o.l.Acquire(ctx, user)
+		release, err := o.l.Acquire(ctx, user, limit.Ordinary)
 		if err != nil {
 			return
 		}
@@ -130,7 +130,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 				start := time.Now()
 				refused := make(chan error, 1)
 				go func() {
-					release, err := o.l.Acquire(t.Context(), test.then)
+					release, err := o.l.Acquire(t.Context(), test.then, limit.Ordinary)
 					if err == nil {
 						release()
 					}
@@ -164,7 +164,7 @@ func TestTheWaitIsBounded(t *testing.T) {
 		l := limit.New(limit.Config{InFlight: 1, Queue: 2, QueuePerUser: 2, Wait: 2 * time.Second})
 		release := acquire(t, l, "a")
 		start := time.Now()
-		if _, err := l.Acquire(t.Context(), "b"); !errors.Is(err, limit.ErrFull) {
+		if _, err := l.Acquire(t.Context(), "b", limit.Ordinary); !errors.Is(err, limit.ErrFull) {
 			t.Fatalf("%v", err)
 		}
 		if d := time.Since(start); d != 2*time.Second {
@@ -185,7 +185,7 @@ func TestAClientThatLeavesTheQueueLeavesNoTrace(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		failed := make(chan error, 1)
 		go func() {
-			_, err := o.l.Acquire(ctx, "b")
+			_, err := o.l.Acquire(ctx, "b", limit.Ordinary)
 			failed <- err
 		}()
 		synctest.Wait()
@@ -305,7 +305,7 @@ func TestTheBoundHoldsInAnyOrder(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), s.ctx)
 					defer cancel()
 					start := time.Now()
-					release, err := l.Acquire(ctx, s.user)
+					release, err := l.Acquire(ctx, s.user, limit.Ordinary)
 					waited := time.Since(start)
 					if waited > min(config.Wait, s.ctx) {
 						rt.Errorf("waited %s of at most %s", waited, min(config.Wait, s.ctx))
@@ -347,7 +347,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			if i%4 == 0 { // some leave while they may just be admitted
 				requests.Go(cancel)
 			}
-			release, err := l.Acquire(ctx, fmt.Sprint("user-", i%7))
+			release, err := l.Acquire(ctx, fmt.Sprint("user-", i%7), limit.Ordinary)
 			if err != nil {
 				if i%4 != 0 {
 					t.Errorf("request %d: %v", i, err)

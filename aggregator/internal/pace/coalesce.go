@@ -1,11 +1,10 @@
-// Package coalesce lets pauses end together: loops and timers that wake a quiet
-// server at the same moments cost less than those that wake it one by one.
-package coalesce
+package pace
 
 import "time"
 
 // Step is the time between the moments at which pauses end: multiples of it since
-// the Unix epoch. A connection is checked so long after a request, which is at the
+// the Unix epoch. Loops and timers that wake a quiet server together cost less than
+// those that wake it one by one. A connection is checked so long after a request, which is at the
 // moment of the next requests.
 const Step = 3 * time.Second
 

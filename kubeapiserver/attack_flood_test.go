@@ -1,0 +1,115 @@
+package kubeapiserver_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	test "github.com/annex-api/annex/kubeapiserver/kubeapiservertest"
+)
+
+// One user's requests, however many and however long, leave another user, the
+// controller manager and an admin what they need of an extension server. Who is of
+// which priority is what priority and fairness says.
+func TestOneUserLocksNobodyOutOfAnExtensionAPI(t *testing.T) {
+	const (
+		manager = "system:kube-controller-manager"
+		flood   = 400
+	)
+	for name, method := range map[string]string{"requests": http.MethodGet, "bodies": http.MethodPost} {
+		t.Run("endless "+name, func(t *testing.T) {
+			v1 := gv("flood-"+name+".test", "v1")
+			e := server.Register(t, "flood-"+name, v1)
+			server.UpdateRegistration(t, v1.Version+"."+v1.Group, func(a *apiregistrationv1.APIService) {
+				a.Annotations = map[string]string{"aggregation.annex.dev/max-in-flight": "3"}
+			})
+			for _, user := range []string{"alice", "bob", manager} {
+				server.Allow(t, user, v1.Group)
+			}
+			held := make(chan struct{})
+			var asked atomic.Int32
+			e.Handle("*", func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				if _, err := io.Copy(io.Discard, r.Body); err != nil {
+					return
+				}
+				if strings.HasSuffix(r.URL.Path, "/held") {
+					select {
+					case <-held:
+					case <-r.Context().Done():
+					}
+				}
+				_, _ = io.WriteString(w, "{}")
+			})
+			things := "/apis/" + v1.String() + "/namespaces/default/things"
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			hold := func(token string) {
+				client := server.Client(token)
+				t.Cleanup(client.CloseIdleConnections)
+				client.Timeout = 0
+				for range flood {
+					var body io.Reader
+					if method == http.MethodPost {
+						reader, writer := io.Pipe()
+						body = io.MultiReader(strings.NewReader("{"), reader)
+						t.Cleanup(func() { _ = writer.Close() })
+					}
+					r, err := http.NewRequestWithContext(ctx, method, server.URL+things+"/held", body)
+					if err != nil {
+						t.Fatal(err)
+					}
+					go func() {
+						if response, err := client.Do(r); err == nil {
+							_ = response.Body.Close()
+						}
+					}()
+				}
+			}
+			expect := func(what, token string, header ...string) {
+				t.Helper()
+				test.Eventually(t, func() string { // the annotation has to be known first
+					answer, err := server.TryGet(ctx, token, things+"/other", header...)
+					if err != nil {
+						return err.Error()
+					}
+					if answer.Code != http.StatusOK {
+						return what + " gets " + http.StatusText(answer.Code)
+					}
+					return ""
+				})
+			}
+			hold(test.Alice)
+			test.Eventually(t, func() string {
+				if asked.Load() == 0 {
+					return "nothing of the flood arrives"
+				}
+				return ""
+			})
+			expect("another user", test.Bob)
+			expect("the controller manager", test.Admin, "Impersonate-User", manager)
+			expect("an admin", test.Admin)
+
+			hold(test.Bob) // now two users have all that is not reserved
+			test.Eventually(t, func() string {
+				if asked.Load() < 2 {
+					return "nothing of the second flood arrives"
+				}
+				return ""
+			})
+			for range 10 {
+				expect("the controller manager", test.Admin, "Impersonate-User", manager)
+				expect("an admin", test.Admin)
+			}
+			if n := len(e.Requests(things + "/held")); method == http.MethodGet && n > 5 { // those that raced with the annotation included
+				t.Errorf("%d requests of the flood arrived", n)
+			}
+			close(held)
+		})
+	}
+}
