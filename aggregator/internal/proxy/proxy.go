@@ -68,10 +68,14 @@ func New(config Config) *Proxy {
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
 	b := p.config.Backends.Get(a)
 	user, ok := request.UserFrom(r.Context())
+	sender := backend.Sender{Priority: priority}
+	if ok {
+		sender.User = user.GetName()
+	}
 	// No seat of priority and fairness is held for what waits here.
 	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
 		return
 	}
 	kind := classify(r)
@@ -87,10 +91,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	body := newReplayBody(r)
-	sender := backend.Sender{User: user.GetName(), Priority: priority}
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
 		return
 	}
 	defer release()
@@ -125,8 +128,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	response, err := x.run(ctx)
 	if refusal := x.late.refused(); err != nil && refusal != nil {
 		x.late.release() // the refusal may be held back
-		user, _ := request.UserFrom(r.Context())
-		p.refuse(w, r, x.apiService, user, refusal)
+		p.refuse(w, r, x.apiService, x.late.sender, refusal)
 		return
 	}
 	if err != nil {
