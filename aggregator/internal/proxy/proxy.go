@@ -80,10 +80,14 @@ func New(config Config) *Proxy {
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
 	b := p.config.Backends.Get(a)
 	user, ok := request.UserFrom(r.Context())
+	sender := backend.Sender{Priority: priority}
+	if ok {
+		sender.User = user.GetName()
+	}
 	// No seat of priority and fairness is held for what waits here.
 	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
 		return
 	}
 	if !ok {
@@ -112,10 +116,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	body := newReplayBody(r)
-	sender := backend.Sender{User: user.GetName(), Priority: priority}
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
 		return
 	}
 	defer release()
@@ -164,8 +167,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	case err == nil:
 	case refusal != nil:
 		x.late.release() // the refusal may be held back
-		user, _ := request.UserFrom(r.Context())
-		p.refuse(w, r, x.apiService, user, refusal)
+		p.refuse(w, r, x.apiService, x.late.sender, refusal)
 		return
 	case x.kind.longRunning && clientLeft(r):
 		cutOff(w, r)
