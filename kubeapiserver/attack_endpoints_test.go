@@ -53,6 +53,10 @@ func TestAttackEndpointSlicesAtForbiddenAddresses(t *testing.T) {
 		"239.255.255.250": "refusing to connect to the multicast address 239.255.255.250",
 		"ff0e::1":         "refusing to connect to the multicast address ff0e::1",
 		"fd00:ec2::254":   "refusing to connect to the link-local address fd00:ec2::254",
+		"fd20:ce::254":    "refusing to connect to the link-local address fd20:ce::254",
+
+		"64:ff9b::a9fe:a9fe": "refusing to connect to the link-local address 64:ff9b::a9fe:a9fe",
+		"2002:a9fe:a9fe::1":  "refusing to connect to the link-local address 2002:a9fe:a9fe::1",
 	} {
 		service := "ssrf-" + strings.NewReplacer(":", "-", ".", "-").Replace(address)
 		v1 := gv(service+".endpoints.attack", "v1")

@@ -48,11 +48,11 @@ func TestAttackPathsReadInTwoWays(t *testing.T) {
 		"/namespaces/a/../b/things", "/namespaces/a/./things", "/namespaces/a/things/..", "/namespaces/a/things/.", "/../v1/things",
 		"/../../paths.attack/v1/things", "/../../../api/v1/secrets",
 		"//things", "/namespaces//things", "/namespaces/a//things", "/namespaces/a/things//x", "//", "/%2F/things", "/namespaces/a/things//",
-		"/namespaces/a;b/things", "/namespaces/a/things;v=1/x", "/things/x;/y", "/namespaces/a/things/x%3By", "/namespaces/a/things/x;a=..",
+		"/namespaces/a;b/things", "/namespaces/a/things/..;/x", "/namespaces/a/..;/b/things", "/namespaces/a/things;v=1/x", "/things/x;/y", "/namespaces/a/things/x%3By", "/namespaces/a/things/x;a=..",
 		"/namespaces/a/things/x%252Fy", "/namespaces/a/things/x%5C..%5Cy", `/namespaces/a/things/x\..\y`, "/namespaces/a/things/x%00y",
 		"/namespaces/a/things/x%3Fwatch=1", "/namespaces/a/things/x%23y", "/namespaces/a/things/%20", "/namespaces/a/things/x%0d%0aX-Remote-User:%20root",
 		"/namespaces/a/things/", "/namespaces/%61/things", "/n%61mespaces/a/things", "/namespaces/a/things/x/status", "/namespaces/ä/things",
-		"/namespaces/a/things/%C3%A4", "/namespaces/a/things/%ff", "/things/+", "/things/a%2Bb",
+		"/namespaces/a/things/%C3%A4", "/namespaces/a/things/%ff", "/namespaces/a/%c0%ae%c0%ae/b", "/namespaces/a/things/%252e%252e", "/things/+", "/things/a%2Bb",
 	} {
 		for way, header := range ways {
 			t.Run(way+" "+suffix, func(t *testing.T) {
@@ -113,12 +113,15 @@ func TestAttackQueriesReadInTwoWays(t *testing.T) {
 	const group = "queries.attack"
 	e := server.Register(t, "queries", gv(group, "v1"))
 	for query, want := range map[string]string{
-		"a=1&b=2":         "a=1&b=2",
-		"a=1;b=2&c=3":     "c=3",
-		"limit=5;watch=1": "",
-		"a=%zz&b=2":       "b=2",
-		"a=%&b=2":         "b=2",
-		"a=1%3Bb&c=%26":   "a=1%3Bb&c=%26",
+		"a=1&b=2":                              "a=1&b=2",
+		"a=1;b=2&c=3":                          "c=3",
+		"limit=5;watch=1":                      "",
+		"a=%zz&b=2":                            "b=2",
+		"a=%&b=2":                              "b=2",
+		"a=1%3Bb&c=%26":                        "a=1%3Bb&c=%26",
+		"#&fieldSelector=metadata.name%3Dmine": "%23=&fieldSelector=metadata.name%3Dmine",
+		"fieldSelector=metadata.name%3Dmine&fieldSelector=":  "fieldSelector=metadata.name%3Dmine",
+		"?fieldSelector=&fieldSelector=metadata.name%3Dmine": "%3FfieldSelector=&fieldSelector=metadata.name%3Dmine",
 	} {
 		t.Run(query, func(t *testing.T) {
 			before := len(e.Requests(""))

@@ -66,12 +66,13 @@ func (p *connPool) take(address string, c *tls.Conn) http.RoundTripper {
 		go c.Close() // it says good-bye, which may take a moment
 		return p.h2
 	}
-	cc, err := p.h2.NewClientConn(c)
+	secured := newSecuredConn(c)
+	cc, err := p.h2.NewClientConn(secured)
 	if err != nil {
-		go c.Close()
+		go secured.Close()
 		return refusedConn{fmt.Errorf("opening an HTTP/2 connection to %s: %w", address, err)}
 	}
-	n := newSharedConn(cc, c.NetConn().(*watchedConn))
+	n := newSharedConn(cc, secured.raw)
 	p.mu.Lock()
 	surplus := slices.ContainsFunc(p.conns[address], (*sharedConn).hasRoom)
 	if !surplus {
@@ -118,15 +119,17 @@ func (p *connPool) reserve(address string) *sharedConn {
 	return nil
 }
 
-// MarkDead implements http2.ClientConnPool. It is called before requests under way fail
-// for the sake of the connection. TLS may end one that goes on below.
+// MarkDead implements http2.ClientConnPool. It is called when the far end says that it
+// takes no more requests, and when the connection has ended, before requests under way
+// fail for its sake. TLS may end one that goes on below.
 func (p *connPool) MarkDead(cc *http2.ClientConn) {
 	if n := p.remove(cc); n != nil && !n.raw.closed.Load() {
-		n.raw.ended.Store(true)
+		n.raw.farEnded.Store(true)
+		n.raw.leaving()
 	}
 }
 
-// remove returns the connection, or nil if it is not in the pool.
+// remove takes a connection out of the pool; it returns nil where it is not in it.
 func (p *connPool) remove(cc *http2.ClientConn) *sharedConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -73,8 +73,14 @@ func New(config Config) *Pool {
 	return p
 }
 
-// HoldRefusal returns when a user may be told of a refusal: see limit.Refusals.
-func (p *Pool) HoldRefusal(ctx context.Context, user string) { p.refusals.Hold(ctx, user) }
+// HoldRefusal returns when a sender may be told of a refusal: see limit.Refusals. Those
+// of High and Exempt priority are told at once: components that a cluster needs must not
+// wait for an extension server that is gone.
+func (p *Pool) HoldRefusal(ctx context.Context, s Sender) {
+	if s.Priority == limit.Ordinary {
+		p.refusals.Hold(ctx, s.User)
+	}
+}
 
 // Get returns the Backend of a remote APIService, new or known.
 func (p *Pool) Get(a *catalog.APIService) *Backend {

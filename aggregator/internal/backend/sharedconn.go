@@ -88,7 +88,7 @@ func (c *sharedConn) check() {
 
 // giveUp closes a connection whose far end is silent.
 func (c *sharedConn) giveUp() {
-	c.raw.ended.Store(true) // before its requests fail, and ask
+	c.raw.farEnded.Store(true) // before its requests fail, and ask
 	_ = c.h2.Close()
 }
 

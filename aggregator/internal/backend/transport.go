@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
@@ -74,34 +75,36 @@ func newTransport(c transportConfig) *transport {
 	if err != nil {
 		return &transport{err: err}
 	}
-	http1 := &http.Transport{
+	t := &transport{dial: c.dial, tls: config}
+	t.http1 = &http.Transport{
 		// The environment's HTTP proxy is for the outside; extension servers
 		// are inside.
 		Proxy: nil,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := c.dial(ctx, network, address)
-			if err != nil { // a nil *watchedConn is no nil net.Conn
+		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			conn, err := t.dialTLS(ctx, address, http2.NextProtoTLS, "http/1.1")
+			switch {
+			case err != nil: // a nil *tls.Conn is no nil net.Conn
 				return nil, err
+			case conn.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS:
+				return conn, nil // the pool takes it
 			}
-			return conn, nil
+			return newSecuredConn(conn), nil
 		},
-		TLSClientConfig:        config.Clone(),
-		TLSHandshakeTimeout:    handshakeTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // the client's own Accept-Encoding passes through
 		MaxIdleConnsPerHost:    25,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 	}
-	conns, err := usePool(http1, c.resets.count)
+	t.conns, err = usePool(t.http1, c.resets.count)
 	if err != nil {
 		return &transport{err: err}
 	}
-	var rt http.RoundTripper = openFirst{conns.h2, http1}
+	t.rt = openFirst{t.conns.h2, t.http1}
 	if c.wrap != nil {
-		rt = c.wrap(rt)
+		t.rt = c.wrap(t.rt)
 	}
-	return &transport{dial: c.dial, tls: config, http1: http1, conns: conns, rt: rt}
+	return t
 }
 
 func (c transportConfig) tls() (*tls.Config, error) {
@@ -146,15 +149,33 @@ func (t *transport) dialUpgrade(ctx context.Context, address string) (net.Conn, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+handshakeTimeout)
 	defer cancel()
+	conn, err := t.dialTLS(ctx, address, "http/1.1")
+	if err != nil { // a nil *tls.Conn is no nil net.Conn
+		return nil, err
+	}
+	return conn, nil
+}
+
+// errHandshakeTimeout ends a connection that does not become a TLS one in time.
+var errHandshakeTimeout = errors.New("TLS handshake timeout")
+
+// dialTLS opens a TLS connection over a watched one, for the first of these protocols
+// that the far end speaks.
+func (t *transport) dialTLS(ctx context.Context, address string, protocols ...string) (*tls.Conn, error) {
 	raw, err := t.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	config := t.tls.Clone()
-	config.NextProtos = []string{"http/1.1"}
+	config.NextProtos = protocols
 	conn := tls.Client(raw, config)
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errHandshakeTimeout)
+	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
+		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
+			return nil, errHandshakeTimeout
+		}
 		return nil, err
 	}
 	return conn, nil
@@ -191,9 +212,16 @@ func (o openFirst) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !errors.Is(err, http2.ErrNoCachedConn) {
 		return response, err
 	}
-	r = r.WithContext(r.Context())
+	var conn net.Conn
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { conn = info.Conn },
+	}))
 	r.Header = Canonical(r.Header)
-	return o.http1.RoundTrip(r)
+	response, err = o.http1.RoundTrip(r)
+	if secured, ok := conn.(securedConn); ok && err == nil {
+		response.TLS = secured.state // which the transport knows of a *tls.Conn only
+	}
+	return response, err
 }
 
 // Canonical returns a header with the names spelled as is usual in HTTP/1.1. HTTP/2

@@ -97,6 +97,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		{"endpoints", []string{"https://a_b", "https://-a", "https://a..b", "https://a%20b", "https://" + strings.Repeat("a", 254)}, []string{"for example"}},
 		{"endpoints", []string{
 			"https://169.254.169.254", "https://[fe80::1]", "https://[fe80::1%25eth0]", "https://[::ffff:169.254.169.254]",
+			"https://[fd20:ce::254]", "https://[64:ff9b::a9fe:a9fe]", "https://[64:ff9b:1::a9fe:a9fe]",
 			"https://224.0.0.1", "https://[ff02::1]", "https://0.0.0.0", "https://[::]", "https://a,https://169.254.169.254:80",
 		}, []string{"link-local", "for example"}},
 		{"endpoints", []string{urls(65)}, []string{"at most 64", "for example"}},

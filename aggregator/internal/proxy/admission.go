@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apiserver/pkg/authentication/user"
-
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/respond"
@@ -48,7 +46,7 @@ func (p *Proxy) admit(r *http.Request, a *catalog.APIService, b *backend.Backend
 		return release, nil, refusal
 	}
 	waiting, stop := context.WithCancel(ctx)
-	late = &lateBody{leave: leave, stop: stop}
+	late = &lateBody{sender: sender, leave: leave, stop: stop}
 	body.atEnd = func() error {
 		return late.admitEnd(func() (func(), *backend.Refusal) { return b.Admit(waiting, a, sender, backend.UnderWay) })
 	}
@@ -61,6 +59,8 @@ var errEndRefused = errors.New("the end of the body is not passed on: the reques
 // lateBody is the admission of a request whose body has not arrived when it is sent.
 // Nil is that of any other.
 type lateBody struct {
+	sender backend.Sender
+
 	leave func() // the place among those that are sending
 	stop  func() // ends the wait for one among those under way
 
@@ -143,10 +143,8 @@ func (l *lateBody) release() {
 
 // refuse tells a client why its request is not sent. A user who is refused all the
 // time is told later.
-func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, a *catalog.APIService, u user.Info, refusal *backend.Refusal) {
-	if u != nil {
-		p.config.Backends.HoldRefusal(r.Context(), u.GetName())
-	}
+func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, a *catalog.APIService, sender backend.Sender, refusal *backend.Refusal) {
+	p.config.Backends.HoldRefusal(r.Context(), sender)
 	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
 	switch refusal.Reason {
 	case backend.Unavailable:

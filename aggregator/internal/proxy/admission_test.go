@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -105,8 +104,8 @@ func TestOneUserLocksNobodyOut(t *testing.T) {
 						return b.Sending() >= share
 					})
 					for _, who := range []http.Header{as("single", ""), as("controller", "high"), as("admin", "exempt")} {
-						for _, method := range []string{http.MethodGet, http.MethodPost} {
-							got := l.sendWith(who, method, "other", small())
+						for method, body := range map[string]io.Reader{http.MethodGet: nil, http.MethodPost: small()} {
+							got := l.sendWith(who, method, "other", body)
 							if got.code != http.StatusOK || got.err != nil {
 								t.Errorf("%s by %s: %d %v %s", method, who.Get("Test-User"), got.code, got.err, got.body)
 							}
@@ -276,7 +275,11 @@ func TestNothingIsSentOfARequestThatWaits(t *testing.T) {
 
 // Who is refused all the time is told later, and nobody else is.
 func TestRefusalsOfAFloodAreHeldBack(t *testing.T) {
-	const flood = 60
+	const (
+		flood = 200
+		// So many may be told at once: 20 in each of the seconds in which they come.
+		prompt = 80
+	)
 	l := newLab(t)
 	over := make(chan struct{})
 	l.limits.HoldRefusals = over
@@ -290,36 +293,37 @@ func TestRefusalsOfAFloodAreHeldBack(t *testing.T) {
 	b := l.pool.Get(l.service)
 	first := l.begin(l.client, as("other", ""), http.MethodGet, "first", nil, 0)
 	until(t, "one is under way", func() bool { inFlight, _ := b.Load(); return inFlight == 1 })
-	var replies sync.WaitGroup
-	prompt := make(chan reply, flood)
+	answers := make(chan reply, flood)
 	for i := range flood {
-		replies.Go(func() {
-			got := l.sendWith(as("many", ""), http.MethodGet, fmt.Sprint("many-", i), nil)
-			if got.code != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
-				t.Errorf("%+v", got)
-			}
-			prompt <- got
-		})
+		p := l.begin(l.clientOver2, as("many", ""), http.MethodGet, fmt.Sprint("many-", i), nil, 0)
+		go func() { answers <- <-p.done }()
 	}
-	for range 20 { // so many in a second are told at once
-		<-prompt
+	got := <-answers // they arrive
+	for _, who := range []http.Header{as("controller", "high"), as("admin", "exempt")} {
+		for range 30 { // which would be held back, were it another's
+			if got := l.sendWith(who, http.MethodGet, "other", nil); got.code != http.StatusTooManyRequests || got.took > 2*time.Second {
+				t.Fatalf("%s: %+v", who.Get("Test-User"), got)
+			}
+		}
 	}
 	if got := l.sendWith(as("single", ""), http.MethodGet, "single", nil); got.code != http.StatusTooManyRequests || got.took > 2*time.Second {
 		t.Errorf("another user: %+v", got)
 	}
-	late := 0
-	begin := time.Now()
+	if n := 1 + len(answers); n > prompt {
+		t.Errorf("%d of %d were told at once", n, flood)
+	}
 	close(over) // the server shuts down
-	replies.Wait()
-	if d := time.Since(begin); d > 2*time.Second {
+	began := time.Now()
+	for i := range flood {
+		if got.code != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
+			t.Errorf("%+v", got)
+		}
+		if i < flood-1 {
+			got = <-answers
+		}
+	}
+	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("after the shutdown refusals were held for %v", d)
-	}
-	close(prompt)
-	for range prompt {
-		late++
-	}
-	if late == 0 {
-		t.Error("no refusal was held back")
 	}
 	close(held)
 	if got := <-first.done; got.code != http.StatusOK {

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -25,10 +24,13 @@ var hopByHop = []string{
 // credentials are the client's with this server, not with the extension one.
 var credentials = []string{"Authorization", "Cookie"}
 
-// corsHeaders of an extension server would open this server's origin.
-var corsHeaders = []string{
+// originHeaders of an extension server would speak for all of this server's origin: who
+// may read it, which cookies a browser sends it, where else it is, whom to tell of it.
+var originHeaders = []string{
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers",
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
+	"Alt-Svc", "Clear-Site-Data", "Nel", "Report-To", "Reporting-Endpoints",
+	"Service-Worker-Allowed", "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security",
 }
 
 // Headers that the proxy sets, spelled as HTTP/2 sends them: the transport would spell
@@ -43,6 +45,7 @@ const (
 	remoteUser     = "x-remote-user"
 	remoteUID      = "x-remote-uid"
 	remoteGroup    = "x-remote-group"
+	remoteExtra    = "x-remote-extra-" // and an escaped key
 )
 
 // bearerProtocol carries a token in Sec-WebSocket-Protocol.
@@ -55,7 +58,7 @@ type stripper struct {
 }
 
 func newStripper(names, prefixes []string) stripper {
-	s := stripper{names: map[string]bool{}, prefixes: []string{"x-remote-extra-", "impersonate-"}}
+	s := stripper{names: map[string]bool{}, prefixes: []string{remoteExtra, "impersonate-"}}
 	for _, name := range slices.Concat(hopByHop, credentials, []string{"X-Remote-User", "X-Remote-Uid", "X-Remote-Group"}, names) {
 		s.names[hyphened(name)] = true
 	}
@@ -90,9 +93,9 @@ func (s stripper) drops(name string) bool {
 
 // outgoing builds the request for the extension server: the client's, without
 // what it may not say, with the identity that this server vouches for.
-// protocol is empty but for upgrades. The host and the context are set for each
-// attempt.
-func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, protocol string) *http.Request {
+// protocol is empty but for upgrades. to is where it goes; the host and the context are
+// set for each attempt.
+func (p *Proxy) outgoing(ctx context.Context, r *http.Request, to url.URL, u user.Info, protocol string) *http.Request {
 	header := make(http.Header, len(r.Header)+8)
 	listed := connectionTokens(r.Header)
 	for name, values := range r.Header {
@@ -133,7 +136,7 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 		header["Upgrade"] = []string{protocol}
 	} else {
 		set(forwardedProto, "https")
-		set(forwardedURI, (&url.URL{Path: r.URL.Path}).EscapedPath())
+		set(forwardedURI, escapedPath(&to))
 	}
 	if id, ok := audit.AuditIDFrom(ctx); ok {
 		delete(header, "Audit-Id")
@@ -145,45 +148,13 @@ func (p *Proxy) outgoing(ctx context.Context, r *http.Request, u user.Info, prot
 	}
 	return &http.Request{
 		Method:        r.Method,
-		URL:           &url.URL{Scheme: "https", Path: r.URL.Path, RawQuery: query(r.URL)},
+		URL:           &to,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        header,
 		ContentLength: r.ContentLength,
 	}
-}
-
-// ambiguous says whether a decoded path could be read in two ways: where it has empty
-// or dot segments, which the authorizer reads literally and a server that cleans paths
-// does not, or is not UTF-8.
-func ambiguous(path string) bool {
-	for rest := path[min(1, len(path)):]; rest != ""; {
-		segment, after, more := strings.Cut(rest, "/")
-		if segment == "." || segment == ".." || (segment == "" && more) {
-			return true
-		}
-		rest = after
-	}
-	return !utf8.ValidString(path)
-}
-
-// query returns the raw query as it may be forwarded: one that parsers read
-// differently is written anew from what this server reads.
-func query(u *url.URL) string {
-	if strings.Contains(u.RawQuery, ";") {
-		return u.Query().Encode()
-	}
-	for i := 0; i < len(u.RawQuery); i++ {
-		if u.RawQuery[i] == '%' && (i+2 >= len(u.RawQuery) || !isHex(u.RawQuery[i+1]) || !isHex(u.RawQuery[i+2])) {
-			return u.Query().Encode()
-		}
-	}
-	return u.RawQuery
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
 // connectionTokens are the headers that a Connection header names.
@@ -226,7 +197,7 @@ func cleanResponse(h http.Header) {
 	for _, name := range hopByHop {
 		delete(h, name)
 	}
-	for _, name := range corsHeaders {
+	for _, name := range originHeaders {
 		delete(h, name)
 	}
 }

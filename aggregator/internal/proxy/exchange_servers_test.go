@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"io"
@@ -328,7 +329,7 @@ func (l *lab) start() {
 	l.sync(l.snapshot(l.servers...))
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	l.front(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := r.Header.Get("Test-User")
+		who := cmp.Or(r.Header.Get("Test-User"), "somebody")
 		ctx := request.WithUser(r.Context(), &user.DefaultInfo{Name: who})
 		info, err := resolver.NewRequestInfo(r)
 		if err != nil {

@@ -1,12 +1,12 @@
 // Package proxy sends one request to an extension server and streams back what
 // it answers.
 //
-// Serve is the way of a request, from the top to the bottom: classify says what kind
-// of request it is, admission when it may be sent, clean what of it may be forwarded,
-// exchange sends it, again where that does no harm, hedge sends it twice where an
-// answer is late, and copy streams the answer to the client. Upgrades are sent by
-// upgrade and go on in a tunnel. Failure says whose fault it is that an attempt brought
-// no answer.
+// Serve is the way of a request, from the top to the bottom: identity says whether its
+// user can be named to an extension server, classify what kind of request it is, target
+// and clean what of it may be forwarded, admission when it may be sent, exchange sends
+// it, again where that does no harm, hedge sends it twice where an answer is late, and
+// copy streams the answer to the client. Upgrades are sent by upgrade and go on in a
+// tunnel. Failure says whose fault it is that an attempt brought no answer.
 package proxy
 
 import (
@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -50,6 +51,10 @@ type Config struct {
 	ProbeNow func(*catalog.APIService)
 }
 
+// identityAnnotation of an audit event says which part of its user's identity an
+// extension server cannot be told, and why.
+const identityAnnotation = "aggregation.annex.dev/identity-refused"
+
 // Proxy answers the requests that belong to extension servers.
 type Proxy struct {
 	config   Config
@@ -75,19 +80,33 @@ func New(config Config) *Proxy {
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
 	b := p.config.Backends.Get(a)
 	user, ok := request.UserFrom(r.Context())
+	sender := backend.Sender{Priority: priority}
+	if ok {
+		sender.User = user.GetName()
+	}
 	// No seat of priority and fairness is held for what waits here.
 	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
+		return
+	}
+	if !ok {
+		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
+		return
+	}
+	if part := p.identity.check(user); part != nil {
+		audit.AddAuditAnnotation(r.Context(), identityAnnotation, part.String())
+		respond.Write(w, r, respond.Fail{
+			Reason: respond.IdentityRefused, APIService: a.Name,
+			Message: "the identity of this request cannot be passed to an extension server as it is: the " + part.String(),
+		})
 		return
 	}
 	kind := classify(r, a)
+	to, disagreement := forwarded(r)
 	switch {
-	case !ok:
-		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
-		return
-	case ambiguous(r.URL.Path):
-		respond.Write(w, r, respond.Fail{Reason: respond.PathRefused, APIService: a.Name})
+	case disagreement != nil:
+		respond.Write(w, r, respond.Fail{Reason: disagreement.reason, APIService: a.Name, Message: disagreement.message})
 		return
 	case kind.upgrade && kind.protocol == "":
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
@@ -97,10 +116,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	body := newReplayBody(r)
-	sender := backend.Sender{User: user.GetName(), Priority: priority}
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
-		p.refuse(w, r, a, user, refusal)
+		p.refuse(w, r, a, sender, refusal)
 		return
 	}
 	defer release()
@@ -111,7 +129,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	out := p.outgoing(ctx, r, user, kind.protocol)
+	out := p.outgoing(ctx, r, to, user, kind.protocol)
 	if kind.upgrade {
 		ctx, end := context.WithCancel(ctx)
 		defer end()
@@ -149,8 +167,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	case err == nil:
 	case refusal != nil:
 		x.late.release() // the refusal may be held back
-		user, _ := request.UserFrom(r.Context())
-		p.refuse(w, r, x.apiService, user, refusal)
+		p.refuse(w, r, x.apiService, x.late.sender, refusal)
 		return
 	case x.kind.longRunning && clientLeft(r):
 		cutOff(w, r)

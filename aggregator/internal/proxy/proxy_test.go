@@ -31,7 +31,7 @@ const (
 	name = "v1.a.example"
 	base = "/apis/a.example/v1"
 
-	ambiguousPath = "the path contains empty or dot segments or is not UTF-8, and is not forwarded"
+	ambiguousPath = "the path could be read in two ways, and is not forwarded: it has an empty or dot segment, a percent sign, backslash, semicolon or control character, or is not UTF-8"
 
 	noAnswer = "error trying to reach service: no connection, or it ended without an answer (APIService v1.a.example: see its condition Available and its server's log)"
 
@@ -49,6 +49,9 @@ type front struct {
 	probes atomic.Int32
 	wrap   func(http.Handler) http.Handler
 	http2  bool
+	user   atomic.Pointer[user.DefaultInfo] // alice, if no other
+	// audited is of the last request.
+	audited atomic.Pointer[audit.AuditContext]
 }
 
 type setting func(*Config, *front)
@@ -56,6 +59,7 @@ type setting func(*Config, *front)
 func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front {
 	t.Helper()
 	f := &front{wrap: func(h http.Handler) http.Handler { return h }}
+	f.user.Store(alice)
 	pool := backend.New(backend.Config{})
 	config := Config{Backends: pool, SendUID: true, ProbeNow: func(*catalog.APIService) { f.probes.Add(1) }}
 	for _, s := range settings {
@@ -65,12 +69,13 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 	f.proxy = p
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := request.WithUser(r.Context(), alice)
+		ctx := request.WithUser(r.Context(), f.user.Load())
 		if info, err := resolver.NewRequestInfo(r); err == nil {
 			ctx = request.WithRequestInfo(ctx, info)
 		}
 		ctx = audit.WithAuditContext(ctx)
 		audit.WithAuditID(ctx, "audit-1")
+		f.audited.Store(audit.AuditContextFrom(ctx))
 		p.Serve(w, r.WithContext(ctx), a, limit.Ordinary)
 	})
 	f.Server = httptest.NewUnstartedServer(f.wrap(handler))
@@ -215,6 +220,9 @@ func TestFailures(t *testing.T) {
 		"empty segment":     {live.Claim(name), "/x//y", nil, 400, ambiguousPath, 0},
 		"escaped separator": {live.Claim(name), "/x%2F%2Fy", nil, 400, ambiguousPath, 0},
 		"not UTF-8":         {live.Claim(name), "/x%ff", nil, 400, ambiguousPath, 0},
+		"bad resource":      {live.Claim(name), "/%c0%ae/y", nil, 400, ambiguousPath, 0},
+		"path parameters":   {live.Claim(name), "/x/..;/y", nil, 400, ambiguousPath, 0},
+		"query not UTF-8":   {live.Claim(name), "/x?labelSelector=a%ff", nil, 400, "the query is not UTF-8, and is not forwarded", 0},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := startFront(t, c.a)

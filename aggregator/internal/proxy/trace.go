@@ -102,6 +102,6 @@ func (t *sendTrace) whyAgain() error {
 }
 
 func speaksHTTP2(conn net.Conn) bool {
-	c, ok := conn.(*tls.Conn)
+	c, ok := conn.(interface{ ConnectionState() tls.ConnectionState })
 	return ok && c.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS
 }

@@ -197,7 +197,7 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		return
 	}
 	defer conn.Close()
-	for _, name := range corsHeaders {
+	for _, name := range originHeaders {
 		delete(response.Header, name)
 	}
 	var head bytes.Buffer

@@ -72,7 +72,7 @@ func switching(t *testing.T, protocol string, serve func(conn io.ReadWriteCloser
 			return
 		}
 		defer conn.Close()
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nAccess-Control-Allow-Origin: *\r\nX-Kept: 1\r\n\r\n", protocol)
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nAccess-Control-Allow-Origin: *\r\nSet-Cookie: a=b\r\nX-Kept: 1\r\n\r\n", protocol)
 		serve(conn, buffered.Reader)
 	})
 }
@@ -189,7 +189,7 @@ func TestBackendsEndIsTheClientsEnd(t *testing.T) {
 	if err != nil || response.StatusCode != 101 {
 		t.Fatalf("%v, %v", response, err)
 	}
-	if h := response.Header; h.Get("Access-Control-Allow-Origin") != "" || h.Get("X-Kept") != "1" {
+	if h := response.Header; h.Get("Access-Control-Allow-Origin") != "" || h.Get("Set-Cookie") != "" || h.Get("X-Kept") != "1" {
 		t.Errorf("%v", h)
 	}
 	got, err := io.ReadAll(reader)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	endpointmetrics "k8s.io/apiserver/pkg/endpoints/metrics"
@@ -48,6 +50,11 @@ const (
 	UpgradeRefused Reason = "UpgradeRefused"
 	// PathRefused: the path could be read in two ways.
 	PathRefused Reason = "AmbiguousPath"
+	// QueryRefused: the query could be read in two ways.
+	QueryRefused Reason = "AmbiguousQuery"
+	// IdentityRefused: a part of the user's identity would not arrive at the
+	// extension server as it is.
+	IdentityRefused Reason = "IdentityRefused"
 	// TooMany: the queue of requests for the extension server is full, or the
 	// request has waited in it for too long.
 	TooMany Reason = "TooManyRequests"
@@ -89,7 +96,9 @@ var answers = map[Reason]answer{
 	RedirectRejected: {http.StatusBadGateway, metav1.StatusReasonUnknown, "the backend attempted to redirect this request, which is not permitted", itsLog},
 	UpgradeInvalid:   {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "invalid upgrade response", itsLog},
 	UpgradeRefused:   {http.StatusBadRequest, metav1.StatusReasonBadRequest, "only upgrades to websocket and SPDY/3.1 are supported", ""},
-	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path contains empty or dot segments or is not UTF-8, and is not forwarded", ""},
+	PathRefused:      {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the path could be read in two ways, and is not forwarded", ""},
+	QueryRefused:     {http.StatusBadRequest, metav1.StatusReasonBadRequest, "the query is not UTF-8, and is not forwarded", ""},
+	IdentityRefused:  {http.StatusForbidden, metav1.StatusReasonForbidden, "the identity of this request cannot be passed to an extension server as it is", ""},
 	TooMany:          {http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests are waiting for this extension server, please try again later", ""},
 	Moved:            {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the APIService leads elsewhere now, please try again", ""},
 	NotHijackable:    {http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the connection cannot be taken over for an upgrade", ""},
@@ -170,6 +179,18 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, status metav1.Status) {
 // count feeds apiserver_request_terminations_total{component="aggregator"}.
 func count(r *http.Request, code int) {
 	if info, ok := request.RequestInfoFrom(r.Context()); ok {
-		endpointmetrics.RecordRequestTermination(r, info, "aggregator", code)
+		endpointmetrics.RecordRequestTermination(r, labelled(info), "aggregator", code)
 	}
+}
+
+// labelled is what a metric can be labelled with: a label that is not UTF-8 is a panic.
+func labelled(info *request.RequestInfo) *request.RequestInfo {
+	if utf8.ValidString(info.Path) {
+		return info
+	}
+	valid := *info
+	for _, label := range []*string{&valid.Path, &valid.Resource, &valid.Subresource} {
+		*label = strings.ToValidUTF8(*label, string(utf8.RuneError))
+	}
+	return &valid
 }
