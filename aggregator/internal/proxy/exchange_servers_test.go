@@ -50,6 +50,7 @@ type lab struct {
 	object    map[string]string // annotations
 	servers   []*backendtest.Server
 	pool      *backend.Pool
+	proxy     *proxy.Proxy
 	service   *catalog.APIService
 	client    *http.Client // over HTTP/1.1
 	url       string
@@ -326,6 +327,7 @@ func (l *lab) start() {
 	l.pool = backend.New(l.limits)
 	l.t.Cleanup(l.pool.Close)
 	p := proxy.New(proxy.Config{Backends: l.pool})
+	l.proxy = p
 	l.sync(l.snapshot(l.servers...))
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 	l.front(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -111,6 +111,10 @@ var endings = []row{
 		func(e *ending) bool { return e.body != nil }, ofClient, respond.BodyBroken,
 	},
 	{
+		"the APIService leads elsewhere now",
+		func(e *ending) bool { return e.cause == errMoved }, ofNobody, respond.Moved,
+	},
+	{
 		"another attempt was answered first",
 		func(e *ending) bool { return e.cause == errOvertaken }, ofNobody, respond.BackendTimeout,
 	},
@@ -240,9 +244,7 @@ func exhausted(err error) bool {
 // ended describes a round trip that has failed.
 func (x *exchange) ended(ctx context.Context, t *sendTrace, header http.Header, err error) ending {
 	e := ending{err: err, stage: t.stage.Load(), cause: context.Cause(ctx), refusedHere: x.late.refused() != nil}
-	if x.body != nil {
-		e.body = x.body.broken(e.cause == context.Canceled)
-	}
+	e.body = x.body.broken(e.cause == context.Canceled)
 	if t.conn != nil {
 		e.http2, e.connEnded = speaksHTTP2(t.conn), backend.ConnectionEnded(t.conn)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
 )
 
@@ -93,10 +95,13 @@ func (l *lab) cutOff(text string) reply {
 
 const head = "POST " + things + "?id=one HTTP/1.1\r\nHost: front\r\nContent-Type: application/json\r\n"
 
+// Bodies that are sent while they come, as they are too large to be waited for, and then
+// end. Others are cut off before anything is sent.
 var (
-	tooShort   = head + "Content-Length: 100\r\n\r\n{\"kind\":"
-	noChunk    = head + "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"kind\":\r\nZZ\r\n"
-	unfinished = head + "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"kind\":\r\n"
+	part       = strings.Repeat("x", 70<<10)
+	tooShort   = head + "Content-Length: 200000\r\n\r\n" + part
+	noChunk    = head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\nZZ\r\n", len(part), part)
+	unfinished = head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(part), part)
 )
 
 func endingCases() []endingCase {
@@ -114,6 +119,7 @@ func endingCases() []endingCase {
 	}
 	const (
 		client    = "the client's body broke off, or is malformed"
+		moved     = "the APIService leads elsewhere now"
 		overtaken = "another attempt was answered first"
 		late      = "no header of an answer came in the time that the APIService allows"
 		left      = "the client left"
@@ -138,6 +144,7 @@ func endingCases() []endingCase {
 		{client, "chunks without an end, h2", reads, cut(unfinished), 400, 0, true},
 		{client, "chunks without an end, h1", reads1, cut(unfinished), 400, 0, true},
 
+		{moved, "a watch", silently, moves(things+"?watch=true&id=one", nil), 503, 0, true},
 		{overtaken, "h2", silently, get, 200, 1, false},
 		{late, "h2", annotated("header-timeout", "300ms", silently), post, 503, 1, true},
 		{left, "h2", silently, leaves, 0, 0, true},
@@ -275,7 +282,7 @@ func TestWhoseFaultItIsThatAnAttemptEnds(t *testing.T) {
 					t.Errorf("seen by %v", at)
 				}
 				// Clients are told the APIService, and no address.
-				if got.code >= 500 && !strings.Contains(got.body, "(APIService v1.a.example: ") || strings.Contains(got.body, "127.0.0.1") {
+				if got.code >= 500 && !strings.Contains(got.body, "APIService") || strings.Contains(got.body, "127.0.0.1") {
 					t.Errorf("the client was told %s", got.body)
 				}
 				mu.Lock()
@@ -320,6 +327,66 @@ func (l *lab) heard() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.ends...)
+}
+
+// moves is a request whose APIService is gone before there is an answer.
+func moves(path string, header http.Header) func(*lab) reply {
+	return func(l *lab) reply {
+		l.proxy.Sync(l.snapshot(l.servers...))
+		r, err := http.NewRequestWithContext(l.t.Context(), http.MethodGet, l.url+path, nil)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		maps.Copy(r.Header, header)
+		ended := make(chan reply, 1)
+		go func() {
+			response, err := l.client.Do(r)
+			if err != nil {
+				ended <- reply{err: err}
+				return
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			ended <- reply{code: response.StatusCode, body: string(body), err: err}
+		}()
+		until(l.t, "the endpoint has the request", func() bool { return len(l.sightings("one")) > 0 })
+		l.proxy.Sync(catalog.Build(catalog.Facts{}))
+		return <-ended
+	}
+}
+
+// An upgrade that has no answer when its APIService is gone is told so, as a watch is.
+func TestAnUpgradeWhoseAPIServiceIsGoneIsToldSo(t *testing.T) {
+	l := newLab(t)
+	l.http1("silent", func(c net.Conn, _ *http.Request) { _, _ = io.Copy(io.Discard, c) })
+	l.start()
+	got := moves(things+"/x/exec?id=one", http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}})(l)
+	if got.code != http.StatusServiceUnavailable || !strings.Contains(got.body, "APIServiceMoved") {
+		t.Errorf("%d %s %v", got.code, got.body, got.err)
+	}
+	if failed := l.failures(l.servers[0].Address); failed != 0 {
+		t.Errorf("%d failures are held against the endpoint", failed)
+	}
+}
+
+// A body that is broken off before it was sent on is the client's fault at once: nothing
+// of the request reaches the extension server.
+func TestABrokenBodyIsRefusedBeforeAnythingIsSent(t *testing.T) {
+	for what, text := range map[string]string{
+		"too short": head + "Content-Length: 100\r\n\r\npart", "no chunk": head + "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\nZZ\r\n",
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.works()
+			l.start()
+			if got := l.cutOff(text); got.code != http.StatusBadRequest || got.took > soon/2 {
+				t.Errorf("%d %s %v after %s", got.code, got.body, got.err, got.took)
+			}
+			if at := l.sightings("one"); len(at) != 0 {
+				t.Errorf("it was sent to %v", at)
+			}
+		})
+	}
 }
 
 func deletes(l *lab) reply { return l.send(http.MethodDelete, "one", nil) }

@@ -122,6 +122,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	defer release()
+	if body.broken(false) != nil { // while it was waited for
+		respond.Write(w, r, respond.Fail{Reason: respond.BodyBroken, APIService: a.Name})
+		return
+	}
 
 	ctx := r.Context()
 	if d := p.discoveryTimeout(a); d > 0 && kind.discovery {
@@ -131,10 +135,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	}
 	out := p.outgoing(ctx, r, to, user, kind.protocol)
 	if kind.upgrade {
-		ctx, end := context.WithCancel(ctx)
-		defer end()
-		defer p.served.hold(placeOf(a), &balance.Stream{End: end})() // until it is answered
-		p.upgrade(w, r, out.WithContext(ctx), a, b)
+		ctx, end := context.WithCancelCause(ctx)
+		defer end(nil)
+		defer p.served.hold(placeOf(a), &balance.Stream{End: func() { end(errMoved) }})() // until it is answered
+		p.upgrade(w, r, out.WithContext(ctx), body, a, b)
 		return
 	}
 	p.forward(ctx, w, r, &exchange{
@@ -154,11 +158,11 @@ func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
 // forward sends a request and streams the answer back.
 func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
 	if x.kind.watch {
-		var end context.CancelFunc
-		ctx, end = context.WithCancel(ctx)
-		defer end()
+		var end context.CancelCauseFunc
+		ctx, end = context.WithCancelCause(ctx)
+		defer end(nil)
 		forget := func() {}
-		x.begin = func() { forget = p.served.hold(x.place(r), &balance.Stream{End: end}) }
+		x.begin = func() { forget = p.served.hold(x.place(r), &balance.Stream{End: func() { end(errMoved) }}) }
 		defer func() { forget() }()
 	}
 	response, err := x.run(ctx)

@@ -141,6 +141,9 @@ func (b *replayBody) keep(data []byte, err error) (total int) {
 // broken is why the client's body could not be read as a whole; nil where it could, or
 // was not. A client that has left may be found to have done so in the middle of it.
 func (b *replayBody) broken(left bool) error {
+	if b == nil {
+		return nil
+	}
 	if left {
 		timer := time.NewTimer(bodyGrace)
 		defer timer.Stop()
@@ -212,7 +215,7 @@ func (a *attemptBody) fromMemory(p []byte) (int, error) {
 	case a.at == a.body.total && a.body.ended:
 		return 0, io.EOF
 	case a.at == a.body.total:
-		return 0, nil
+		return 0, a.body.err
 	case a.body.total > maxReplay:
 		return 0, errBodyGone
 	}

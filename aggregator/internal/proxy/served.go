@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -99,6 +100,9 @@ func (s *served) has(p place) bool {
 	defer s.mu.Unlock()
 	return s.places[p]
 }
+
+// errMoved ends what has no answer yet when its place is gone.
+var errMoved = errors.New("the APIService leads elsewhere now")
 
 // Sync takes over where APIServices lead. Call it before requests are routed by the
 // snapshot.

@@ -32,7 +32,7 @@ const (
 // makes a tunnel of the two connections; anything else ends both. The answer may take
 // as long as that to any long-running request: what its APIService says, or as long as
 // the client waits.
-func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.APIService, b *backend.Backend) {
+func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *replayBody, a *catalog.APIService, b *backend.Backend) {
 	ctx, cancel := context.WithCancelCause(out.Context())
 	defer cancel(nil)
 	out = out.WithContext(ctx)
@@ -51,7 +51,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, a *catalog.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
-	x := &upgradeExchange{conn: conn, body: newReplayBody(r), interim: interimAnswers{to: w, request: r, past: p.config.Interim}}
+	x := &upgradeExchange{conn: conn, body: body, interim: interimAnswers{to: w, request: r, past: p.config.Interim}}
 	response, err := x.roundTrip(out)
 	x.interim.end()
 	late.Stop()
@@ -154,9 +154,7 @@ func (x *upgradeExchange) bodySent() error {
 // ended describes why there is no answer.
 func (x *upgradeExchange) ended(ctx context.Context, header http.Header, err error) ending {
 	e := ending{err: err, stage: sent, cause: context.Cause(ctx)}
-	if x.body != nil {
-		e.body = x.body.broken(e.cause == context.Canceled)
-	}
+	e.body = x.body.broken(e.cause == context.Canceled)
 	e.measure(header)
 	return e
 }

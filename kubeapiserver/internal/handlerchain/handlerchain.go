@@ -185,7 +185,8 @@ func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (d
 // timeout, and log that as an error, while the session goes on. Priority and fairness
 // has it wait for its turn all the same.
 func asksForSession(r *http.Request) bool {
-	return len(r.Header["Upgrade"]) > 0 && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
+	named := strings.Trim(strings.Join(r.Header["Upgrade"], ","), ", \t") != ""
+	return named && r.ProtoAtLeast(1, 1) && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
 // serve sets the headers of every answer and runs the filters.
