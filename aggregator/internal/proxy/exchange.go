@@ -39,7 +39,7 @@ var errHeaderTimeout = fmt.Errorf("the extension server sent no header of a resp
 // if it is a plain read that the client has seen no answer of.
 type exchange struct {
 	request    *http.Request // to the extension server, without a host and a context
-	interim    interimAnswers
+	interim    *interimAnswers
 	kind       kind
 	body       *replayBody // nil where there is none
 	late       *lateBody   // nil where the body has arrived
@@ -202,11 +202,11 @@ func (x *exchange) header(choice balance.Choice, another bool) http.Header {
 // before they are passed on: an extension server that dies in the middle of one is not
 // the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, choice balance.Choice, header http.Header) (*answer, *failure) {
-	t := newSendTrace(x.request, cancel, &x.interim)
+	t := newSendTrace(x.request, cancel, x.interim)
 	reset, refused := x.backend.UnclearResets(), x.backend.RefusedStreams()
 	out := x.request.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
-	t.url = *x.request.URL
-	out.URL, out.Header = &t.url, header
+	u := *x.request.URL // by itself: a watch holds the trace as long as it lasts
+	out.URL, out.Header = &u, header
 	out.URL.Host, out.Host = choice.Address, choice.Address
 	x.setBody(out, t)
 	if d := x.apiService.Settings.HeaderTimeout; d > 0 {

@@ -101,7 +101,8 @@ func (i *interimAnswers) writer() func(code int, header http.Header) {
 	}
 }
 
-// end returns when nothing is written any more: the answer's own header may be.
+// end returns when nothing is written any more: the answer's own header may be. The trace
+// of a watch holds what is left, as long as that lasts: so it is little.
 func (i *interimAnswers) end() {
 	i.mu.Lock()
 	i.over = true
@@ -110,4 +111,5 @@ func (i *interimAnswers) end() {
 	if writing != nil {
 		<-writing
 	}
+	i.to, i.request, i.past = nil, nil, nil
 }

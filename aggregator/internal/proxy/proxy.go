@@ -142,7 +142,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		return
 	}
 	p.forward(ctx, w, r, &exchange{
-		request: out, kind: kind, body: body, late: late, interim: interimAnswers{to: w, request: r, past: p.config.Interim},
+		request: out, kind: kind, body: body, late: late, interim: &interimAnswers{to: w, request: r, past: p.config.Interim},
 		apiService: a, backend: b, probeNow: p.config.ProbeNow,
 	})
 }

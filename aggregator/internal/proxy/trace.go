@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"sync/atomic"
 
 	"golang.org/x/net/http2"
@@ -41,7 +40,6 @@ type sendTrace struct {
 	idempotent bool
 	stage      atomic.Int32
 	conn       net.Conn // that the request is sent over; for the goroutine of the round trip
-	url        url.URL
 	trace      httptrace.ClientTrace
 }
 

@@ -51,7 +51,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
-	x := &upgradeExchange{conn: conn, body: body, interim: interimAnswers{to: w, request: r, past: p.config.Interim}}
+	x := &upgradeExchange{conn: conn, body: body, interim: &interimAnswers{to: w, request: r, past: p.config.Interim}}
 	response, err := x.roundTrip(out)
 	x.interim.end()
 	late.Stop()
@@ -100,7 +100,7 @@ type upgradeExchange struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	body    *replayBody // nil where there is none
-	interim interimAnswers
+	interim *interimAnswers
 	written chan error // how the writing of the request ended; nil where that was in time
 }
 
