@@ -47,7 +47,7 @@ func TestWhatIsLeftToTheUsualChain(t *testing.T) {
 func TestRequestsAreCountedForTheEnd(t *testing.T) {
 	ids := newIdentities(t)
 	for _, c := range []struct {
-		name, target    string
+		name, target      string
 		requests, watches int
 	}{
 		{"a request", widget, 1, 0},
