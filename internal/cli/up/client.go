@@ -2,11 +2,15 @@ package up
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
@@ -66,6 +70,28 @@ func (c *client) ready(ctx context.Context) <-chan error {
 		}
 	}()
 	return done
+}
+
+// listed says why discovery does not list a resource yet; nil where it does.
+func (c *client) listed(ctx context.Context, resource schema.GroupVersionResource) error {
+	body, err := c.get(ctx, "/apis", discovery.AcceptV2)
+	if err != nil {
+		return err
+	}
+	var list apidiscoveryv2.APIGroupDiscoveryList
+	if err := json.Unmarshal(body, &list); err != nil {
+		return fmt.Errorf("read discovery: %w", err)
+	}
+	for _, group := range list.Items {
+		for _, version := range group.Versions {
+			for _, r := range version.Resources {
+				if (schema.GroupVersionResource{Group: group.Name, Version: version.Version, Resource: r.Resource}) == resource {
+					return nil
+				}
+			}
+		}
+	}
+	return fmt.Errorf("discovery does not list %s yet", resource.Resource)
 }
 
 // get returns the body of a 200.

@@ -128,7 +128,8 @@ func (o *Options) register(ctx context.Context, c *client, child *child, store *
 	return o.waitAvailable(ctx, c, child)
 }
 
-// waitAvailable polls the APIService, and that its resource answers.
+// waitAvailable polls the APIService, and that its resource answers and is listed:
+// kubectl asks for what is listed alone.
 func (o *Options) waitAvailable(ctx context.Context, c *client, child *child) error {
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
@@ -140,7 +141,11 @@ func (o *Options) waitAvailable(ctx context.Context, c *client, child *child) er
 		if err == nil {
 			ok, why := available(u)
 			if ok {
-				if _, err = c.dynamic.Resource(notices).Namespace(demoNamespace).List(ctx, metav1.ListOptions{Limit: 1}); err == nil {
+				_, err = c.dynamic.Resource(notices).Namespace(demoNamespace).List(ctx, metav1.ListOptions{Limit: 1})
+				if err == nil {
+					err = c.listed(ctx, notices)
+				}
+				if err == nil {
 					return nil
 				}
 				why = err.Error()

@@ -55,6 +55,49 @@ func TestCertificateIsVerifiedOnceAConnection(t *testing.T) {
 	}
 }
 
+// The first answer goes to the request that was verified, and what that does to it
+// reaches no other.
+func TestFirstAnswerIsItsRequestsOwn(t *testing.T) {
+	ids := newIdentities(t)
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	c := shows(t, ids.shown["alice"].Leaf)
+	r := &http.Request{Header: http.Header{}, TLS: c}
+	for i := range 3 {
+		got, ok, err := v.AuthenticateRequest(r)
+		if err != nil || !ok {
+			t.Fatal("refused", err)
+		}
+		if name := got.User.GetName(); name != "alice" {
+			t.Errorf("request %d is taken for %s", i, name)
+		}
+		got.User, got.Audiences = &user.DefaultInfo{Name: "mallory"}, nil
+	}
+}
+
+// What an authenticator says of a certificate that the bundle does not vouch for is
+// no proof: nobody knows how long it holds.
+func TestCertificateWithoutAChainIsNotRemembered(t *testing.T) {
+	ids := newIdentities(t)
+	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)
+	for _, name := range []string{"stranger", "expired"} {
+		leaf := ids.shown[name].Leaf
+		sum := sha256.Sum256(leaf.Raw)
+		v.next = authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
+			return &authenticator.Response{User: &user.DefaultInfo{
+				Name: "someone", Extra: map[string][]string{user.CredentialIDKey: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
+			}}, true, nil
+		})
+		c := shows(t, leaf)
+		for range 3 {
+			v.expect(t, name, c, nil, "someone", false)
+		}
+		runtime.KeepAlive(c)
+	}
+	if v.size() != 0 {
+		t.Errorf("%d connections are remembered", v.size())
+	}
+}
+
 func TestChangedBundleIsAsked(t *testing.T) {
 	ids := newIdentities(t)
 	v := newVerifier(t, ids.clients.PEM, ids.proxies.PEM)

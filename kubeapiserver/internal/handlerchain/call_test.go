@@ -84,6 +84,7 @@ func (w *world) observe(t *testing.T, proto string, c call, like func(*observati
 	defer cancel()
 	w.idle(t)
 	w.inner.reset()
+	w.waits.reset()
 	w.sink.reset()
 	w.spans.Reset()
 	accessLog.reset()
@@ -115,6 +116,7 @@ func (w *world) observe(t *testing.T, proto string, c call, like func(*observati
 	collect := func() {
 		o.Metrics = delta(before, gather(t))
 		o.Seen, o.Spans, o.Log, o.Audit = w.inner.all(), w.spanLines(), accessLog.sorted(), nil
+		o.Waits = w.waits.all()
 		for _, e := range w.sink.all() {
 			o.Audit = append(o.Audit, auditLine(t, e, c.long))
 		}

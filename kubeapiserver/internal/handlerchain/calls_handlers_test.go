@@ -75,6 +75,8 @@ var deadlines = []call{
 	{name: "bogus timeout", target: widget + "?timeout=bogus", as: "alice", core: true},
 	{name: "bogus timeout of the anonymous", target: api + "/namespaces/ns/gadgets?timeout=bogus"},
 	{name: "bogus timeout of a watch", target: widgets + "?watch=1&timeout=bogus", as: "alice"},
+	{name: "timeout by an escaped name", target: widget + "?%74imeout=20s", as: "alice", core: true},
+	{name: "bogus timeout by an escaped name", target: widget + "?time%6Fut=bogus", as: "alice"},
 	{name: "two timeouts", target: widget + "?timeout=20s&timeout=bogus", as: "alice"},
 	{name: "late", target: widget + "?timeout=30ms", as: "alice", late: true, header: does("wait end"), core: true},
 	{name: "late with an answer", target: widget + "?timeout=30ms", as: "alice", late: true, header: does("wait status:502 write")},

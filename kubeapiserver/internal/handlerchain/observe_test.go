@@ -27,6 +27,8 @@ type observation struct {
 	Metrics map[string]float64
 	Spans   []string
 	Log     []string
+	// Waits are for how long priority and fairness may queue each request.
+	Waits []string
 	// Uncounted is true where the end of a late handler was not counted.
 	Uncounted bool
 }

@@ -2,6 +2,10 @@ package handlerchain
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +14,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit/policy"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	fairqueuing "k8s.io/apiserver/pkg/util/flowcontrol/fairqueuing"
 	flowcontrolrequest "k8s.io/apiserver/pkg/util/flowcontrol/request"
@@ -74,6 +79,9 @@ var settings = []setting{
 	{name: "failing authentication", change: func(_ *testing.T, w *world) {
 		w.config.Authentication.Authenticator = refusing{w.config.Authentication.Authenticator, &w.broken}
 	}},
+	{name: "failing request info", change: func(_ *testing.T, w *world) {
+		w.config.RequestInfoResolver = unresolving{w.config.RequestInfoResolver, &w.broken}
+	}},
 	{name: "audiences", change: func(t *testing.T, w *world) {
 		w.config.Authentication.APIAudiences = []string{"api", "other"}
 		w.authenticate(t, true)
@@ -106,7 +114,50 @@ func everything(t *testing.T, w *world) {
 func fairness(t *testing.T, w *world) {
 	t.Helper()
 	client := fake.NewClientset()
-	w.config.FlowControl = flowcontrol.New(informers.NewSharedInformerFactory(client, 0), client.FlowcontrolV1(), 1)
+	real := flowcontrol.New(informers.NewSharedInformerFactory(client, 0), client.FlowcontrolV1(), 1)
+	w.config.FlowControl = timing{real, w.waits}
+}
+
+// waits are how long requests may be queued, in the order in which they came.
+type waits struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (w *waits) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = nil
+}
+
+func (w *waits) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.seen)
+}
+
+// timing notes how long each request may be queued, counted from when it was
+// received.
+type timing struct {
+	flowcontrol.Interface
+	waits *waits
+}
+
+// Handle implements flowcontrol.Interface.
+func (f timing) Handle(
+	ctx context.Context, digest flowcontrol.RequestDigest,
+	note func(*flowcontrolv1.FlowSchema, *flowcontrolv1.PriorityLevelConfiguration, string),
+	estimate func() flowcontrolrequest.WorkEstimate, queueNote fairqueuing.QueueNoteFn, execute func(),
+) {
+	wait := "for ever"
+	if deadline, ok := ctx.Deadline(); ok {
+		received, _ := request.ReceivedTimestampFrom(ctx)
+		wait = deadline.Sub(received).String()
+	}
+	f.waits.mu.Lock()
+	f.waits.seen = append(f.waits.seen, wait)
+	f.waits.mu.Unlock()
+	f.Interface.Handle(ctx, digest, note, estimate, queueNote, execute)
 }
 
 // refusal classifies requests, and runs none once it is broken.
@@ -126,6 +177,21 @@ func (f refusal) Handle(
 			execute()
 		}
 	})
+}
+
+// unresolving knows of no request what it asks for, once it is broken.
+type unresolving struct {
+	request.RequestInfoResolver
+	broken *atomic.Bool
+}
+
+// NewRequestInfo implements request.RequestInfoResolver.
+func (u unresolving) NewRequestInfo(r *http.Request) (*request.RequestInfo, error) {
+	info, err := u.RequestInfoResolver.NewRequestInfo(r)
+	if u.broken.Load() {
+		err = errors.New("nobody knows what this asks for")
+	}
+	return info, err
 }
 
 func level(l audit.Level, omitted ...audit.Stage) func(*testing.T, *world) {

@@ -46,6 +46,7 @@ type world struct {
 	config *genericapiserver.Config
 	inner  *inner
 	sink   *sink
+	waits  *waits
 	spans  *tracetest.InMemoryExporter
 	ids    *identities
 	// broken makes parts refuse that a setting breaks.
@@ -63,7 +64,7 @@ type world struct {
 // newWorld serves the chain that build makes with settings that change alters.
 func newWorld(t *testing.T, ids *identities, build chain, change func(*testing.T, *world)) *world {
 	t.Helper()
-	w := &world{inner: newInner(), sink: &sink{full: new(atomic.Bool)}, spans: tracetest.NewInMemoryExporter(), ids: ids}
+	w := &world{inner: newInner(), sink: &sink{full: new(atomic.Bool)}, waits: &waits{}, spans: tracetest.NewInMemoryExporter(), ids: ids}
 	w.config = genericapiserver.NewConfig(aggregatorscheme.Codecs)
 	c := w.config
 	c.FeatureGate = utilfeature.DefaultFeatureGate
