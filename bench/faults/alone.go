@@ -69,7 +69,10 @@ func (s *stage) floodFrozen(ctx context.Context, short bool, again time.Duration
 	}
 	out := outcome{
 		tally: tally, counted: tally.Failed == 0, timely: timely(tally),
-		measures: []measure{{Name: "processor time of the server", Value: (used - before).Seconds(), Unit: "s"}},
+		measures: []measure{
+			{Name: "processor time of the server", Value: (used - before).Seconds(), Unit: "s"},
+			{Name: "median of the flood's answers", Value: millis(flooded.Percentile(50)), Unit: "ms"},
+		},
 	}
 	out.add("the flood's requests", flooded)
 	return out, nil

@@ -11,8 +11,8 @@ const (
 	// promptRefusals is how many refusals a second one user gets at once.
 	promptRefusals = 20
 	// holdLeast and holdMost bound how long the others are held back.
-	holdLeast = 2500 * time.Millisecond
-	holdMost  = 5 * time.Second
+	holdLeast = 4 * time.Second
+	holdMost  = 8 * time.Second
 	// maxHeld and maxHeldPerUser bound how many are held back at a time.
 	maxHeld        = 10_000
 	maxHeldPerUser = 4_000
