@@ -96,17 +96,14 @@ func (a *Aggregator) remember(ctx context.Context) {
 	}
 	timer := time.NewTimer(rememberAfter)
 	defer timer.Stop()
-	for retained := false; ; {
+	for retainedIn := int64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		leading := a.writer == nil || a.writer.Leading()
-		if !leading {
-			retained = false // others write meanwhile
-		}
-		if !leading || !a.saveChanges(ctx, a.snapshot.Load(), saved, &retained) {
+		term := a.term()
+		if term == 0 || !a.saveChanges(ctx, a.snapshot.Load(), saved, term, &retainedIn) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -119,9 +116,18 @@ func (a *Aggregator) remember(ctx context.Context) {
 	}
 }
 
+// term is that in which this server is the one to write; zero while it is not.
+func (a *Aggregator) term() int64 {
+	if a.writer == nil {
+		return 1
+	}
+	return a.writer.Term()
+}
+
 // saveChanges writes what differs from saved, and says whether all was written. What
-// is remembered of others is removed once in each term, which retained notes.
-func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery, retained *bool) bool {
+// is remembered of others is removed once in each term, the last of which retainedIn
+// notes: between two terms other servers write.
+func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, saved map[string]*apidiscoveryv2.APIVersionDiscovery, term int64, retainedIn *int64) bool {
 	done := true
 	note := func(name string, err error) bool {
 		if err != nil && ctx.Err() == nil {
@@ -147,8 +153,8 @@ func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot
 			saved[s.Name] = d.Discovery
 		}
 	}
-	if !*retained {
-		*retained = note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote))))
+	if *retainedIn != term && note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote)))) {
+		*retainedIn = term
 	}
 	for name := range saved {
 		if !remote[name] && note(name, a.config.Memory.Forget(ctx, name)) {
