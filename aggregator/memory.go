@@ -94,9 +94,9 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 
 // remembering is what is known of what the Memory holds.
 type remembering struct {
-	saved    map[string]*apidiscoveryv2.APIVersionDiscovery
-	writes   map[string]*pace.Writes // of those that were saved since the start
-	retained bool                    // nothing is remembered of others
+	saved      map[string]*apidiscoveryv2.APIVersionDiscovery
+	writes     map[string]*pace.Writes // of those that were saved since the start
+	retainedIn int64                   // the last term in which others' were removed
 }
 
 // remember saves discovery documents as they change, while this server is the
@@ -116,11 +116,8 @@ func (a *Aggregator) remember(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		leading := a.writer == nil || a.writer.Leading()
-		if !leading {
-			known.retained = false // others write meanwhile
-		}
-		if !leading || !a.saveChanges(ctx, a.snapshot.Load(), &known) {
+		term := a.term()
+		if term == 0 || !a.saveChanges(ctx, a.snapshot.Load(), &known, term) {
 			timer.Reset(rememberAgain)
 			continue
 		}
@@ -133,9 +130,18 @@ func (a *Aggregator) remember(ctx context.Context) {
 	}
 }
 
+// term is that in which this server is the one to write; zero while it is not.
+func (a *Aggregator) term() int64 {
+	if a.writer == nil {
+		return 1
+	}
+	return a.writer.Term()
+}
+
 // saveChanges writes what differs from what was saved, and says whether all was
-// written. What is remembered of others is removed once in each term.
-func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, known *remembering) bool {
+// written. What is remembered of others is removed once in each term: between two
+// terms other servers write.
+func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot, known *remembering, term int64) bool {
 	done := true
 	note := func(name string, err error) bool {
 		if err != nil && ctx.Err() == nil {
@@ -170,8 +176,8 @@ func (a *Aggregator) saveChanges(ctx context.Context, snapshot *catalog.Snapshot
 			known.saved[s.Name] = d.Discovery
 		}
 	}
-	if !known.retained {
-		known.retained = note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote))))
+	if known.retainedIn != term && note("", a.config.Memory.Retain(ctx, slices.Sorted(maps.Keys(remote)))) {
+		known.retainedIn = term
 	}
 	for name := range known.saved {
 		if !remote[name] && note(name, a.config.Memory.Forget(ctx, name)) {

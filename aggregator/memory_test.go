@@ -211,6 +211,26 @@ func TestDocumentsOfOthersAreForgotten(t *testing.T) {
 	})
 }
 
+// Between two terms other servers write: what they left is forgotten in each term.
+func TestDocumentsOfOthersAreForgottenInEachTerm(t *testing.T) {
+	m := &memory{documents: map[string][]byte{}}
+	a, err := New(Config{Source: NewStaticSource(State{}), Memory: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(a.routes)
+	known := remembering{}
+	for _, c := range []struct{ term, left int64 }{{1, 0}, {1, 1}, {3, 0}} {
+		if err := m.Save(t.Context(), "v1.gone.example", []byte(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+		a.saveChanges(t.Context(), a.snapshot.Load(), &known, c.term)
+		if got := m.names(); int64(len(got)) != c.left {
+			t.Errorf("in term %d: remembered %q, want %d", c.term, got, c.left)
+		}
+	}
+}
+
 func TestDocumentsAreRememberedAndForgotten(t *testing.T) {
 	m := &memory{documents: map[string][]byte{}}
 	s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}

@@ -88,7 +88,7 @@ func helpTexts() (map[string]string, error) {
 	return help, nil
 }
 
-// unstable removes the stability prefix that the registry puts before a help
+// withoutStability removes the stability prefix that the registry puts before a help
 // text, and puts there again.
 func withoutStability(help string) string {
 	const prefix = "[ALPHA] "

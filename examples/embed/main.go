@@ -83,11 +83,13 @@ func serve(ctx context.Context, listener net.Listener, source aggregator.Source,
 	case <-ctx.Done():
 		bounded, cancel := context.WithTimeout(working, 10*time.Second)
 		defer cancel()
-		err = server.Shutdown(bounded)
+		if server.Shutdown(bounded) != nil {
+			_ = server.Close() // a watch lasts as long as its client wants
+		}
 		<-serving
 		stopLayer()
 		<-running
-		return err
+		return nil
 	case err = <-serving:
 		stopLayer()
 		<-running

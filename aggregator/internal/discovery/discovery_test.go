@@ -335,3 +335,27 @@ func TestHostThatHangsIsNotWaitedForLongerThanTheBound(t *testing.T) {
 		}
 	})
 }
+
+// A host that panics costs its own groups, and not the process; it is asked again.
+func TestHostThatPanicsIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := true
+		host := &plainHost{groups: []string{"host.example"}}
+		s := New(Config{Local: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if broken {
+				panic("no")
+			}
+			host.ServeHTTP(w, r)
+		})})
+		defer s.Close()
+		snapshot := catalog.Build(catalog.Facts{})
+		if list := decode[metav1.APIGroupList](t, get(t, s, snapshot, "/apis", nil)); len(list.Groups) != 0 {
+			t.Errorf("the groups are %v", list.Groups)
+		}
+		broken = false
+		time.Sleep(localInterval)
+		if list := decode[metav1.APIGroupList](t, get(t, s, snapshot, "/apis", nil)); len(list.Groups) != 1 {
+			t.Errorf("the groups are %v", list.Groups)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -109,7 +110,7 @@ func (l *localGroups) start(ctx context.Context) *localRequest {
 		defer close(request.done)
 		defer cancel()
 		defer stop()
-		groups, ok := l.ask(ctx)
+		groups, ok := l.askSafely(ctx)
 		l.learn(groups, ok && ctx.Err() == nil)
 	})
 	return request
@@ -165,6 +166,18 @@ func (l *localGroups) appendTo(list []metav1.APIGroup) []metav1.APIGroup {
 		}
 	}
 	return list
+}
+
+// askSafely is ask for a goroutine of ours, which a handler that panics must not end
+// the process by.
+func (l *localGroups) askSafely(ctx context.Context) (groups []apidiscoveryv2.APIGroupDiscovery, ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			klog.FromContext(ctx).Error(fmt.Errorf("panic: %v", r), "Asking the local handler for what it serves")
+			groups, ok = nil, false
+		}
+	}()
+	return l.ask(ctx)
 }
 
 func (l *localGroups) ask(ctx context.Context) ([]apidiscoveryv2.APIGroupDiscovery, bool) {

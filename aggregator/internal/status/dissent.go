@@ -157,7 +157,7 @@ func (w *Writer) dissent(ctx context.Context) {
 		}
 		now := time.Now()
 		views, wait := d.update(now, w.snapshot.Load())
-		if w.leading.Load() {
+		if w.Term() != 0 {
 			views, wait = nil, 0
 		}
 		change, renew, later := p.next(now, views)

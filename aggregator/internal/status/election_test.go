@@ -6,7 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 )
@@ -163,7 +165,7 @@ func TestLeaseIsHeldByAStranger(t *testing.T) {
 		if on := s.expectTerms("first")[0].last.Sub(taken); on > retryPeriod {
 			t.Errorf("the first wrote for %v without the Lease", on)
 		}
-		if first.writer.Leading() || second.writer.Leading() {
+		if first.writer.Term() != 0 || second.writer.Term() != 0 {
 			t.Error("a server without the Lease takes itself for the writer")
 		}
 		if err := leases.Delete(t.Context(), "writer", metav1.DeleteOptions{}); err != nil {
@@ -248,4 +250,52 @@ func TestAnElectionIsCheap(t *testing.T) {
 		first.stop()
 		second.stop()
 	})
+}
+
+// Terms are numbered, and there is none between them.
+func TestTermsAreNumbered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(Config{})
+		for want := int64(1); want <= 3; want++ {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				w.write(ctx, func() error { return nil })
+			}()
+			synctest.Wait()
+			if got := w.Term(); got != want {
+				t.Errorf("term %d, want %d", got, want)
+			}
+			cancel()
+			<-ended
+			if got := w.Term(); got != 0 {
+				t.Errorf("term %d after its end", got)
+			}
+		}
+	})
+}
+
+// Whose Lease is in doubt removes nobody's: another server may be the one to write.
+func TestLeaseInDoubtRemovesNothing(t *testing.T) {
+	client := fake.NewClientset()
+	w := New(Config{Leases: client.CoordinationV1(), Namespace: "kube-system"})
+	gone := &coordinationv1.Lease{}
+	gone.Name = "annex-dissent-gone"
+	w.peers.learn(time.Now().Add(-2*dissentLifetime), gone)
+	for _, c := range []struct {
+		may  error
+		want int
+	}{{errLeaseInDoubt, 0}, {nil, 1}} {
+		w.deleteExpired(t.Context(), func() error { return c.may })
+		deleted := 0
+		for _, a := range client.Actions() {
+			if a.GetVerb() == "delete" {
+				deleted++
+			}
+		}
+		if deleted != c.want {
+			t.Errorf("where the Lease is %v, %d are deleted, want %d", c.may, deleted, c.want)
+		}
+	}
 }

@@ -60,7 +60,7 @@ type Config struct {
 type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
-	leading  atomic.Bool
+	term     atomic.Int64 // see Term
 	peers    *peerViews
 	bounds   pace.Writes // of one APIService's condition, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
@@ -68,6 +68,7 @@ type Writer struct {
 	wakeWriting, wakeDissent chan struct{}
 
 	// Of the goroutine that writes.
+	terms      int64
 	lastWrites map[types.UID]lastWrite
 	history    map[types.UID]*history
 }
@@ -127,16 +128,18 @@ func (w *Writer) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Leading says whether this server is the one that writes.
-func (w *Writer) Leading() bool { return w.leading.Load() }
+// Term is the number of the term in which this server is the one that writes, from 1
+// on; zero while it is not.
+func (w *Writer) Term() int64 { return w.term.Load() }
 
 // write keeps conditions in line until ctx ends. It asks mayWrite before each
 // write.
 func (w *Writer) write(ctx context.Context, mayWrite func() error) {
-	w.leading.Store(true)
+	w.terms++
+	w.term.Store(w.terms)
 	wake(w.wakeDissent)
 	defer wake(w.wakeDissent)
-	defer w.leading.Store(false)
+	defer w.term.Store(0)
 	defer w.followPeers(ctx)()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
