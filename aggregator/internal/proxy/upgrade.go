@@ -131,6 +131,9 @@ func (x *upgradeExchange) roundTrip(out *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("reading the response to an upgrade: %w", err)
 		}
 		if code := response.StatusCode; code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
+			if err := x.body.broken(false); err != nil {
+				return nil, err // the server answers to half a request, while the connection ends
+			}
 			limited.N = math.MaxInt64
 			return response, nil
 		}
