@@ -22,6 +22,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/openapi"
 	"github.com/annex-api/annex/aggregator/internal/probe"
 	"github.com/annex-api/annex/aggregator/internal/proxy"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 	"github.com/annex-api/annex/aggregator/internal/status"
 	"github.com/annex-api/annex/aggregator/internal/watchlist"
 )
@@ -242,11 +243,13 @@ func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService
 		Backends:         backends,
 		ForwardRedirects: c.ForwardRedirects,
 		DiscoveryTimeout: max(0, c.DiscoveryTimeout),
-		IdentityHeaders:  c.IdentityHeaders,
-		IdentityPrefixes: c.IdentityHeaderPrefixes,
-		SendUID:          c.SendUID,
-		Interim:          c.Interim,
-		ProbeNow:         probeNow,
+		Outgoing: outgoing.Config{
+			IdentityHeaders:  c.IdentityHeaders,
+			IdentityPrefixes: c.IdentityHeaderPrefixes,
+			SendUID:          c.SendUID,
+		},
+		Interim:  c.Interim,
+		ProbeNow: probeNow,
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 )
 
 const (
@@ -42,7 +43,7 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 // copyHead writes the status and all headers, and returns how many trailers
 // they announce.
 func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
-	copyHeader(w.Header(), response.Header)
+	outgoing.CopyHeader(w.Header(), response.Header)
 	if len(response.Trailer) > 0 {
 		names := make([]string, 0, len(response.Trailer))
 		for name := range response.Trailer {

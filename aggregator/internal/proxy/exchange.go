@@ -16,6 +16,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 )
 
 const (
@@ -194,7 +195,7 @@ func (x *exchange) header(choice balance.Choice, another bool) http.Header {
 	if another {
 		header = maps.Clone(header)
 	}
-	header[forwardedHost] = []string{choice.Address}
+	header[outgoing.ForwardedHost] = []string{choice.Address}
 	return header
 }
 

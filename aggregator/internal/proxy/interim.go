@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"sync"
+
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 )
 
 const (
@@ -74,7 +76,7 @@ func (i *interimAnswers) writeAll(ended chan struct{}) {
 		i.waiting = i.waiting[1:]
 		i.mu.Unlock()
 		if write != nil {
-			cleanResponse(next.header)
+			outgoing.CleanResponse(next.header)
 			write(next.code, next.header)
 		}
 	}

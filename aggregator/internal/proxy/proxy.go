@@ -1,12 +1,12 @@
 // Package proxy sends one request to an extension server and streams back what
 // it answers.
 //
-// Serve is the way of a request, from the top to the bottom: identity says whether its
-// user can be named to an extension server, classify what kind of request it is, target
-// and clean what of it may be forwarded, admission when it may be sent, exchange sends
-// it, again where that does no harm, hedge sends it twice where an answer is late, and
-// copy streams the answer to the client. Upgrades are sent by upgrade and go on in a
-// tunnel. Failure says whose fault it is that an attempt brought no answer.
+// Serve is the way of a request, from the top to the bottom: package outgoing says what
+// of it may be forwarded, classify what kind of request it is, admission when it may be
+// sent, exchange sends it, again where that does no harm, hedge sends it twice where an
+// answer is late, and copy streams the answer to the client. Upgrades are sent by
+// upgrade and go on in a tunnel. Failure says whose fault it is that an attempt brought
+// no answer.
 package proxy
 
 import (
@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -25,6 +24,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
 
@@ -37,11 +37,8 @@ type Config struct {
 	// DiscoveryTimeout bounds requests for one group version's resource list.
 	// Zero means no bound of their own.
 	DiscoveryTimeout time.Duration
-	// IdentityHeaders and IdentityPrefixes are names, besides X-Remote-*, that
-	// extension servers take an identity from; clients may not send them.
-	IdentityHeaders, IdentityPrefixes []string
-	// SendUID passes the user's UID on.
-	SendUID bool
+	// Outgoing says what extension servers are told of users.
+	Outgoing outgoing.Config
 	// Interim returns how interim answers (1xx) are sent to the client of a request;
 	// nil where they are left out. Without it they are sent by the ResponseWriter, if
 	// that wraps no other.
@@ -51,15 +48,10 @@ type Config struct {
 	ProbeNow func(*catalog.APIService)
 }
 
-// identityAnnotation of an audit event says which part of its user's identity an
-// extension server cannot be told, and why.
-const identityAnnotation = "aggregation.annex.dev/identity-refused"
-
 // Proxy answers the requests that belong to extension servers.
 type Proxy struct {
 	config   Config
-	strip    stripper
-	identity identity
+	outgoing *outgoing.Builder
 	drainer  drainer
 	served   served
 }
@@ -71,8 +63,7 @@ func New(config Config) *Proxy {
 	}
 	return &Proxy{
 		config:   config,
-		strip:    newStripper(config.IdentityHeaders, config.IdentityPrefixes),
-		identity: identity{sendUID: config.SendUID},
+		outgoing: outgoing.New(config.Outgoing),
 	}
 }
 
@@ -94,21 +85,13 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
 		return
 	}
-	if part := p.identity.check(user); part != nil {
-		audit.AddAuditAnnotation(r.Context(), identityAnnotation, part.String())
-		respond.Write(w, r, respond.Fail{
-			Reason: respond.IdentityRefused, APIService: a.Name,
-			Message: "the identity of this request cannot be passed to an extension server as it is: the " + part.String(),
-		})
+	to, unclear := p.outgoing.Check(r, user)
+	if unclear != nil {
+		respond.Write(w, r, respond.Fail{Reason: unclear.Reason, APIService: a.Name, Message: unclear.Message})
 		return
 	}
 	kind := classify(r, a)
-	to, disagreement := forwarded(r)
-	switch {
-	case disagreement != nil:
-		respond.Write(w, r, respond.Fail{Reason: disagreement.reason, APIService: a.Name, Message: disagreement.message})
-		return
-	case kind.upgrade && kind.protocol == "":
+	if kind.upgrade && kind.protocol == "" {
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return
 	}
@@ -133,7 +116,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	out := p.outgoing(ctx, r, to, user, kind.protocol)
+	out := p.outgoing.Request(ctx, r, to, user, kind.protocol)
 	if kind.upgrade {
 		ctx, end := context.WithCancelCause(ctx)
 		defer end(nil)
@@ -188,7 +171,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if p.rejected(w, r, x.apiService, response) {
 		return
 	}
-	cleanResponse(response.Header)
+	outgoing.CleanResponse(response.Header)
 	switch {
 	case x.kind.watch:
 		p.watch(w, r, x, response)
@@ -250,7 +233,7 @@ func (p *Proxy) rejected(w http.ResponseWriter, r *http.Request, a *catalog.APIS
 		respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
 		return true
 	}
-	response.Header.Set("Location", ownLocation(location, response.choice.Address))
+	response.Header.Set("Location", outgoing.OwnLocation(location, response.choice.Address))
 	return false
 }
 

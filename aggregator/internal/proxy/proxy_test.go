@@ -25,6 +25,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 )
 
 const (
@@ -61,7 +62,7 @@ func startFront(t *testing.T, a *catalog.APIService, settings ...setting) *front
 	f := &front{wrap: func(h http.Handler) http.Handler { return h }}
 	f.user.Store(alice)
 	pool := backend.New(backend.Config{})
-	config := Config{Backends: pool, SendUID: true, ProbeNow: func(*catalog.APIService) { f.probes.Add(1) }}
+	config := Config{Backends: pool, Outgoing: outgoing.Config{SendUID: true}, ProbeNow: func(*catalog.APIService) { f.probes.Add(1) }}
 	for _, s := range settings {
 		s(&config, f)
 	}
@@ -140,7 +141,7 @@ func read(t *testing.T, response *http.Response) string {
 func TestIdentityArrivesAndSpoofedOnesDoNot(t *testing.T) {
 	s := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	f := startFront(t, s.Claim(name), func(c *Config, _ *front) {
-		c.IdentityHeaders, c.IdentityPrefixes = []string{"X-My-User"}, []string{"X-My-Extra-"}
+		c.Outgoing.IdentityHeaders, c.Outgoing.IdentityPrefixes = []string{"X-My-User"}, []string{"X-My-Extra-"}
 	})
 	f.do(t, "GET", base+"/things?limit=5", nil, http.Header{
 		"X-Remote-User": {"root"}, "x-remote-group": {"system:masters"}, "X-REMOTE-UID": {"0"}, "X-Remote-Extra-Evil": {"1"},

@@ -18,6 +18,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
 
@@ -88,7 +89,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 		fail("invalid upgrade response: status code %d", code)
 	default:
 		_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
-		cleanResponse(response.Header)
+		outgoing.CleanResponse(response.Header)
 		// Nothing of the client's connection may be read as a second request.
 		response.Header.Set("Connection", "close")
 		copyResponse(w, r, response, nil)
@@ -198,9 +199,7 @@ func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response
 		return
 	}
 	defer conn.Close()
-	for _, name := range originHeaders {
-		delete(response.Header, name)
-	}
+	outgoing.CleanUpgrade(response.Header)
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", response.StatusCode, http.StatusText(response.StatusCode))
 	_ = response.Header.Write(&head) // a buffer takes all

@@ -1,4 +1,4 @@
-package proxy
+package outgoing
 
 import (
 	"fmt"
@@ -70,7 +70,7 @@ func TestWhatIsNotCarried(t *testing.T) {
 		user *user.DefaultInfo
 		want string
 	}{
-		"all":              {alice, ""},
+		"all":              {&user.DefaultInfo{Name: "alice", UID: "u1", Groups: []string{"dev", "ops"}, Extra: map[string][]string{"a/b": {"x", "y"}}}, ""},
 		"other scripts":    {&user.DefaultInfo{Name: "Jürgen 世", UID: "ü", Groups: []string{"a, b", "CN=admins,OU=x y"}}, ""},
 		"odd keys":         {extra("a b\r\nÄ%", "", "x"), ""},
 		"no name":          {&user.DefaultInfo{Groups: []string{"a"}}, "user name is empty"},

@@ -1,4 +1,4 @@
-package proxy
+package outgoing
 
 import (
 	"net/http"
@@ -63,7 +63,7 @@ func TestCleanResponse(t *testing.T) {
 		"Service-Worker-Allowed":        {"/"},
 		"Access-Control-Expose-Headers": {"Date"}, "Content-Type": {"application/json"}, "Warning": {"299 - x"},
 	}
-	cleanResponse(h)
+	CleanResponse(h)
 	want := http.Header{
 		"Access-Control-Expose-Headers": {"Date"}, "Content-Type": {"application/json"}, "Warning": {"299 - x"},
 	}
@@ -74,7 +74,7 @@ func TestCleanResponse(t *testing.T) {
 
 func TestCopyHeader(t *testing.T) {
 	dst := http.Header{"Audit-Id": {"one"}, "Warning": {"mine"}, "Cache-Control": {"no-cache, private"}}
-	copyHeader(dst, http.Header{
+	CopyHeader(dst, http.Header{
 		"Audit-Id": {"one"}, "Warning": {"theirs", "mine"}, "Content-Type": {"application/json"}, "X-Twice": {"a", "a"},
 	})
 	want := http.Header{
@@ -100,7 +100,7 @@ func TestOwnLocation(t *testing.T) {
 		"https://10.0.0.1:443@evil.example/x":  "https://10.0.0.1:443@evil.example/x",
 		"https://10.0.0.1:443.evil.example/%x": "https://10.0.0.1:443.evil.example/%x",
 	} {
-		if got := ownLocation(in, host); got != want {
+		if got := OwnLocation(in, host); got != want {
 			t.Errorf("%s: %q, want %q", in, got, want)
 		}
 	}

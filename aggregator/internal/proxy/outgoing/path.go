@@ -1,4 +1,4 @@
-package proxy
+package outgoing
 
 import (
 	"net/http"
@@ -11,27 +11,20 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
 
-// disagreement is why a request is not forwarded: the extension server could read its
-// path or query as another one than the authorizer did.
-type disagreement struct {
-	reason  respond.Reason
-	message string // empty for the reason's own
-}
-
 var (
-	errUnclear = &disagreement{
+	unclearPath = &Refusal{
 		respond.PathRefused,
 		"the path could be read in two ways, and is not forwarded: it has an empty or dot segment, a percent sign, backslash, semicolon or control character, or is not UTF-8",
 	}
-	errBoundary = &disagreement{
+	unclearBoundary = &Refusal{
 		respond.PathRefused,
 		"the path could be read in two ways, and is not forwarded: it has an encoded slash before what is below the subresource",
 	}
-	errClimbs = &disagreement{
+	climbingPath = &Refusal{
 		respond.PathRefused,
 		"the path could be read in two ways, and is not forwarded: what is below the subresource leads out of it",
 	}
-	errQuery = &disagreement{reason: respond.QueryRefused}
+	unclearQuery = &Refusal{Reason: respond.QueryRefused}
 )
 
 // forwarded is what of a request's URL goes to an extension server, without a host.
@@ -40,7 +33,7 @@ var (
 // where another reader could read it differently. What follows a subresource is read by
 // no authorizer: it is the user's own, and is sent as it came, with its query. It may
 // not lead out of the subresource, whoever reads it.
-func forwarded(r *http.Request) (url.URL, *disagreement) {
+func forwarded(r *http.Request) (url.URL, *Refusal) {
 	to := url.URL{Scheme: "https", Path: r.URL.Path, ForceQuery: r.URL.ForceQuery}
 	segments, all := authorized(r)
 	end := len(to.Path)
@@ -48,12 +41,12 @@ func forwarded(r *http.Request) (url.URL, *disagreement) {
 		end = endOf(to.Path, segments)
 	}
 	if !unambiguous(to.Path[:end]) {
-		return to, errUnclear
+		return to, unclearPath
 	}
 	if end == len(to.Path) {
 		query, ok := forwardedQuery(r.URL)
 		if !ok {
-			return to, errQuery
+			return to, unclearQuery
 		}
 		to.RawQuery = query
 		return to, nil
@@ -61,11 +54,11 @@ func forwarded(r *http.Request) (url.URL, *disagreement) {
 	raw := rawPath(r)
 	boundary := endOf(raw, segments)
 	if hasEncodedSlash(raw[:boundary]) {
-		return to, errBoundary
+		return to, unclearBoundary
 	}
 	own := raw[boundary:]
 	if climbs(own) {
-		return to, errClimbs
+		return to, climbingPath
 	}
 	to.Opaque = (&url.URL{Path: to.Path[:end]}).EscapedPath() + sendable(own)
 	to.RawQuery = sendable(r.URL.RawQuery)

@@ -1,17 +1,14 @@
-package proxy
+package outgoing
 
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/annex-api/annex/aggregator/internal/backendtest"
 )
 
 func TestQuery(t *testing.T) {
@@ -186,28 +183,4 @@ func readWith(t *testing.T, command, queries []string) []url.Values {
 		}
 	}
 	return read
-}
-
-// A client that is allowed what a selector picks gets no more by what ends the query
-// for an extension server in another language.
-func TestQueriesOnTheWire(t *testing.T) {
-	http2 := backendtest.Start(t, "api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	for protocol, s := range map[string]*backendtest.Server{"HTTP/2": http2, "HTTP/1.1": startHTTP1(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))} {
-		f := startFront(t, s.Claim(name))
-		for query, want := range map[string]string{
-			"?#&fieldSelector=metadata.name%3Dmine":         "?%23=&fieldSelector=metadata.name%3Dmine",
-			"?fieldSelector=metadata.name%3Dmine#":          "?fieldSelector=metadata.name%3Dmine%23",
-			"?fieldSelector=metadata.name%3Dmine&limit=500": "?fieldSelector=metadata.name%3Dmine&limit=500",
-			"?": "?",
-			"":  "",
-		} {
-			before := len(s.Requests())
-			if code := f.raw(t, "GET "+base+"/things"+query+" HTTP/1.1"); code != http.StatusOK {
-				t.Fatalf("%s: %d", query, code)
-			}
-			if got := s.Requests()[before:]; len(got) != 1 || got[0].Path != base+"/things"+want {
-				t.Errorf("%s, %s: %v arrived, want %s", protocol, query, got, want)
-			}
-		}
-	}
 }

@@ -1,18 +1,11 @@
-package proxy
+package outgoing
 
 import (
-	"context"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
-
-	"k8s.io/apiserver/pkg/audit"
-	"k8s.io/apiserver/pkg/authentication/user"
-
-	"github.com/annex-api/annex/aggregator/internal/backend"
 )
 
 // hopByHop headers concern one connection only (RFC 9110, section 7.6.1).
@@ -38,7 +31,6 @@ var originHeaders = []string{
 // that has it, see backend.Canonical.
 const (
 	forwardedFor   = "x-forwarded-for"
-	forwardedHost  = "x-forwarded-host"
 	forwardedProto = "x-forwarded-proto"
 	forwardedURI   = "x-forwarded-uri"
 	auditID        = "audit-id"
@@ -47,6 +39,9 @@ const (
 	remoteGroup    = "x-remote-group"
 	remoteExtra    = "x-remote-extra-" // and an escaped key
 )
+
+// ForwardedHost is the header that names the endpoint. It is set for each attempt.
+const ForwardedHost = "x-forwarded-host"
 
 // bearerProtocol carries a token in Sec-WebSocket-Protocol.
 const bearerProtocol = "base64url.bearer.authorization.k8s.io."
@@ -91,72 +86,6 @@ func (s stripper) drops(name string) bool {
 	return false
 }
 
-// outgoing builds the request for the extension server: the client's, without
-// what it may not say, with the identity that this server vouches for.
-// protocol is empty but for upgrades. to is where it goes; the host and the context are
-// set for each attempt.
-func (p *Proxy) outgoing(ctx context.Context, r *http.Request, to url.URL, u user.Info, protocol string) *http.Request {
-	header := make(http.Header, len(r.Header)+8)
-	listed := connectionTokens(r.Header)
-	for name, values := range r.Header {
-		if !p.strip.drops(name) && !listed[name] {
-			header[name] = values[:len(values):len(values)]
-		}
-	}
-	if values := header["Sec-Websocket-Protocol"]; len(values) > 0 {
-		if kept := withoutBearer(values); len(kept) > 0 {
-			header["Sec-Websocket-Protocol"] = kept
-		} else {
-			delete(header, "Sec-Websocket-Protocol")
-		}
-	}
-	if slices.ContainsFunc(r.Header["Te"], func(v string) bool { return strings.Contains(v, "trailers") }) {
-		header.Set("Te", "trailers")
-	}
-	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = []string{""} // none, instead of Go's own
-	}
-	values := make([]string, 0, 4) // of the headers below
-	set := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if prior := header["X-Forwarded-For"]; len(prior) > 0 {
-			client = strings.Join(prior, ", ") + ", " + client
-			delete(header, "X-Forwarded-For")
-		}
-		set(forwardedFor, client)
-	}
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri"} {
-		delete(header, name)
-	}
-	if protocol != "" {
-		header["Connection"] = []string{"Upgrade"}
-		header["Upgrade"] = []string{protocol}
-	} else {
-		set(forwardedProto, "https")
-		set(forwardedURI, escapedPath(&to))
-	}
-	if id, ok := audit.AuditIDFrom(ctx); ok {
-		delete(header, "Audit-Id")
-		set(auditID, string(id))
-	}
-	p.identity.set(header, u)
-	if protocol != "" { // upgrades are HTTP/1.1
-		header = backend.Canonical(header)
-	}
-	return &http.Request{
-		Method:        r.Method,
-		URL:           &to,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		ContentLength: r.ContentLength,
-	}
-}
-
 // connectionTokens are the headers that a Connection header names.
 func connectionTokens(h http.Header) map[string]bool {
 	var names map[string]bool
@@ -189,22 +118,28 @@ func withoutBearer(values []string) []string {
 	return []string{strings.Join(kept, ", ")}
 }
 
-// cleanResponse removes what an extension server may not tell the client.
-func cleanResponse(h http.Header) {
+// CleanResponse removes what an extension server may not tell the client.
+func CleanResponse(h http.Header) {
 	for name := range connectionTokens(h) {
 		delete(h, name)
 	}
 	for _, name := range hopByHop {
 		delete(h, name)
 	}
+	CleanUpgrade(h)
+}
+
+// CleanUpgrade removes what an extension server may not tell the client that switches
+// protocols with it.
+func CleanUpgrade(h http.Header) {
 	for _, name := range originHeaders {
 		delete(h, name)
 	}
 }
 
-// copyHeader adds what dst does not hold already: filters before the proxy set
+// CopyHeader adds what dst does not hold already: filters before the proxy set
 // some headers that extension servers set too, Audit-Id among them.
-func copyHeader(dst, src http.Header) {
+func CopyHeader(dst, src http.Header) {
 	for name, values := range src {
 		have := dst[name]
 		if len(have) == 0 {
@@ -219,9 +154,9 @@ func copyHeader(dst, src http.Header) {
 	}
 }
 
-// ownLocation rewrites a Location at the extension server itself to the same
+// OwnLocation rewrites a Location at the extension server itself to the same
 // path here; others are left as they are.
-func ownLocation(location, backendHost string) string {
+func OwnLocation(location, backendHost string) string {
 	u, err := url.Parse(location)
 	if err != nil || u.Host != backendHost {
 		return location
