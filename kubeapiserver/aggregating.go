@@ -111,7 +111,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {
 		return nil, nil, err
 	}
-	if err := addAutoRegistration(server, delegate, crds, registrations, apiServices); err != nil {
+	if err := addAutoRegistration(server, delegate, crds, registrations, apiServices, &l.work); err != nil {
 		return nil, nil, err
 	}
 	if err := addHooks(server, l, informers, generic.SharedInformerFactory, events); err != nil {

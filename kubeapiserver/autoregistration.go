@@ -32,7 +32,7 @@ const registrationWorkers = 5
 // version and each served version of a CustomResourceDefinition.
 func addAutoRegistration(
 	server *genericapiserver.GenericAPIServer, delegate genericapiserver.DelegationTarget, crds crdSource,
-	client clientset.Interface, apiServices apiregistrationinformers.APIServiceInformer,
+	client clientset.Interface, apiServices apiregistrationinformers.APIServiceInformer, work *work,
 ) error {
 	register := autoregister.NewAutoRegisterController(apiServices, client.ApiregistrationV1())
 	expected := sets.New[string]()
@@ -57,17 +57,25 @@ func addAutoRegistration(
 
 	err := server.AddPostStartHook("kube-apiserver-autoregistration", func(ctx genericapiserver.PostStartHookContext) error {
 		if !crds.enabled {
-			go register.Run(registrationWorkers, ctx.Done())
+			work.Go(func() { register.Run(registrationWorkers, ctx.Done()) })
 			return nil
 		}
 		follow := crdregistration.NewCRDRegistrationController(crds.informer, register)
-		go follow.Run(registrationWorkers, ctx.Done())
-		go func() {
+		work.Go(func() { follow.Run(registrationWorkers, ctx.Done()) })
+		synced := make(chan struct{})
+		go func() { // upstream's wait has no other end
+			follow.WaitForInitialSync()
+			close(synced)
+		}()
+		work.Go(func() {
 			// Before the CRDs are known, an APIService that belongs to one would
 			// look as if nobody wanted it any more.
-			follow.WaitForInitialSync()
-			register.Run(registrationWorkers, ctx.Done())
-		}()
+			select {
+			case <-synced:
+				register.Run(registrationWorkers, ctx.Done())
+			case <-ctx.Done():
+			}
+		})
 		return nil
 	})
 	if err != nil {

@@ -107,6 +107,6 @@ func (p PreparedServer) Run(ctx context.Context) error {
 	}()
 	err := p.run(ctx)
 	cancel()
-	p.layer.wait()
+	p.layer.work.Wait()
 	return errors.Join(<-failure, err)
 }

@@ -66,7 +66,7 @@ func addHooks(server *genericapiserver.GenericAPIServer, l *layer, own apiregist
 	}
 	if l.clientCerts != nil {
 		hooks["aggregator-reload-proxy-client-cert"] = func(ctx genericapiserver.PostStartHookContext) error {
-			l.running.Go(func() { l.clientCerts.Run(ctx, 1) })
+			l.work.Go(func() { l.clientCerts.Run(ctx, 1) })
 			return nil
 		}
 	}
@@ -108,6 +108,8 @@ func updateStorageVersions(ctx genericapiserver.PostStartHookContext, server *ge
 	if err != nil {
 		return fmt.Errorf("waiting for the identity Lease %s: %w", server.APIServerID, err)
 	}
+	// The end of the server does not wait for it: where the API is gone, upstream tries
+	// each resource three times, and sleeps in between.
 	go wait.UntilWithContext(ctx, func(context.Context) {
 		server.StorageVersionManager.UpdateStorageVersions(ctx.LoopbackClientConfig, server.APIServerID)
 	}, storageVersionRefresh)

@@ -48,7 +48,7 @@ type layer struct {
 	clientCerts *dynamiccertificates.DynamicCertKeyPairContent // nil where no pair is configured
 	nodes       kubernetes.Interface                           // to learn the zone from; nil where it was given
 	run         func(context.Context) error                    // the aggregator's work
-	running     sync.WaitGroup
+	work        work
 	failed      chan error // with what that ended, if it was not asked to
 }
 
@@ -165,7 +165,7 @@ func (l *layer) Enqueue() { l.aggregator.ReloadClientCertificate() }
 
 // start runs the layer until ctx ends. It is called once.
 func (l *layer) start(ctx context.Context) {
-	l.running.Go(func() {
+	l.work.Go(func() {
 		if err := l.run(ctx); err != nil && ctx.Err() == nil {
 			l.failed <- fmt.Errorf("the aggregation layer stopped: %w", err)
 		}
@@ -173,7 +173,7 @@ func (l *layer) start(ctx context.Context) {
 	if l.nodes == nil {
 		return
 	}
-	l.running.Go(func() {
+	l.work.Go(func() {
 		node, err := ownNode()
 		if err != nil {
 			klog.FromContext(ctx).V(2).Info("This server's zone stays unknown", "err", err)
@@ -182,8 +182,6 @@ func (l *layer) start(ctx context.Context) {
 		followZone(ctx, l.nodes, node, l.aggregator.SetZone)
 	})
 }
-
-func (l *layer) wait() { l.running.Wait() }
 
 // namespaceExists waits for a namespace that the server itself makes soon after
 // its start.
