@@ -22,7 +22,7 @@ type hedge struct {
 
 // run returns the first answer of either attempt. The other one is cancelled, because
 // of errOvertaken, and has ended when run returns. If neither brings an answer, the
-// error is the first attempt's.
+// error is the first attempt's. A panic of either is one of run.
 func (h hedge) run(ctx context.Context) (*answer, error) {
 	firstCtx, cancelFirst := context.WithCancelCause(ctx)
 	secondCtx, cancelSecond := context.WithCancelCause(ctx)
@@ -35,9 +35,15 @@ func (h hedge) run(ctx context.Context) (*answer, error) {
 			a.end()
 		}
 	}
+	var panicked any
 	ended := make(chan struct{})
 	late := time.AfterFunc(h.after, func() {
 		defer close(ended)
+		defer func() {
+			if panicked = recover(); panicked != nil {
+				cancelSecond(nil)
+			}
+		}()
 		a, err := h.second(secondCtx, cancelSecond)
 		if err != nil {
 			cancelSecond(nil)
@@ -58,6 +64,10 @@ func (h hedge) run(ctx context.Context) (*answer, error) {
 		take(a, cancelSecond)
 	}
 	<-ended
+	if panicked != nil { // here the server recovers it, as it does the first one's
+		cancelFirst(nil)
+		panic(panicked)
+	}
 	select {
 	case a := <-answers:
 		return a, nil

@@ -183,3 +183,21 @@ func settled(t *testing.T, answer *answer, attempts ...*made) {
 		}
 	}
 }
+
+// A goroutine's panic would end the process.
+func TestAPanicOfTheSecondAttemptIsThatOfTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := &made{plan: plan{takes: muchMore}}
+		second := func(context.Context, context.CancelCauseFunc) (*answer, error) { panic("of the second") }
+		defer func() {
+			if got := recover(); got != "of the second" {
+				t.Errorf("recovered %v", got)
+			}
+			if first.ctx.Err() == nil {
+				t.Error("the first attempt goes on")
+			}
+		}()
+		_, err := hedge{after, first.attempt, second}.run(t.Context())
+		t.Errorf("returned %v", err)
+	})
+}
