@@ -36,6 +36,9 @@ type call struct {
 	// differs makes of the reference's outcome what ours is meant to be. The
 	// call's name says how they differ.
 	differs func(*genericapiserver.Config, *observation)
+	// session calls ask for another protocol, which makes them long-running in ours
+	// alone, in the usual chain too.
+	session bool
 	// core calls are sent in every setting.
 	core bool
 }

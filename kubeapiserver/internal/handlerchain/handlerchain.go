@@ -64,7 +64,7 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 			chain.signal.CompareAndSwap(nil, &signal)
 		}
 		handler.ServeHTTP(w, r)
-	}), c)
+	}), withSessions(c))
 	if c.LongRunningFunc == nil || c.FeatureGate.Enabled(genericfeatures.APIServingWithRoutine) {
 		return usual
 	}
@@ -176,6 +176,18 @@ func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (d
 	}
 	rc.shutdown = *signal
 	return chain.config.WatchRequestWaitGroup.Done, true
+}
+
+// withSessions is c with every request for another protocol among the long-running ones.
+// Priority and fairness then knows none of them, as it knows none of exec.
+func withSessions(c *genericapiserver.Config) *genericapiserver.Config {
+	known := c.LongRunningFunc
+	if known == nil {
+		return c
+	}
+	with := *c
+	with.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool { return known(r, info) || asksForSession(r) }
+	return &with
 }
 
 // asksForSession says whether a request asks for another protocol, by what the proxy

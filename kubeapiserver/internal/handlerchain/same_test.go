@@ -146,6 +146,9 @@ func (p pair) difference(t *testing.T, s setting, c call, proto string) string {
 		if !s.slow {
 			expect(c, p.ours.config, &want, got)
 		}
+		if c.session {
+			longRunningSession(&want)
+		}
 		return diff(want, *got)
 	}
 	got := p.ours.observe(t, proto, c, like)
