@@ -171,7 +171,7 @@ func TestEverydayWritesNoErrors(t *testing.T) {
 	t.Parallel()
 	c := startUp(t, shortTemp(t))
 	start := c.stderr.String() // kube-apiserver's own errors of a first start are not every day's
-	s := &everydayServer{discovery: discoveryHandler(everydayGroup, "v1")}
+	s := &everydayServer{discovery: discoveryHandler(everydayGroup, "v1", "get", "list", "watch")}
 	ca := testcerts.New(everydayGroup)
 	r := registration{namespace: "default", service: "everyday", group: everydayGroup, version: "v1", ca: ca.PEM}
 	server, at := s.roll(t, ca, r.host())

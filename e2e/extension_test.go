@@ -83,7 +83,7 @@ func create[T any](ctx context.Context, post func(context.Context, T, metav1.Cre
 }
 
 // discoveryHandler answers the discovery requests of a group version with one resource, things.
-func discoveryHandler(group, version string) http.Handler {
+func discoveryHandler(group, version string, verbs ...string) http.Handler {
 	mux := http.NewServeMux()
 	write := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
@@ -101,7 +101,7 @@ func discoveryHandler(group, version string) http.Handler {
 	mux.HandleFunc("/apis/"+group+"/"+version, func(w http.ResponseWriter, _ *http.Request) {
 		write(w, metav1.APIResourceList{
 			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.GroupVersion,
-			APIResources: []metav1.APIResource{{Name: "things", Kind: "Thing", Namespaced: true, Verbs: metav1.Verbs{"get", "list", "watch"}}},
+			APIResources: []metav1.APIResource{{Name: "things", Kind: "Thing", Namespaced: true, Verbs: verbs}},
 		})
 	})
 	return mux

@@ -97,7 +97,7 @@ func TestServe(t *testing.T) {
 // slowDiscovery answers a client's discovery request after a time, and the server's own at once. It
 // counts the client's requests, and those that were given up.
 func slowDiscovery(group string, after time.Duration, asked, givenUp *atomic.Int32) http.Handler {
-	discovery := discoveryHandler(group, "v1")
+	discovery := discoveryHandler(group, "v1", "get", "list", "watch")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Remote-User") != "system:kube-aggregator" && r.URL.Path == "/apis/"+group+"/v1" {
 			asked.Add(1)

@@ -28,7 +28,7 @@ const (
 // fleetServer answers discovery and a list of things.
 func fleetServer() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", discoveryHandler(fleetGroup, "v1"))
+	mux.Handle("/", discoveryHandler(fleetGroup, "v1", "get", "list"))
 	mux.HandleFunc(fleetPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"kind":"ThingList","apiVersion":"fleet.example.com/v1","metadata":{},"items":[]}`)) // the client may have gone

@@ -28,7 +28,7 @@ type waiting struct {
 func newWaiting(group string) *waiting {
 	s := &waiting{arrived: make(chan struct{}), release: make(chan struct{})}
 	mux := http.NewServeMux()
-	mux.Handle("/", discoveryHandler(group, "v1"))
+	mux.Handle("/", discoveryHandler(group, "v1", "get", "list", "watch"))
 	mux.HandleFunc("/apis/"+group+"/v1/namespaces/default/things", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintln(w, `{"type":"ADDED","object":{"apiVersion":"`+group+`/v1","kind":"Thing","metadata":{"name":"one"}}}`)

@@ -50,7 +50,7 @@ func startStreamServer(t *testing.T, e *environment) *streamServer {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", discoveryHandler(streamGroup, "v1"))
+	mux.Handle("/", discoveryHandler(streamGroup, "v1", "get", "list", "watch"))
 	mux.HandleFunc("/apis/stream.example.com/v1/namespaces/{namespace}/things/{name}/{verb}", s.translate)
 	registerServer(t, e.cluster, streamGroup, mux)
 	return s

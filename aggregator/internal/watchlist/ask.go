@@ -27,11 +27,16 @@ import (
 const (
 	// maxAnswer bounds what is read of an answer, in bytes, and maxEvents the
 	// events: nothing matches the selector, so a bookmark is all there should be.
-	maxAnswer = 64 << 10
-	maxEvents = 100
+	maxAnswer = 1 << 20
+	maxEvents = 1000
 	// nothing is a label that no object has.
 	nothing = "aggregation.annex.dev/watch-list-probe"
 )
+
+// Silent is what a watch shows that gets no answer in time, not even a header. One says
+// nothing: the server may be slow. It may also send its header with its first event,
+// and then never answers a watch for nothing, nor ends the initial events of others.
+const Silent catalog.WatchListSupport = "Silent"
 
 // Path returns the path and query of a watch that shows whether the server
 // behind a supports WatchList: on the first of its resources, by name, that can
@@ -76,6 +81,9 @@ func HTTP(backends *backend.Pool) Try {
 		}
 		defer func() { choice.Done(time.Now(), balance.Neutral) }()
 		response, err := b.Open(ctx, choice.Address, backend.Call{As: backend.Aggregator, Path: path, Accept: "application/json"})
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+			return Silent
+		}
 		if err != nil {
 			return catalog.WatchListUnknown
 		}
@@ -86,7 +94,8 @@ func HTTP(backends *backend.Pool) Try {
 
 // Judge says what an answer to the watch shows. It reads the body until it
 // knows, until ctx ends, which means that no bookmark came in time, or until the
-// bounds; the caller closes it.
+// bounds; the caller closes it. A server that sends more objects than that though
+// nothing matches the selector heeds no options, and this one no more than the others.
 func Judge(ctx context.Context, response *http.Response) catalog.WatchListSupport {
 	switch response.StatusCode {
 	case http.StatusOK:
@@ -95,7 +104,9 @@ func Judge(ctx context.Context, response *http.Response) catalog.WatchListSuppor
 	default:
 		return catalog.WatchListUnknown
 	}
-	events := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
+	limited := &io.LimitedReader{R: response.Body, N: maxAnswer}
+	events := json.NewDecoder(limited)
+	beyond := catalog.WatchListUnknown
 	for range maxEvents {
 		var e event
 		err := events.Decode(&e)
@@ -107,16 +118,20 @@ func Judge(ctx context.Context, response *http.Response) catalog.WatchListSuppor
 		case err == nil && e.Type == "ERROR":
 			return catalog.WatchListUnknown
 		case err == nil:
-			continue
+			if e.Type == "ADDED" {
+				beyond = catalog.WatchListMissing
+			}
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return catalog.WatchListMissing
-		case errors.Is(err, io.EOF) && events.InputOffset() < maxAnswer && ctx.Err() == nil:
+		case limited.N == 0 && ctx.Err() == nil:
+			return beyond
+		case errors.Is(err, io.EOF) && ctx.Err() == nil:
 			return catalog.WatchListMissing // the server ended the watch itself, without the bookmark
 		default:
 			return catalog.WatchListUnknown
 		}
 	}
-	return catalog.WatchListUnknown // it streams what was not asked for: what comes after is not known
+	return beyond
 }
 
 // event is what is read of a watch event.

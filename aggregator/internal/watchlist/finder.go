@@ -35,7 +35,8 @@ func DefaultTiming() Timing {
 	return Timing{Timeout: 3 * time.Second, Pause: 30 * time.Second, UnknownMax: 10 * time.Minute, Interval: time.Hour}
 }
 
-// Try opens one watch, of Path, and says what it shows. It returns when ctx ends.
+// Try opens one watch, of Path, and says what it shows, which may be Silent. It returns
+// when ctx ends.
 type Try func(ctx context.Context, a *catalog.APIService) catalog.WatchListSupport
 
 // Config of a Finder.
@@ -134,6 +135,7 @@ func (f *Finder) Wait() { f.running.Wait() }
 
 func (f *Finder) run(ctx context.Context, l *loop) {
 	timing := f.config.Timing
+	var seen history
 	last, unknown := catalog.WatchListUnknown, 0
 	for before := (*catalog.APIService)(nil); ; {
 		f.mu.Lock()
@@ -142,12 +144,16 @@ func (f *Finder) run(ctx context.Context, l *loop) {
 		if before != nil && !sameSubject(before, a) {
 			unknown = 0
 		}
+		if before != nil && before.Backend != a.Backend {
+			seen = history{}
+		}
 		before = a
 		began := time.Now()
 		support := f.try(ctx, a)
 		if ctx.Err() != nil {
 			return
 		}
+		support = seen.settle(support)
 		pause := pace.Regular(timing.Interval)
 		if support == catalog.WatchListUnknown {
 			pause = pace.Doubled(timing.Pause, timing.UnknownMax, unknown)
@@ -162,6 +168,30 @@ func (f *Finder) run(ctx context.Context, l *loop) {
 			return
 		}
 	}
+}
+
+// history is what watches have shown of an extension server so far.
+type history struct {
+	known  catalog.WatchListSupport
+	missed int // how many in a row had no bookmark in time
+}
+
+// settle is what is known after one more watch; WatchListUnknown where it is to be tried
+// again soon. A server whose bookmarks came may be slow once, and one without an answer
+// may be: they get a second try before their clients list.
+func (h *history) settle(shown catalog.WatchListSupport) catalog.WatchListSupport {
+	switch shown {
+	case catalog.WatchListUnknown:
+		return shown
+	case catalog.WatchListMissing, Silent:
+		if h.missed++; h.missed < 2 && (shown == Silent || h.known == catalog.WatchListWorks) {
+			return catalog.WatchListUnknown
+		}
+		h.known = catalog.WatchListMissing
+	default:
+		h.known, h.missed = shown, 0
+	}
+	return h.known
 }
 
 func logChange(ctx context.Context, a *catalog.APIService, before, after catalog.WatchListSupport) {

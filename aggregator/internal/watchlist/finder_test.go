@@ -221,6 +221,45 @@ func TestWhatShowsNothingIsTriedAgain(t *testing.T) {
 	})
 }
 
+// One late bookmark, or one watch without an answer, does not have all clients list.
+func TestASecondTryDecides(t *testing.T) {
+	const works, missing, refused, unknown = catalog.WatchListWorks, catalog.WatchListMissing, catalog.WatchListRefused, catalog.WatchListUnknown
+	for _, c := range []struct{ shown, want []catalog.WatchListSupport }{
+		{[]catalog.WatchListSupport{missing}, []catalog.WatchListSupport{missing}},
+		{[]catalog.WatchListSupport{works, missing, works}, []catalog.WatchListSupport{works, unknown, works}},
+		{[]catalog.WatchListSupport{works, missing, unknown, missing, missing}, []catalog.WatchListSupport{works, unknown, unknown, missing, missing}},
+		{[]catalog.WatchListSupport{works, missing, works, missing}, []catalog.WatchListSupport{works, unknown, works, unknown}},
+		{[]catalog.WatchListSupport{Silent, Silent, Silent, works}, []catalog.WatchListSupport{unknown, missing, missing, works}},
+		{[]catalog.WatchListSupport{Silent, works, Silent, missing}, []catalog.WatchListSupport{unknown, works, unknown, missing}},
+		{[]catalog.WatchListSupport{refused, missing}, []catalog.WatchListSupport{refused, missing}},
+	} {
+		var h history
+		for i, shown := range c.shown {
+			if got := h.settle(shown); got != c.want[i] {
+				t.Errorf("%q: %q after %d, want %q", c.shown, got, i+1, c.want[i])
+			}
+		}
+	}
+}
+
+// The second try comes after the pause.
+func TestWhatIsSilentIsTriedASecondTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tries{answer: Silent}
+		reported := start(t, s, func(_ *Finder, sync func(*catalog.Snapshot)) {
+			sync(claim(at("192.0.2.1:443"), nil))
+			time.Sleep(DefaultTiming().Pause)
+			synctest.Wait()
+			if n := s.count(); n != 2 {
+				t.Errorf("%d tries", n)
+			}
+		})
+		if !slices.Equal(reported, []catalog.WatchListSupport{catalog.WatchListMissing}) {
+			t.Errorf("reported %v", reported)
+		}
+	})
+}
+
 // An extension server may become another one without a sign.
 func TestWhatIsKnownIsTriedAgainAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -252,7 +291,7 @@ func TestRealServers(t *testing.T) {
 			_ = flush(w)
 			<-r.Context().Done()
 		}, catalog.WatchListMissing},
-		"nothing at all": {func(_ http.ResponseWriter, r *http.Request, _ *atomic.Int64) { <-r.Context().Done() }, catalog.WatchListUnknown},
+		"nothing at all": {func(_ http.ResponseWriter, r *http.Request, _ *atomic.Int64) { <-r.Context().Done() }, Silent},
 		"a refusal":      {func(w http.ResponseWriter, _ *http.Request, _ *atomic.Int64) { w.WriteHeader(422) }, catalog.WatchListRefused},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ *atomic.Int64) {
 			http.Redirect(w, r, "/else", http.StatusFound)
@@ -264,7 +303,7 @@ func TestRealServers(t *testing.T) {
 					return
 				}
 			}
-		}, catalog.WatchListUnknown},
+		}, catalog.WatchListMissing},
 		"10 MiB on one line": {func(w http.ResponseWriter, r *http.Request, wrote *atomic.Int64) {
 			_, _ = io.WriteString(w, `{"type":"ADDED","object":{"metadata":{"name":"`)
 			for range 10 << 4 {
