@@ -48,6 +48,11 @@ func (s *everydayServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Query().Get("slow") != "":
 		s.begun.Add(1)
 		<-r.Context().Done()
+	case strings.HasSuffix(r.URL.Path, "/log"):
+		fmt.Fprintln(w, "a line")
+		_ = http.NewResponseController(w).Flush() // the client may have gone
+		s.begun.Add(1)
+		<-r.Context().Done()
 	case r.URL.Query().Get("watch") != "":
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintln(w, `{"type":"ADDED","object":{"kind":"Thing","apiVersion":"`+everydayGroup+`/v1","metadata":{"name":"one"}}}`)
@@ -208,15 +213,18 @@ func TestEverydayWritesNoErrors(t *testing.T) {
 		s.session(t, c.admin)
 	}
 	// A roll-out: the new server comes, the old one ends with what it still serves.
-	watch := make(chan error, 1)
+	long := []string{"?watch=true", "/one/log?follow=true"}
+	ended := make(chan error, len(long))
 	before := s.begun.Load()
-	go func() {
-		_, err := do(t.Context(), c.admin, http.MethodGet, everydayPath+"?watch=true", "")
-		watch <- err
-	}()
-	eventually(t, "a watch", func(context.Context) error {
-		if s.begun.Load() == before {
-			return fmt.Errorf("not open")
+	for _, path := range long {
+		go func() {
+			_, err := do(t.Context(), c.admin, http.MethodGet, everydayPath+path, "")
+			ended <- err
+		}()
+	}
+	eventually(t, "a watch and a log", func(context.Context) error {
+		if n := int(s.begun.Load() - before); n < len(long) {
+			return fmt.Errorf("%d are open", n)
 		}
 		return nil
 	})
@@ -227,10 +235,12 @@ func TestEverydayWritesNoErrors(t *testing.T) {
 	}
 	server.CloseClientConnections()
 	server.Close()
-	select {
-	case <-watch: // with an error or without, as its server ended
-	case <-time.After(patience):
-		t.Error("a watch outlives its server")
+	for range long {
+		select {
+		case <-ended: // with an error or without, as its server ended
+		case <-time.After(patience):
+			t.Error("a watch or a log outlives its server")
+		}
 	}
 	eventually(t, "an answer of the new server", func(ctx context.Context) error {
 		a, err := do(ctx, c.admin, http.MethodGet, everydayPath+"/one", "")

@@ -138,8 +138,7 @@ func (p *connPool) remove(cc *http2.ClientConn) *sharedConn {
 		if i < 0 {
 			continue
 		}
-		n := list[i]
-		n.timer.Stop()
+		n := list[i] // whose requests go on, and are looked after: check ends by itself
 		if list = slices.Delete(list, i, i+1); len(list) > 0 {
 			p.conns[address] = list
 		} else {

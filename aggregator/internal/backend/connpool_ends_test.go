@@ -235,3 +235,37 @@ func TestAnswersSayWhoGaveThem(t *testing.T) {
 		}
 	}
 }
+
+// What is under way on a connection that takes no more requests is looked after as before:
+// a far end that has said good-bye may fall silent.
+func TestSilenceAfterAGoodByeIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := startPeer(t, http2.NextProtoTLS)
+	f := newFreezer()
+	lost := make(chan catalog.BackendID, 10)
+	p, a := newPool(t, Config{Dial: f.dial, ConnectionLost: func(id catalog.BackendID) { lost <- id }}), s.Claim(name)
+	slow := make(chan error, 1)
+	go func() {
+		_, err := p.Get(a).Get(t.Context(), s.Address, Call{Path: "/slow"})
+		slow <- err
+	}()
+	select {
+	case <-s.conns:
+	case err := <-slow:
+		t.Fatalf("the request under way ended: %v", err)
+	}
+	if err := s.over.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-lost
+	f.freeze()
+	select {
+	case err := <-slow:
+		if err == nil {
+			t.Error("an answer through a frozen connection")
+		}
+	case <-time.After(2*(pingAfter+pingTimeout) + patience):
+		t.Error("the connection still stands")
+	}
+	close(s.proceed)
+}

@@ -39,7 +39,7 @@ func classify(r *http.Request, a *catalog.APIService) kind {
 		if info.IsResourceRequest {
 			k.watch = info.Verb == "watch"
 			k.longRunning = k.watch || info.Verb == "proxy" || streams(info.Subresource)
-			k.plainRead = reads && a.Document.Reads(info.Resource, info.Subresource, info.Verb)
+			k.plainRead = reads && len(info.Parts) <= 3 && a.Document.Reads(info.Resource, info.Subresource, info.Verb)
 			return k
 		}
 		k.discovery = strings.Count(strings.Trim(info.Path, "/"), "/") == 2

@@ -35,6 +35,8 @@ func TestClassify(t *testing.T) {
 		{http.MethodGet, base + "/namespaces/x/things/y/log?follow=true", follows},
 		{http.MethodGet, base + "/namespaces/x/things/y/status", read},
 		{http.MethodHead, base + "/namespaces/x/things/y/status", read},
+		{http.MethodGet, base + "/namespaces/x/things/y/status/else", unknown}, // what is below it is not listed
+		{http.MethodGet, base + "/things/y/status/else", unknown},
 		{http.MethodGet, base + "/namespaces/x/things/y/scale", unknown}, // discovery does not list it
 		{http.MethodGet, base + "/namespaces/x/things/y/console", unknown},
 		{http.MethodGet, base + "/namespaces/x/things/y/exec", follows},

@@ -44,6 +44,7 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 // they announce.
 func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 	outgoing.CopyHeader(w.Header(), response.Header)
+	outgoing.CleanResponse(response.Trailer)
 	if len(response.Trailer) > 0 {
 		names := make([]string, 0, len(response.Trailer))
 		for name := range response.Trailer {
@@ -59,6 +60,7 @@ func copyHead(w http.ResponseWriter, response *http.Response) (announced int) {
 // copyTrailers is for a body that was read to its end: trailers are complete then. To
 // close it here would wait for a client that still sends, though it has its answer.
 func copyTrailers(w http.ResponseWriter, response *http.Response, announced int) {
+	outgoing.CleanResponse(response.Trailer) // those that were not announced
 	for name, values := range response.Trailer {
 		if len(response.Trailer) != announced {
 			name = http.TrailerPrefix + name

@@ -15,8 +15,8 @@ import (
 //	the extension server, all is there      its end             complete
 //	its client leaves                       nobody is there     complete
 //	a watch: whatever ends it               its end             complete
-//	another stream: this server ends it     it is cut off       complete
-//	another one: the extension server       it is cut off       panic
+//	another stream: whatever ends it        it is cut off       complete
+//	another answer: the extension server    it is cut off       panic
 //	a request's deadline                    it is cut off       panic
 //
 // Every event of a watch is whole, and a client that finds the end of one begins the
@@ -24,7 +24,7 @@ import (
 //
 // What is audited as a panic is http.ErrAbortHandler, which the filters of
 // k8s.io/apiserver also log as an error. So it is kept to what somebody has to look
-// at. Neither a client that leaves nor a server that shuts down is.
+// at. Neither a client that leaves nor a server that shuts down is, here or there.
 
 // clientError is what the client's side of an answer says: it is gone, or a filter
 // has answered in the place of the handler.
@@ -51,13 +51,15 @@ func clientLeft(r *http.Request) bool { return errors.Is(r.Context().Err(), cont
 // cutOff has an answer end as one that is not whole, without an abort of its handler.
 //
 // It is for the goroutine that the server calls handlers on. A request with a deadline
-// may have been left by it: then the filter that set the deadline ends the answer.
-func cutOff(w http.ResponseWriter, r *http.Request) {
+// may have been left by it: then the filter that set the deadline ends the answer, and
+// cutOff says no.
+func cutOff(w http.ResponseWriter, r *http.Request) bool {
 	if _, bounded := r.Context().Deadline(); bounded {
-		return
+		return false
 	}
 	err := http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 	if errors.Is(err, http.ErrNotSupported) {
 		panic(http.ErrAbortHandler)
 	}
+	return true
 }

@@ -56,7 +56,7 @@ var answerEnds = []struct {
 	{what: "a watch, by this server's shutdown", path: "/things?watch=1", host: true, clean: true},
 	{what: "a log, by its server", path: logPath, server: true, clean: true},
 	{what: "a log, by its client", path: logPath, client: true},
-	{what: "a log, by a server that dies", path: logPath, breaks: true, aborts: true},
+	{what: "a log, by a server that dies", path: logPath, breaks: true},
 	{what: "a log, by this server's shutdown", path: logPath, host: true},
 	{what: "a list, by its server", path: "/things", server: true, clean: true},
 	{what: "a list, by its client", path: "/things", client: true},

@@ -86,6 +86,9 @@ func (i *interimAnswers) writeAll(ended chan struct{}) {
 // ResponseWriter take the first status that they see for the answer's: the host says how
 // to get past its own.
 func (i *interimAnswers) writer() func(code int, header http.Header) {
+	if !i.request.ProtoAtLeast(1, 1) { // whose clients know none (RFC 9110, section 15.2)
+		return nil
+	}
 	if i.past != nil {
 		return i.past(i.request.Context())
 	}

@@ -180,3 +180,18 @@ func TestInterimAnswersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// To a client of HTTP/1.0 an interim answer would be the answer.
+func TestClientsOfHTTP10GetNoInterimAnswers(t *testing.T) {
+	f := startFront(t, startWith(t, "h2", early).Claim(name))
+	conn := f.dial(t)
+	_, _ = io.WriteString(conn, "GET "+base+"/things HTTP/1.0\r\nHost: front\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusNotFound || response.Header.Get("X-Final") != "yes" {
+		t.Errorf("%s, %v", response.Status, response.Header)
+	}
+}

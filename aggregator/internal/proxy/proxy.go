@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -148,6 +147,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		x.begin = func() { forget = p.served.hold(x.place(r), &balance.Stream{End: func() { end(errMoved) }}) }
 		defer func() { forget() }()
 	}
+	defer x.interim.end() // after a panic too
 	response, err := x.run(ctx)
 	x.interim.end()
 	switch refusal := x.late.refused(); {
@@ -199,20 +199,11 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, x *exchange, respo
 }
 
 // stream copies the answer to a long-running request of which a part is not the whole,
-// a log for example. It is cut off when this server shuts down.
+// a log for example. It is cut off when this server shuts down, or the extension server.
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, response *answer) {
 	response.Request = nil // sent: no reason to hold it
-	var ended atomic.Bool
-	defer p.drainer.hold(r.Context(), &balance.Stream{End: func() {
-		ended.Store(true)
-		response.cancel(nil)
-	}})()
-	copyResponse(w, r, response.Response, func() bool {
-		if ended.Load() {
-			cutOff(w, r)
-		}
-		return ended.Load()
-	})
+	defer p.drainer.hold(r.Context(), &balance.Stream{End: func() { response.cancel(nil) }})()
+	copyResponse(w, r, response.Response, func() bool { return cutOff(w, r) })
 }
 
 // rejected answers in the place of an extension server that answers what it

@@ -67,16 +67,17 @@ func TestTrailers(t *testing.T) {
 			s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				prefix := http.TrailerPrefix
 				if announce {
-					w.Header().Set("Trailer", "X-Sum")
+					w.Header().Set("Trailer", "X-Sum, Set-Cookie")
 					prefix = ""
 				}
 				_, _ = io.WriteString(w, "body")
 				_ = http.NewResponseController(w).Flush()
 				w.Header().Set(prefix+"X-Sum", "42")
+				w.Header().Set(prefix+"Set-Cookie", "a=b") // which is not the server's to set, see originHeaders
 			}))
 			f := startFront(t, s.Claim(name))
 			response := f.do(t, "GET", base+"/things", nil, nil)
-			if body := read(t, response); body != "body" || response.Trailer.Get("X-Sum") != "42" {
+			if body := read(t, response); body != "body" || response.Trailer.Get("X-Sum") != "42" || len(response.Trailer) != 1 {
 				t.Errorf("body %q, trailers %v", body, response.Trailer)
 			}
 		})

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -37,10 +38,8 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	ctx, cancel := context.WithCancelCause(out.Context())
 	defer cancel(nil)
 	out = out.WithContext(ctx)
-	if d := a.Settings.HeaderTimeout; d > 0 {
-		timer := time.AfterFunc(d, func() { cancel(errHeaderTimeout) })
-		defer timer.Stop()
-	}
+	headerTimeout := time.AfterFunc(cmp.Or(a.Settings.HeaderTimeout, math.MaxInt64), func() { cancel(errHeaderTimeout) })
+	defer headerTimeout.Stop()
 	late := time.AfterFunc(hedgeAfter, func() { p.config.ProbeNow(a) })
 	defer late.Stop()
 	conn, choice, err := p.dialUpgrade(out, a, b)
@@ -53,9 +52,11 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	defer stop()
 
 	x := &upgradeExchange{conn: conn, body: body, interim: &interimAnswers{to: w, request: r, past: p.config.Interim}}
+	defer x.interim.end()
 	response, err := x.roundTrip(out)
 	x.interim.end()
 	late.Stop()
+	headerTimeout.Stop()
 	if err != nil {
 		failed := judge(x.ended(ctx, out.Header, err))
 		choice.Done(time.Now(), failed.outcome())
@@ -82,6 +83,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 		// From here on the connections live as long as their ends want to, not
 		// as long as the request's deadline.
 		if !stop() {
+			p.exchangeFailed(w, r, a, judge(x.ended(ctx, out.Header, context.Cause(ctx))))
 			return
 		}
 		p.switchProtocols(w, r, response, newEnd(conn, x.in), a)

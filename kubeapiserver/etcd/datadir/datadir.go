@@ -85,6 +85,11 @@ func (e *InUseError) Error() string {
 
 // prepare makes the directory, or checks that an existing one is ours or empty.
 func prepare(path string) error {
+	if link, err := os.Lstat(path); err == nil && link.Mode()&os.ModeSymlink != 0 {
+		if err := checkOwner(path, link); err != nil { // who may lead it elsewhere at any time
+			return err
+		}
+	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -97,9 +102,8 @@ func prepare(path string) error {
 	case !info.IsDir():
 		return fmt.Errorf("data directory %s is a file; move it away or choose another directory", path)
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("data directory %s belongs to user %d, and this is user %d; start as that user, change its owner, or name another one with --data-dir",
-			path, owner.Uid, os.Geteuid())
+	if err := checkOwner(path, info); err != nil {
+		return err
 	}
 	if _, err := os.Lstat(filepath.Join(path, LockFile)); errors.Is(err, os.ErrNotExist) {
 		entries, err := os.ReadDir(path)
@@ -117,6 +121,14 @@ func prepare(path string) error {
 		if err := os.Chmod(path, 0o700); err != nil {
 			return fmt.Errorf("data directory %s is open to other users and cannot be closed (%w); make it your own with mode 0700", path, err)
 		}
+	}
+	return nil
+}
+
+func checkOwner(path string, info os.FileInfo) error {
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("data directory %s belongs to user %d, and this is user %d; start as that user, change its owner, or name another one with --data-dir",
+			path, owner.Uid, os.Geteuid())
 	}
 	return nil
 }

@@ -111,6 +111,34 @@ func TestAnotherUsersDirectoryIsRefusedUntouched(t *testing.T) {
 	}
 }
 
+// Whoever owns a link can lead it to another directory after it was looked at.
+func TestAnotherUsersLinkIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a link to another user")
+	}
+	folder := t.TempDir()
+	path, own := filepath.Join(folder, "link"), filepath.Join(folder, "own")
+	if err := errors.Join(os.Mkdir(own, 0o700), os.Symlink(own, path), os.Lchown(path, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := datadir.Claim(path); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("error %v; want the owner named", err)
+	}
+	if entries, _ := os.ReadDir(own); len(entries) != 0 {
+		t.Errorf("the directory was changed: %v", entries)
+	}
+	if err := os.Lchown(path, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := datadir.Claim(path)
+	if err != nil {
+		t.Fatalf("a link of one's own: %v", err)
+	}
+	if err := dir.Release(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoDirectoryIsNamed(t *testing.T) {
 	if _, err := datadir.Claim(""); err == nil || !strings.Contains(err.Error(), "--data-dir") {
 		t.Errorf("error %v; want a remedy", err)

@@ -56,13 +56,21 @@ var handlers = []call{
 	{name: "abort after writing", target: widget, as: "alice", header: does("write flush abort")},
 	{name: "abort of a watch", target: widgets + "?watch=1", as: "alice", header: does("write flush abort")},
 	{
-		name: "hijack, which is long-running in ours alone", target: widget, as: "alice", only: "http/1.1",
+		name: "hijack, which is long-running in ours alone", target: widget + "/console", as: "alice", only: "http/1.1",
 		header: with("X-Do", "hijack", "Connection", "Upgrade", "Upgrade", "test"), core: true, session: true,
 	},
 	{name: "another protocol, named without a connection header", target: widget, as: "alice", only: "http/1.1", header: with("Upgrade", "test")},
 	{name: "another protocol, not named", target: widget, as: "alice", only: "http/1.1", header: with("Connection", "Upgrade")},
 	{
-		name: "another protocol, not switched to, which is long-running in ours alone", target: widget, as: "alice", only: "http/1.1",
+		name: "hijack without a subresource", target: widget, as: "alice", only: "http/1.1",
+		header: with("X-Do", "hijack", "Connection", "Upgrade", "Upgrade", "test"), core: true,
+	},
+	{
+		name: "hijack with a timeout that cannot be read", target: widget + "/console?timeout=x", as: "alice", only: "http/1.1",
+		header: with("X-Do", "hijack", "Connection", "Upgrade", "Upgrade", "test"), core: true,
+	},
+	{
+		name: "another protocol, not switched to, which is long-running in ours alone", target: widget + "/console", as: "alice", only: "http/1.1",
 		header: with("X-Do", "status:400 end", "Connection", "keep-alive, Upgrade", "Upgrade", "test"), session: true,
 	},
 	{name: "no hijack", target: widget, as: "alice", only: "h2", header: does("hijack")},

@@ -89,7 +89,7 @@ var credentials = []call{
 	{name: "bad token and certificate", target: widget, as: "alice", header: bearer("wrong"), times: 2},
 	{name: "token and expired certificate", target: widget, as: "expired", header: bearer("token-of-bob")},
 	{name: "two authorization headers", target: widget, header: http.Header{"Authorization": {"Bearer wrong", "Bearer token-of-bob"}}},
-	{name: "token as a websocket protocol, long-running in ours alone", target: widget, session: true, header: with(
+	{name: "token as a websocket protocol", target: widget, header: with(
 		"Connection", "Upgrade", "Upgrade", "websocket",
 		"Sec-WebSocket-Protocol", "base64url.bearer.authorization.k8s.io.dG9rZW4tb2YtYm9i, v4.channel.k8s.io"), only: "http/1.1"},
 	{name: "front proxy", target: widget, as: "proxy", core: true, header: with(

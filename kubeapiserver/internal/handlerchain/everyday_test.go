@@ -112,3 +112,24 @@ func echoLines(w http.ResponseWriter) {
 	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	_, _ = io.Copy(conn, rw)
 }
+
+// A resource that is not UTF-8 is no label of a metric: that would be a panic, and the
+// end of the connection.
+func TestAResourceThatIsNotUTF8RunsOutOfTime(t *testing.T) {
+	ids := newIdentities(t)
+	w := newWorld(t, ids, ours, everything)
+	w.warm(t)
+	accessLog.reset()
+	conn := dial(t, w.address, "h2", ids.shown["admin"])
+	defer conn.close()
+	for _, target := range []string{api + "/%ff", api + "/things/x/%ff", api + "/namespaces/ns/%ff/x"} {
+		a := conn.exchange(call{target: target + "?timeout=1ns", header: does("wait end")}.request(t.Context(), t))
+		if a.Status != http.StatusGatewayTimeout {
+			t.Errorf("%s: %+v", target, a)
+		}
+	}
+	w.idle(t)
+	if lines := accessLog.errors(); len(lines) > 0 {
+		t.Errorf("errors in the log: %q", lines)
+	}
+}

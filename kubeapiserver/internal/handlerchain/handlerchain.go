@@ -55,6 +55,11 @@ type claimedChain struct {
 // annotations for requests that are not answered here, and no annotations, which
 // nobody would see.
 func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
+	if c.RequestInfoResolver != nil {
+		valid := *c
+		valid.RequestInfoResolver = validResolver{c.RequestInfoResolver}
+		c = &valid
+	}
 	chain := &claimedChain{config: c, shutdown: c.ShutdownInitiatedNotify(), hsts: strings.Join(c.HSTSDirectives, "; "), audited: audited(c)}
 	usual := genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if filters.NoMuxAndDiscoveryIncompleteKey(r.Context()) {
@@ -64,7 +69,7 @@ func Build(handler http.Handler, c *genericapiserver.Config) http.Handler {
 			chain.signal.CompareAndSwap(nil, &signal)
 		}
 		handler.ServeHTTP(w, r)
-	}), withSessions(c))
+	}), chain.withSessions(c))
 	if c.LongRunningFunc == nil || c.FeatureGate.Enabled(genericfeatures.APIServingWithRoutine) {
 		return usual
 	}
@@ -160,7 +165,7 @@ func (chain *claimedChain) timeout(r *http.Request) (time.Duration, bool) {
 // countUnderWay counts the request among those that a shutdown waits for; false if a
 // shutdown waits already, or a watch could not be told of it.
 func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (done func(), ok bool) {
-	rc.longRunning = chain.config.LongRunningFunc(r, rc.info) || asksForSession(r)
+	rc.longRunning = chain.config.LongRunningFunc(r, rc.info) || asksForSession(r, rc.info)
 	if !rc.longRunning {
 		if chain.config.NonLongRunningRequestWaitGroup.Add(1) != nil {
 			return nil, false
@@ -179,14 +184,21 @@ func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (d
 }
 
 // withSessions is c with every request for another protocol among the long-running ones.
-// Priority and fairness then knows none of them, as it knows none of exec.
-func withSessions(c *genericapiserver.Config) *genericapiserver.Config {
+// Priority and fairness then knows none of them, as it knows none of exec. A request
+// whose timeout cannot be read is none: it is to be refused.
+func (chain *claimedChain) withSessions(c *genericapiserver.Config) *genericapiserver.Config {
 	known := c.LongRunningFunc
 	if known == nil {
 		return c
 	}
 	with := *c
-	with.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool { return known(r, info) || asksForSession(r) }
+	with.LongRunningFunc = func(r *http.Request, info *request.RequestInfo) bool {
+		if known(r, info) {
+			return true
+		}
+		_, ok := chain.timeout(r)
+		return ok && asksForSession(r, info)
+	}
 	return &with
 }
 
@@ -196,7 +208,10 @@ func withSessions(c *genericapiserver.Config) *genericapiserver.Config {
 // console for example. The usual chain would give up its session after the request
 // timeout, and log that as an error, while the session goes on. Priority and fairness
 // has it wait for its turn all the same.
-func asksForSession(r *http.Request) bool {
+func asksForSession(r *http.Request, info *request.RequestInfo) bool {
+	if !info.IsResourceRequest || info.Subresource == "" {
+		return false
+	}
 	named := strings.Trim(strings.Join(r.Header["Upgrade"], ","), ", \t") != ""
 	return named && r.ProtoAtLeast(1, 1) && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }

@@ -73,9 +73,10 @@ func (i *identity) extraName(key string) string {
 }
 
 // keptInName says whether a byte of a key stands for itself in a header's name: it may
-// be in one (RFC 9110, section 5.6.2), and is neither a capital nor what escapes begin with.
+// be in one (RFC 9110, section 5.6.2), and is neither a capital nor what escapes begin
+// with, nor an underscore, which servers of the CGI family take for a hyphen.
 func keptInName(c byte) bool {
-	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$&'*+-.^_`|~", c) >= 0
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$&'*+-.^`|~", c) >= 0
 }
 
 // check finds the part of a user's identity that would not arrive in a header as it is.

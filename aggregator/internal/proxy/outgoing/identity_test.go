@@ -19,7 +19,7 @@ func TestIdentityIsThatOfClientGo(t *testing.T) {
 		"all":       {Name: "jane", UID: "7", Groups: []string{"a", "b"}, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {"X=1", "Y"}}},
 		"no groups": {Name: "jane"},
 		"anonymous": {Groups: []string{"system:unauthenticated"}},
-		"odd keys":  {Name: "ü", Extra: map[string][]string{"a b%": {"2"}, "ключ": {"3"}, "empty": {}, "": {"4"}, "!#$&'*+-.^_`|~09": {"5"}}},
+		"odd keys":  {Name: "ü", Extra: map[string][]string{"a b%": {"2"}, "ключ": {"3"}, "empty": {}, "": {"4"}, "!#$&'*+-.^`|~09": {"5"}}},
 		"same name": {Name: "x", Extra: map[string][]string{"k": {"1"}, "other": {"2"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,12 +49,14 @@ func lower(h http.Header) http.Header {
 // Capitals of keys would arrive in lower case, and two keys as one.
 func TestKeysOfExtraKeepTheirCapitals(t *testing.T) {
 	got := http.Header{}
-	new(identity).set(got, &user.DefaultInfo{Name: "x", Extra: map[string][]string{"accessKeyId": {"1"}, "accesskeyid": {"2"}, "accesskey%49d": {"3"}}})
+	new(identity).set(got, &user.DefaultInfo{Name: "x", Extra: map[string][]string{"accessKeyId": {"1"}, "accesskeyid": {"2"}, "accesskey%49d": {"3"}, "access_key": {"4"}, "access-key": {"5"}}})
 	want := http.Header{
 		"x-remote-user":                  {"x"},
 		"x-remote-extra-access%4bey%49d": {"1"},
 		"x-remote-extra-accesskeyid":     {"2"},
 		"x-remote-extra-accesskey%2549d": {"3"},
+		"x-remote-extra-access%5fkey":    {"4"},
+		"x-remote-extra-access-key":      {"5"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

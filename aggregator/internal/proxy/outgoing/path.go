@@ -43,6 +43,10 @@ func forwarded(r *http.Request) (url.URL, *Refusal) {
 	if !unambiguous(to.Path[:end]) {
 		return to, unclearPath
 	}
+	if end == len(to.Path) && !all { // with a name and a subresource no parameter is authorized
+		to.RawQuery = sendable(r.URL.RawQuery)
+		return to, nil
+	}
 	if end == len(to.Path) {
 		query, ok := forwardedQuery(r.URL)
 		if !ok {
