@@ -35,7 +35,11 @@ func (h *fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field)
 		}
 	}
 	if h.running.Load() && h.onFatal != nil {
-		h.onFatal(fmt.Errorf("embedded etcd cannot go on: %w", err))
+		err := fmt.Errorf("embedded etcd cannot go on: %w", err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w; free some space and start again", err)
+		}
+		h.onFatal(err)
 	}
 	panic(fatalError{err})
 }

@@ -18,9 +18,13 @@ import (
 )
 
 const (
-	readyPoll    = 20 * time.Millisecond
-	requestLimit = 10 * time.Second
-	maxAnswer    = 1 << 20
+	readyPoll = 20 * time.Millisecond
+	// defaultNamespace is what a first command most likely goes to. The server makes it
+	// soon after it is ready; a user whose first object it refused would not know why.
+	defaultNamespace      = "/api/v1/namespaces/default"
+	defaultNamespaceLimit = 10 * time.Second
+	requestLimit          = 10 * time.Second
+	maxAnswer             = 1 << 20
 )
 
 // client is the admin's view of the server.
@@ -50,26 +54,37 @@ func newClient(address string, f certs.Files) (*client, error) {
 	return &client{address: address, http: h, dynamic: d}, nil
 }
 
-// ready sends nil when /readyz passes, or the reason why ctx ended.
+// ready sends nil when /readyz passes and there is a namespace to work in, or the reason
+// why ctx ended. A server that makes no namespace is ready after defaultNamespaceLimit.
 func (c *client) ready(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		ticker := time.NewTicker(readyPoll)
-		defer ticker.Stop()
-		for {
-			if _, err := c.get(ctx, "/readyz", ""); err == nil {
-				done <- nil
-				return
-			}
-			select {
-			case <-ctx.Done():
-				done <- ctx.Err()
-				return
-			case <-ticker.C:
-			}
+		if err := c.await(ctx, "/readyz"); err != nil {
+			done <- err
+			return
 		}
+		bounded, cancel := context.WithTimeout(ctx, defaultNamespaceLimit)
+		defer cancel()
+		_ = c.await(bounded, defaultNamespace)
+		done <- ctx.Err()
 	}()
 	return done
+}
+
+// await returns nil when the server answers a path with 200, or why ctx ended.
+func (c *client) await(ctx context.Context, path string) error {
+	ticker := time.NewTicker(readyPoll)
+	defer ticker.Stop()
+	for {
+		if _, err := c.get(ctx, path, ""); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }
 
 // listed says why discovery does not list a resource yet; nil where it does.
