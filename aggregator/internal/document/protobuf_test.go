@@ -155,19 +155,26 @@ func definitions(n int, definition string, paths ...string) []byte {
 		b.WriteString(`,"%d":` + definition)
 	}
 	b.WriteString(`}}`)
-	out, number := b.String(), 0
-	b.Reset()
-	for {
-		before, after, found := strings.Cut(out, "%d")
+	return []byte(numbered(b.String()))
+}
+
+// numbered puts another number in place of each %d.
+func numbered(text string) string {
+	var b strings.Builder
+	for number := 1; ; number++ {
+		before, after, found := strings.Cut(text, "%d")
 		b.WriteString(before)
 		if !found {
-			return []byte(b.String())
+			return b.String()
 		}
-		number++
 		fmt.Fprint(&b, number)
-		out = after
+		text = after
 	}
 }
+
+// maxPeak is what the heap may grow by while a document is converted, garbage
+// included.
+const maxPeak = 256 << 20
 
 // BenchmarkProtobufOfTheWorst shows what the bounds mean: the bytes that are in use
 // at most are printed beside the time.
