@@ -126,10 +126,49 @@ func TestPartBeyondTheBoundIsRefused(t *testing.T) {
 		if _, err := d.Below(t.Context(), "/apis/a/v1"); err == nil || !strings.Contains(err.Error(), fmt.Sprint("more than ", maxPartTokens)) && !strings.Contains(err.Error(), "x-big") {
 			t.Errorf("%s is taken: %v", what, err)
 		}
-		_, err = ProtobufV2(t.Context(), []byte(doc), func([]byte) ([]byte, error) { return nil, nil })
-		if err == nil {
-			t.Errorf("%s is encoded", what)
-		}
+	}
+}
+
+// A CRD of several MB is one definition of the merged document.
+func TestLargePartIsAPieceOfItsOwn(t *testing.T) {
+	large := `{"properties":{` + strings.Repeat(`"%d":{"type":"string"},`, maxPartTokens) + `"x":{}}}`
+	for what, data := range map[string][]byte{
+		"a schema": definitions(2, large),
+		"a path":   definitions(2, `{}`, strings.Repeat(`,"/apis/a/v1/%d":{"parameters":[`+strings.Repeat(`{"$ref":"#/parameters/a"},`, maxPartTokens)+`{"$ref":"#/parameters/a"}]}`, 2)),
+		"a field":  []byte(`{"swagger":"2.0","info":{"title":"a","version":"1"},"paths":{"/apis/a/v1":{}},"x-big":[` + strings.Repeat("1,", maxPartTokens) + `1],"definitions":{"a":{"type":"object"}}}`),
+	} {
+		t.Run(what, func(t *testing.T) {
+			var inOrder any
+			if err := json.Unmarshal(data, &inOrder); err != nil {
+				t.Fatal(err)
+			}
+			data, err := json.Marshal(inOrder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, err := handler.ToProtoBinary(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pieces := 0
+			got, err := ProtobufV2(t.Context(), data, func(piece []byte) ([]byte, error) {
+				pieces++
+				return handler.ToProtoBinary(piece)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pieces < 2 {
+				t.Error("all is encoded at once")
+			}
+			want, read := &openapi_v2.Document{}, &openapi_v2.Document{}
+			if err := errors.Join(proto.Unmarshal(whole, want), proto.Unmarshal(got, read)); err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(want, read) {
+				t.Error("the pieces are not read as the whole is")
+			}
+		})
 	}
 }
 
