@@ -174,6 +174,37 @@ func TestV2OfSharedBodiesIsBounded(t *testing.T) {
 	}
 }
 
+// Documents as large as the bounds let them be.
+func TestV2OfTheWorstIsBounded(t *testing.T) {
+	schemas := func(n int, schema string) []byte {
+		return []byte(numbered(`{"openapi":"3.0.0","components":{"schemas":{"a":{}` + strings.Repeat(`,"%d":`+schema, n) + `}}}`))
+	}
+	for name, data := range map[string][]byte{
+		"schemas":       schemas(59_000, `{}`),
+		"properties":    schemas(6, `{"properties":{`+strings.Repeat(`"%d":{},`, maxPartTokens/2-10)+`"x":{}}}`),
+		"enums":         schemas(6, `{"enum":[`+strings.Repeat(`"",`, maxPartTokens-10)+`""]}`),
+		"deep":          schemas(120, strings.Repeat(`{"items":`, 490)+`{}`+strings.Repeat(`}`, 490)),
+		"long":          schemas(8, `{"description":"`+strings.Repeat("<", 1<<20)+`"}`),
+		"shared":        sharing(5_000, `{}`),
+		"shared, deep":  sharing(100, strings.Repeat(`{"items":`, 485)+`{}`+strings.Repeat(`}`, 485)),
+		"shared, large": sharing(5, `{"enum":[`+strings.Repeat(`"",`, maxPartTokens-20)+`""]}`),
+		"shared, long":  sharing(30, `{"description":"`+strings.Repeat("d", 128<<10)+`"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := WellFormed(data, maxGroupVersionTokens); err != nil {
+				t.Fatal(err)
+			}
+			peaksBelow(t, maxPeak, func(ctx context.Context) error {
+				made, err := V2FromV3(ctx, data)
+				if err == nil && len(made) < 1<<16 {
+					t.Errorf("%d bytes were made", len(made))
+				}
+				return err
+			})
+		})
+	}
+}
+
 func FuzzV2FromV3(f *testing.F) {
 	f.Add([]byte(v3(own)))
 	f.Add([]byte(`{"openapi":"3","paths":{"/a":{"parameters":[{"in":"query","name":"a","schema":{"allOf":[{"$ref":"#/x"}]}}],"put":{"requestBody":{"content":{"a/b":{"schema":true}}},"responses":{"2XX":{},"200":[]}}}}}`))

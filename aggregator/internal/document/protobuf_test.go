@@ -215,6 +215,38 @@ func numbered(text string) string {
 // included.
 const maxPeak = 256 << 20
 
+func TestProtobufOfTheWorstIsBounded(t *testing.T) {
+	for name, make := range worst {
+		t.Run(name, func(t *testing.T) {
+			data := make()
+			if err := WellFormed(data, maxGroupVersionTokens); err != nil {
+				t.Fatal(err)
+			}
+			// The whole at once takes up to 125 MiB.
+			peaksBelow(t, 96<<20, func(ctx context.Context) error {
+				_, err := ProtobufV2(ctx, data, handler.ToProtoBinary)
+				return err
+			})
+		})
+	}
+}
+
+// peaksBelow runs a conversion of a document and reports where it fails, or has
+// more than limit bytes in use.
+func peaksBelow(t *testing.T, limit uint64, convert func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // far more than it takes
+	defer cancel()
+	var err error
+	peak := peakHeap(func() { err = convert(ctx) })
+	if err != nil {
+		t.Error(err)
+	}
+	if peak > limit {
+		t.Errorf("%d MiB are in use", peak>>20)
+	}
+}
+
 // BenchmarkProtobufOfTheWorst shows what the bounds mean: the bytes that are in use
 // at most are printed beside the time.
 func BenchmarkProtobufOfTheWorst(b *testing.B) {
