@@ -74,6 +74,7 @@ func (e *encoding) add(ctx context.Context, p *part, version string) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", p, err)
 	}
+	tokens++ // its name
 	if e.tokens > 0 && e.tokens+tokens > maxPieceTokens {
 		if err := e.flush(ctx, version); err != nil {
 			return err

@@ -98,6 +98,16 @@ func TestPiecesAreTheWhole(t *testing.T) {
 	}
 }
 
+// The names of the smallest parts are as much as the parts.
+func TestNamesCountInPieces(t *testing.T) {
+	_, err := ProtobufV2(t.Context(), worst["schemas"](), func(piece []byte) ([]byte, error) {
+		return nil, WellFormed(piece, maxPieceTokens+300)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPiecesEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
