@@ -23,7 +23,7 @@ func TestAttackOpenAPIThatIsDearToRead(t *testing.T) {
 		"deep and wide":   `"A":` + nested(9000, `{"type":"array","description":"`+strings.Repeat("d", 500)+`","items":`, `}`),
 		"cycle":           `"A":{"$ref":"#/definitions/B"},"B":{"properties":{"a":{"$ref":"#/definitions/A"},"b":{"$ref":"#/definitions/B"}}}`,
 		"self":            `"A":{"$ref":"#/definitions/A"}`,
-		"missing":         `"A":{"$ref":"#/definitions/Missing"},"C":{"$ref":"https://evil.test/schema"}`,
+		"missing":         `"A":{"properties":{"a":{"$ref":"#/definitions/Missing"},"c":{"$ref":"#/definitions/C"}}},"C":{"$ref":"https://evil.test/schema"}`,
 		"many":            `"A":{"type":"object"}` + manyDefinitions(5_000),
 	}
 	for name, definitions := range cases {

@@ -17,7 +17,7 @@ import (
 //
 // The result is as large as the document but for request bodies that many
 // operations share, which version 2 has in each. It fails where that exceeds
-// the bounds of a document, and when ctx ends.
+// the bounds of Copies or of a document, and when ctx ends.
 func V2FromV3(ctx context.Context, data []byte) ([]byte, error) {
 	if err := WellFormed(data, maxOpenAPITokens); err != nil {
 		return nil, err
@@ -57,21 +57,18 @@ type v3Document struct {
 	Info       any            `json:"info"`
 	Paths      map[string]any `json:"paths"`
 	Components struct {
-		Schemas       map[string]any `json:"schemas"`
-		Parameters    map[string]any `json:"parameters"`
-		Responses     map[string]any `json:"responses"`
-		RequestBodies map[string]any `json:"requestBodies"`
+		Schemas       map[string]any             `json:"schemas"`
+		Parameters    map[string]any             `json:"parameters"`
+		Responses     map[string]any             `json:"responses"`
+		RequestBodies map[string]json.RawMessage `json:"requestBodies"`
 	} `json:"components"`
 }
 
-// maxBodies bounds the schemas of request bodies that are written anew.
-const maxBodies = 10_000
-
 type converter struct {
-	ctx       context.Context
-	bodies    map[string]any
-	converted int
-	err       error
+	ctx    context.Context
+	bodies map[string]json.RawMessage // that operations share
+	copies Copies                     // of bodies
+	err    error
 }
 
 // methods are the operations that version 2 knows.
@@ -137,19 +134,33 @@ func (c *converter) operation(in map[string]any) map[string]any {
 // that it may have; nil where there is none.
 func (c *converter) body(in map[string]any) (parameter map[string]any, types []string) {
 	if name, found := strings.CutPrefix(text(in["$ref"]), "#/components/requestBodies/"); found {
-		in = object(c.bodies[name])
+		in = c.shared(name)
 	}
 	content := object(in["content"])
 	if len(content) == 0 {
 		return nil, nil
 	}
-	if c.converted++; c.converted > maxBodies && c.err == nil {
-		c.err = fmt.Errorf("more than %d request bodies", maxBodies)
-	}
 	types = slices.Sorted(maps.Keys(content))
 	parameter = map[string]any{"in": "body", "name": "body", "schema": c.schema(object(content[types[0]])["schema"])}
 	keep(parameter, in, "description", "required")
 	return parameter, types
+}
+
+// shared is a copy of a body that operations share; empty where there is none, and
+// after an error.
+func (c *converter) shared(name string) map[string]any {
+	raw, found := c.bodies[name]
+	if !found || c.err != nil {
+		return nil
+	}
+	var body any
+	if c.err = c.copies.Add(1, raw); c.err == nil {
+		c.err = json.Unmarshal(raw, &body)
+	}
+	if c.err != nil {
+		c.err = fmt.Errorf("the request body %.200q: %w", name, c.err)
+	}
+	return object(body)
 }
 
 func (c *converter) parameters(list any) []any {

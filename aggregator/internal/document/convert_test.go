@@ -125,37 +125,83 @@ func TestV2OfASchema(t *testing.T) {
 	}
 }
 
+// sharing is a version 3 document with a body that n operations share.
+func sharing(n int, schema string) []byte {
+	var b strings.Builder
+	b.WriteString(`{"openapi":"3.0.0","paths":{"/":{}`)
+	for i := range n {
+		fmt.Fprintf(&b, `,"%s/%d":{"put":{"requestBody":{"$ref":"#/components/requestBodies/b"}}}`, own, i)
+	}
+	b.WriteString(`},"components":{"requestBodies":{"b":{"content":{"application/json":{"schema":` + schema + `}}}}}}`)
+	return []byte(b.String())
+}
+
 // A body that operations share stands in each of them in version 2.
-func TestV2OfSharedBodiesIsBounded(t *testing.T) {
-	paths := map[string]any{}
-	for i := range maxBodies + 1 {
-		paths[fmt.Sprintf("%s/%d", own, i)] = map[string]any{"put": map[string]any{"requestBody": map[string]any{"$ref": "#/components/requestBodies/b"}}}
-	}
-	of := func(n int) []byte {
-		some := map[string]any{}
-		for i := range n {
-			path := fmt.Sprintf("%s/%d", own, i)
-			some[path] = paths[path]
-		}
-		data, err := json.Marshal(map[string]any{"openapi": "3.0.0", "paths": some, "components": map[string]any{"requestBodies": map[string]any{
-			"b": map[string]any{"content": map[string]any{"application/json": map[string]any{"schema": map[string]any{"enum": []any{1, 2, 3}}}}},
-		}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	made, err := V2FromV3(t.Context(), of(2))
+func TestV2HasSharedBodiesInEachOperation(t *testing.T) {
+	made, err := V2FromV3(t.Context(), sharing(2, `{"enum":[1,2,3]}`))
 	if err != nil || strings.Count(string(made), `"enum":[1,2,3]`) != 2 {
 		t.Errorf("got %s, %v", made, err)
 	}
-	if _, err := V2FromV3(t.Context(), of(maxBodies+1)); err == nil {
-		t.Error("more bodies than are allowed were made")
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := V2FromV3(ctx, of(1)); !errors.Is(err, context.Canceled) {
+	if _, err := V2FromV3(ctx, sharing(1, `{}`)); !errors.Is(err, context.Canceled) {
 		t.Errorf("went on after its context: %v", err)
+	}
+}
+
+// Each document is within the bounds of a group version, and its version 2 far
+// beyond them.
+func TestV2OfSharedBodiesIsBounded(t *testing.T) {
+	chains := `{"properties":{` + strings.Repeat(`"%d":`+strings.Repeat(`{"items":`, 480)+`{}`+strings.Repeat(`}`, 480)+`,`, 20) + `"x":{}}}`
+	for what, data := range map[string][]byte{
+		"many":       sharing(11_000, `{"enum":[1,2,3]}`),
+		"deep":       sharing(200, numbered(chains)),
+		"wide":       sharing(200, `{"enum":[`+strings.Repeat(`1,`, 19_000)+`1]}`),
+		"long":       sharing(200, `{"description":"`+strings.Repeat("d", 200<<10)+`"}`),
+		"extensions": sharing(200, `{"x-a":[`+strings.Repeat(`1,`, 19_000)+`1]}`),
+	} {
+		if err := WellFormed(data, maxGroupVersionTokens); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		var err error
+		peak := peakHeap(func() { _, err = V2FromV3(t.Context(), data) })
+		if err == nil || !strings.Contains(err.Error(), "in copies") {
+			t.Errorf("%s: the bodies were copied: %v", what, err)
+		}
+		if peak > maxPeak {
+			t.Errorf("%s: %d MiB", what, peak>>20)
+		}
+	}
+}
+
+// Documents as large as the bounds let them be.
+func TestV2OfTheWorstIsBounded(t *testing.T) {
+	schemas := func(n int, schema string) []byte {
+		return []byte(numbered(`{"openapi":"3.0.0","components":{"schemas":{"a":{}` + strings.Repeat(`,"%d":`+schema, n) + `}}}`))
+	}
+	for name, data := range map[string][]byte{
+		"schemas":       schemas(59_000, `{}`),
+		"properties":    schemas(6, `{"properties":{`+strings.Repeat(`"%d":{},`, maxPartTokens/2-10)+`"x":{}}}`),
+		"enums":         schemas(6, `{"enum":[`+strings.Repeat(`"",`, maxPartTokens-10)+`""]}`),
+		"deep":          schemas(120, strings.Repeat(`{"items":`, 490)+`{}`+strings.Repeat(`}`, 490)),
+		"long":          schemas(8, `{"description":"`+strings.Repeat("<", 1<<20)+`"}`),
+		"shared":        sharing(5_000, `{}`),
+		"shared, deep":  sharing(100, strings.Repeat(`{"items":`, 485)+`{}`+strings.Repeat(`}`, 485)),
+		"shared, large": sharing(5, `{"enum":[`+strings.Repeat(`"",`, maxPartTokens-20)+`""]}`),
+		"shared, long":  sharing(30, `{"description":"`+strings.Repeat("d", 128<<10)+`"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := WellFormed(data, maxGroupVersionTokens); err != nil {
+				t.Fatal(err)
+			}
+			peaksBelow(t, maxPeak, func(ctx context.Context) error {
+				made, err := V2FromV3(ctx, data)
+				if err == nil && len(made) < 1<<16 {
+					t.Errorf("%d bytes were made", len(made))
+				}
+				return err
+			})
+		})
 	}
 }
 

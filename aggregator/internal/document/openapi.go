@@ -20,8 +20,9 @@ const maxOpenAPITokens = 400_000
 // 51,000.
 const maxGroupVersionTokens = 120_000
 
-// maxPartTokens bounds one schema, path or other part: what a library encodes at
-// once at least, see ProtobufV2. The largest of kube-apiserver's own have 2,000.
+// maxPartTokens bounds one schema, path or other part of an extension server: what
+// a library encodes at once at least, see ProtobufV2. The largest of
+// kube-apiserver's own have 2,000.
 const maxPartTokens = 20_000
 
 // OpenAPI is an OpenAPI document taken apart into what references may name.
@@ -186,7 +187,7 @@ func (d *OpenAPI) Below(ctx context.Context, prefix string) ([]byte, error) {
 		}
 		kept[p.section][p.name] = p.raw
 	}
-	if _, err := d.fieldTokens(); err != nil {
+	if _, err := d.fieldTokens(maxPartTokens); err != nil {
 		return nil, err
 	}
 	out, err := d.write(kept)
@@ -196,10 +197,10 @@ func (d *OpenAPI) Below(ctx context.Context, prefix string) ([]byte, error) {
 	return out, WellFormed(out, maxGroupVersionTokens)
 }
 
-// fieldTokens counts what stands beside the parts, maxPartTokens at most.
-func (d *OpenAPI) fieldTokens() (tokens int, err error) {
+// fieldTokens counts what stands beside the parts, limit at most.
+func (d *OpenAPI) fieldTokens(limit int) (tokens int, err error) {
 	for _, field := range slices.Sorted(maps.Keys(d.fields)) {
-		n, err := Tokens(d.fields[field], maxPartTokens-tokens)
+		n, err := Tokens(d.fields[field], limit-tokens)
 		if err != nil {
 			return 0, fmt.Errorf("%.200q: %w", field, err)
 		}

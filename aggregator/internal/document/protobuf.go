@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -25,8 +26,11 @@ func ProtobufV3(ctx context.Context, data []byte, encode func([]byte) ([]byte, e
 // this process and may have any size. Encode is a library's: it takes a KiB or more
 // of memory a token while it works, and cannot be stopped. So it gets a piece of
 // the document at a time. The results stand one after another, as protobuf
-// allows for a message: readers merge them. It fails where a part has more than
-// maxPartTokens, and when ctx ends.
+// allows for a message: readers merge them. It fails when ctx ends.
+//
+// A part has a piece of its own where it is larger: a definition of a local CRD
+// may have any size. Those of extension servers are within maxPartTokens, see
+// Below.
 func encodeInPieces(
 	ctx context.Context, data []byte, version string, sections []string, encode func([]byte) ([]byte, error),
 ) ([]byte, error) {
@@ -39,7 +43,7 @@ func encodeInPieces(
 		return nil, err
 	}
 	e := encoding{document: d, encode: encode, piece: map[string]map[string]json.RawMessage{}}
-	if e.tokens, err = d.fieldTokens(); err != nil {
+	if e.tokens, err = d.fieldTokens(math.MaxInt); err != nil {
 		return nil, err
 	}
 	for _, section := range slices.Concat([]string{pathItems}, sections) {
@@ -66,10 +70,11 @@ type encoding struct {
 
 // add puts a part into the next piece, after what would be too much with it.
 func (e *encoding) add(ctx context.Context, p *part, version string) error {
-	tokens, err := Tokens(p.raw, maxPartTokens)
+	tokens, err := Tokens(p.raw, math.MaxInt)
 	if err != nil {
 		return fmt.Errorf("%v: %w", p, err)
 	}
+	tokens++ // its name
 	if e.tokens > 0 && e.tokens+tokens > maxPieceTokens {
 		if err := e.flush(ctx, version); err != nil {
 			return err

@@ -98,6 +98,16 @@ func TestPiecesAreTheWhole(t *testing.T) {
 	}
 }
 
+// The names of the smallest parts are as much as the parts.
+func TestNamesCountInPieces(t *testing.T) {
+	_, err := ProtobufV2(t.Context(), worst["schemas"](), func(piece []byte) ([]byte, error) {
+		return nil, WellFormed(piece, maxPieceTokens+300)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPiecesEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
@@ -126,10 +136,49 @@ func TestPartBeyondTheBoundIsRefused(t *testing.T) {
 		if _, err := d.Below(t.Context(), "/apis/a/v1"); err == nil || !strings.Contains(err.Error(), fmt.Sprint("more than ", maxPartTokens)) && !strings.Contains(err.Error(), "x-big") {
 			t.Errorf("%s is taken: %v", what, err)
 		}
-		_, err = ProtobufV2(t.Context(), []byte(doc), func([]byte) ([]byte, error) { return nil, nil })
-		if err == nil {
-			t.Errorf("%s is encoded", what)
-		}
+	}
+}
+
+// A CRD of several MB is one definition of the merged document.
+func TestLargePartIsAPieceOfItsOwn(t *testing.T) {
+	large := `{"properties":{` + strings.Repeat(`"%d":{"type":"string"},`, maxPartTokens) + `"x":{}}}`
+	for what, data := range map[string][]byte{
+		"a schema": definitions(2, large),
+		"a path":   definitions(2, `{}`, strings.Repeat(`,"/apis/a/v1/%d":{"parameters":[`+strings.Repeat(`{"$ref":"#/parameters/a"},`, maxPartTokens)+`{"$ref":"#/parameters/a"}]}`, 2)),
+		"a field":  []byte(`{"swagger":"2.0","info":{"title":"a","version":"1"},"paths":{"/apis/a/v1":{}},"x-big":[` + strings.Repeat("1,", maxPartTokens) + `1],"definitions":{"a":{"type":"object"}}}`),
+	} {
+		t.Run(what, func(t *testing.T) {
+			var inOrder any
+			if err := json.Unmarshal(data, &inOrder); err != nil {
+				t.Fatal(err)
+			}
+			data, err := json.Marshal(inOrder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, err := handler.ToProtoBinary(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pieces := 0
+			got, err := ProtobufV2(t.Context(), data, func(piece []byte) ([]byte, error) {
+				pieces++
+				return handler.ToProtoBinary(piece)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pieces < 2 {
+				t.Error("all is encoded at once")
+			}
+			want, read := &openapi_v2.Document{}, &openapi_v2.Document{}
+			if err := errors.Join(proto.Unmarshal(whole, want), proto.Unmarshal(got, read)); err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(want, read) {
+				t.Error("the pieces are not read as the whole is")
+			}
+		})
 	}
 }
 
@@ -155,17 +204,56 @@ func definitions(n int, definition string, paths ...string) []byte {
 		b.WriteString(`,"%d":` + definition)
 	}
 	b.WriteString(`}}`)
-	out, number := b.String(), 0
-	b.Reset()
-	for {
-		before, after, found := strings.Cut(out, "%d")
+	return []byte(numbered(b.String()))
+}
+
+// numbered puts another number in place of each %d.
+func numbered(text string) string {
+	var b strings.Builder
+	for number := 1; ; number++ {
+		before, after, found := strings.Cut(text, "%d")
 		b.WriteString(before)
 		if !found {
-			return []byte(b.String())
+			return b.String()
 		}
-		number++
 		fmt.Fprint(&b, number)
-		out = after
+		text = after
+	}
+}
+
+// maxPeak is what the heap may grow by while a document is converted, garbage
+// included.
+const maxPeak = 256 << 20
+
+func TestProtobufOfTheWorstIsBounded(t *testing.T) {
+	for name, make := range worst {
+		t.Run(name, func(t *testing.T) {
+			data := make()
+			if err := WellFormed(data, maxGroupVersionTokens); err != nil {
+				t.Fatal(err)
+			}
+			// The whole at once takes up to 125 MiB.
+			peaksBelow(t, 96<<20, func(ctx context.Context) error {
+				_, err := ProtobufV2(ctx, data, handler.ToProtoBinary)
+				return err
+			})
+		})
+	}
+}
+
+// peaksBelow runs a conversion of a document and reports where it fails, or has
+// more than limit bytes in use.
+func peaksBelow(t *testing.T, limit uint64, convert func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // far more than it takes
+	defer cancel()
+	var err error
+	peak := peakHeap(func() { err = convert(ctx) })
+	if err != nil {
+		t.Error(err)
+	}
+	if peak > limit {
+		t.Errorf("%d MiB are in use", peak>>20)
 	}
 }
 

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"k8s.io/kube-openapi/pkg/handler3"
-	"k8s.io/kube-openapi/pkg/openapiconv"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
@@ -205,26 +203,6 @@ func (f *Fetcher) v2Of(ctx context.Context, v3 catalog.Blob, a *catalog.APIServi
 		part, err := readV2(ctx, whole, a, false)
 		return part.v2, err
 	})
-}
-
-// v2Part is what a version 2 document says of one group version, with the
-// version 3 document made from it if one was asked for.
-type v2Part struct{ v2, v3 catalog.Blob }
-
-func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService, alsoV3 bool) (part v2Part, err error) {
-	data, err := whole.Below(ctx, a.Path())
-	if err != nil {
-		return part, err
-	}
-	own := &spec.Swagger{}
-	if err := own.UnmarshalJSON(data); err != nil {
-		return part, err
-	}
-	if part.v2, err = blobOf(own); err != nil || !alsoV3 {
-		return part, err
-	}
-	part.v3, err = blobOf(openapiconv.ConvertV2ToV3(own))
-	return part, err
 }
 
 // openAPIV3 downloads what has changed of v3; unchanged says that nothing has.

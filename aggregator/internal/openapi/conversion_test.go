@@ -123,6 +123,10 @@ func TestV2OfAllServersIsBounded(t *testing.T) {
 	first, second := gizmo(large(onGizmos)), widget(large(onWidget))
 	first.group2, second.group2 = 2000, 1000
 	f.Sync(snapshot(first, second))
+	documents := func() (first, second *v2Document) {
+		rs := f.current.Load()
+		return rs.ordered[0].v2, rs.ordered[1].v2
+	}
 	for range 3 {
 		got := described(f.v2(t))
 		if _, found := got[onGizmos]; !found || len(got) != 2 {
@@ -130,7 +134,17 @@ func TestV2OfAllServersIsBounded(t *testing.T) {
 		}
 	}
 	expect(t, "log lines", len(f.log.all()), 1)
+	kept, left := documents()
+	expect(t, "the first is kept parsed", kept.spec != nil, true)
+	expect(t, "what is left out is parsed", left.parsed, false)
 	first.v2, first.etag = good(onGizmos), "smaller"
 	f.Sync(snapshot(first, second))
 	expect(t, "paths when there is room", len(described(f.v2(t))), 3)
+	_, left = documents()
+	expect(t, "what there is room for is kept parsed", left.spec != nil, true)
+	first.v2, first.etag = large(onGizmos), "larger"
+	f.Sync(snapshot(first, second))
+	expect(t, "paths when there is no room again", len(described(f.v2(t))), 2)
+	_, left = documents()
+	expect(t, "what is left out again is kept parsed", left.parsed || left.spec != nil, false)
 }

@@ -24,8 +24,10 @@ type v2Input struct {
 	name string
 	id   string
 	load func(context.Context) (*spec.Swagger, error)
-	// tokens is what counts against the bound, known after load.
+	// tokens is what counts against the bound.
 	tokens func() int
+	// unload frees what load keeps; nil for local documents, which count nothing.
+	unload func()
 }
 
 // merger merges documents, and merges again only when their ids changed.
@@ -89,7 +91,8 @@ func (s *Service) v2Inputs() (string, func() []v2Input) {
 			list = append(list, v2Input{
 				name: "APIService " + r.name, id: strconv.FormatUint(r.v2.serial, 10),
 				load:   func(ctx context.Context) (*spec.Swagger, error) { return r.v2.load(ctx, r.prefix, r.group) },
-				tokens: func() int { return r.v2.tokens },
+				tokens: r.v2.size,
+				unload: r.v2.unload,
 			})
 		}
 		return list
@@ -143,12 +146,14 @@ func (m *merger) build(ctx context.Context, list []v2Input) (*spec.Swagger, erro
 	var specs []*spec.Swagger
 	tokens := 0
 	for _, in := range list {
+		if tokens+in.tokens() > m.limit {
+			in.unload()
+			leaveOut(in, fmt.Errorf("more than %d objects, arrays, keys and scalars with those of higher priority", m.limit))
+			continue
+		}
 		s, err := in.load(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		case err == nil && tokens+in.tokens() > m.limit:
-			err = fmt.Errorf("more than %d objects, arrays, keys and scalars with those of higher priority", m.limit)
 		}
 		if err != nil {
 			leaveOut(in, err)

@@ -25,14 +25,14 @@ var v2Types = mediaTypes{
 	oldProtobuf: "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
 }
 
-// v2Document is an extension server's document, parsed when first merged. It
+// v2Document is an extension server's document, parsed while it is merged. It
 // belongs to whose turn it is, but for blob and serial, which do not change.
 type v2Document struct {
 	blob   catalog.Blob
 	serial uint64
+	tokens int // once they are counted
 	parsed bool
 	spec   *spec.Swagger
-	tokens int
 	err    error
 }
 
@@ -75,12 +75,21 @@ func (d *v2Document) load(ctx context.Context, prefix, group string) (*spec.Swag
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx) // to be tried again
 	}
-	if err == nil {
-		d.tokens, err = document.Tokens(d.blob.Data, math.MaxInt)
-	}
 	d.parsed, d.spec, d.err = true, s, err
 	return s, err
 }
+
+// size is how much the document counts against maxMergedTokens, known without
+// load. That it is not well-formed is load's to say.
+func (d *v2Document) size() int {
+	if d.tokens == 0 {
+		d.tokens, _ = document.Tokens(d.blob.Data, math.MaxInt)
+	}
+	return d.tokens
+}
+
+// unload forgets what load has parsed.
+func (d *v2Document) unload() { d.parsed, d.spec, d.err = false, nil, nil }
 
 func parseRemoteV2(ctx context.Context, data []byte, prefix, group string) (*spec.Swagger, error) {
 	whole, err := document.ReadV2(data)

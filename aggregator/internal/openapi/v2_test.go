@@ -322,3 +322,22 @@ func TestV2WithNothingToMerge(t *testing.T) {
 	expect(t, "swagger", got.Swagger, "2.0")
 	expect(t, "protobuf", f.get("/openapi/v2", "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").Code, 200)
 }
+
+// One definition of a local CRD may have any size: KServe's has 45,000 objects,
+// arrays, keys and scalars.
+func TestV2WithALargeCRDIsEncoded(t *testing.T) {
+	var properties []string
+	for i := range 15_000 {
+		properties = append(properties, fmt.Sprintf(`"p%d":{"type":"string"}`, i))
+	}
+	large := `{"type":"object","properties":{` + strings.Join(properties, ",") + `}}`
+	f := newFixture(newLocal(map[string]string{"/openapi/v2": swagger("A", map[string]string{"A": large}, "/apis/serving.kserve.io/v1/inferenceservices")}))
+	w := f.get("/openapi/v2", "Accept", v2Types.oldProtobuf)
+	expect(t, "status", w.Code, http.StatusOK)
+	var doc openapi_v2.Document
+	if err := proto.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	schema := doc.Definitions.AdditionalProperties[0].Value
+	expect(t, "properties", len(schema.Properties.AdditionalProperties), len(properties))
+}
