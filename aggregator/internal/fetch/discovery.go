@@ -120,7 +120,7 @@ func (f *Fetcher) discoveryTimeout(members []*catalog.APIService) time.Duration 
 }
 
 func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {
-	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, backend.ErrorText(err) })
 }
 
 // confirm marks what is known as current, because the server said so.

@@ -85,7 +85,7 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService, state *openAPIState, problem error) {
 	said := ""
 	if bad := (unusable{}); errors.As(problem, &bad) && loop.Err() == nil {
-		said = problem.Error()
+		said = backend.ErrorText(problem)
 	}
 	if said != "" && said != state.problem {
 		f.logf("OpenAPI of the extension server behind APIService %s cannot be used, its last good documents stay: %s", members[0].Name, said)
