@@ -240,7 +240,7 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) (size in
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &w.config.Identity, LeaseDurationSeconds: &seconds, RenewTime: &now},
 	}, metav1.CreateOptions{FieldManager: FieldManager})
 	if err != nil {
-		return 0, fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
+		return len(encoded), fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
 	}
 	return len(encoded), nil
 }

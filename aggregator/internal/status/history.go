@@ -25,9 +25,10 @@ const (
 // history of one APIService's reports. A fall is reported at once, a recovery
 // only when it has lasted: the longer, the more often it was not one.
 type history struct {
-	falls  []time.Time
-	since  time.Time // of the present run of verdicts for it; zero when it is down
-	writes pace.Writes
+	falls   []time.Time
+	since   time.Time // of the present run of verdicts for it; zero when it is down
+	writes  pace.Writes
+	failing bool // the last write failed
 }
 
 // hold returns how long to wait before a verdict is reported; zero means now.

@@ -40,6 +40,7 @@ type peerReport struct {
 	renewed     metav1.MicroTime
 	renewalSeen time.Time // when this server learnt of the renewal: clocks may differ
 	version     string
+	failed      time.Time // when its removal last failed
 }
 
 // peerViews is what the other servers see.
@@ -67,7 +68,7 @@ func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
 	if old != nil && old.renewed.Equal(&r.renewed) {
-		r.renewalSeen = old.renewalSeen
+		r.renewalSeen, r.failed = old.renewalSeen, old.failed
 	}
 	p.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
@@ -90,13 +91,17 @@ func (p *peerViews) forgetAll() {
 	clear(p.reports)
 }
 
-// expired lists the Leases that were not renewed in time, with their versions, and
-// says how long until there may be more of them; zero for never.
+// expired lists the Leases to remove now, with their versions: those that were not
+// renewed in time. It says how long until there may be more of them; zero for never.
 func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, r := range p.reports {
-		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
+		due := r.renewalSeen.Add(dissentLifetime)
+		if again := r.failed.Add(dissentLifetime); again.After(due) {
+			due = again
+		}
+		if left := due.Sub(now); left > 0 {
 			wait = shorterWait(wait, left)
 			continue
 		}
@@ -106,6 +111,15 @@ func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Du
 		over[name] = r.version
 	}
 	return over, wait
+}
+
+// noteFailedRemoval has the removal of a Lease not tried again for dissentLifetime.
+func (p *peerViews) noteFailedRemoval(lease string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.reports[lease]; r != nil {
+		r.failed = now
+	}
 }
 
 // others says in a sentence's end who sees an APIService otherwise than own;
@@ -212,11 +226,10 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// deleteExpired removes the Leases of servers that are gone. It says whether all
-// were removed, and how long until there may be more; zero for never.
+// deleteExpired removes the Leases of servers that are gone. Done is false where this
+// server may not; wait is how long until there may be more to remove, zero for never.
 func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
-	done = true
 	for name, version := range over {
 		if err := mayWrite(); err != nil {
 			return false, 0
@@ -230,10 +243,11 @@ func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done
 		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
 		default:
 			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
-			done = false
+			w.peers.noteFailedRemoval(name, time.Now())
+			wait = shorterWait(wait, dissentLifetime)
 		}
 	}
-	return done, wait
+	return true, wait
 }
 
 // withPeerViews is a verdict with what the other servers see, where that differs.

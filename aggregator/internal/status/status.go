@@ -188,7 +188,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
 				return false, 0
 			}
-			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
+			w.logFailure(ctx, a, err)
 			done = false
 		}
 	}
@@ -203,6 +203,17 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 		}
 	}
 	return done, wait
+}
+
+// logFailure logs as an error the first of the writes of a condition that fail in a row.
+func (w *Writer) logFailure(ctx context.Context, a *catalog.APIService, err error) {
+	logger, h := klog.FromContext(ctx).WithValues("apiService", a.Name), w.history[a.Object.UID]
+	if h.failing {
+		logger.V(2).Info("Writing the Available condition failed again", "err", err)
+		return
+	}
+	h.failing = true
+	logger.Error(err, "Writing the Available condition failed, it is tried again")
 }
 
 // writeCondition writes the condition of an APIService where it differs, or returns how long
@@ -241,6 +252,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
+	h.writes.Spend(time.Now(), after.Size()) // a failed one costs as much, and may have been stored
 	bounded, cancel := context.WithTimeout(ctx, conditionWriteTimeout)
 	defer cancel()
 	_, err = w.config.Client.APIServices().UpdateStatus(bounded, after, metav1.UpdateOptions{FieldManager: FieldManager})
@@ -251,7 +263,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		return 0, err
 	}
 	if err == nil {
-		h.writes.Spend(time.Now(), after.Size())
+		h.failing = false
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}
