@@ -110,7 +110,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
 		if state.noV3 {
 			for _, a := range members {
-				f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV2, d.OpenAPIV3 = catalog.Blob{}, catalog.Blob{} })
+				f.update(loop, a, func(d *catalog.Document) { d.OpenAPIV2, d.OpenAPIV3 = catalog.Blob{}, catalog.Blob{} })
 			}
 		}
 		return nil
@@ -148,7 +148,7 @@ func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, member
 			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
 			continue
 		}
-		f.update(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a, func(d *catalog.Document) {
 			d.OpenAPIV2 = own.v2
 			if alsoV3 {
 				d.OpenAPIV3 = own.v3
@@ -179,7 +179,7 @@ func (f *Fetcher) makeV2(ctx, loop context.Context, members []*catalog.APIServic
 			problems = append(problems, unusable{fmt.Errorf("making the OpenAPI v2 of %s from its v3: %w", name, err)})
 			continue
 		}
-		f.update(loop, name, func(d *catalog.Document) { d.OpenAPIV2 = v2 })
+		f.update(loop, members[i], func(d *catalog.Document) { d.OpenAPIV2 = v2 })
 	}
 	return errors.Join(problems...)
 }
@@ -264,7 +264,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 		item, ok := root.Paths[strings.TrimPrefix(a.Path(), "/")]
 		if !ok {
 			delete(state.v3URL, a.Name)
-			f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
+			f.update(loop, a, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{} })
 			continue
 		}
 		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
@@ -308,7 +308,7 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 		return unusable{fmt.Errorf("reading %s: %w", u.Path, err)}
 	}
 	state.v3URL[a.Name] = relative
-	f.update(loop, a.Name, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
+	f.update(loop, a, func(d *catalog.Document) { d.OpenAPIV3 = catalog.Blob{ETag: digest(own), Data: own} })
 	return nil
 }
 
