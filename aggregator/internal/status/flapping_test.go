@@ -18,6 +18,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 // An extension server that flaps, or fails in another way each time, for an hour
@@ -170,6 +171,36 @@ func TestFailingRemovalsOfLeasesAreBounded(t *testing.T) {
 		}
 		if n, most := len(kube.Actions()), int(time.Hour/dissentLifetime); n > most || n < most-1 {
 			t.Errorf("%d removals, want about %d", n, most)
+		}
+	})
+}
+
+// Whatever changes all the time, at an extension server or in Leases, the conditions are
+// gone through a fifth of the time.
+func TestTheWriterPausesAfterWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const cost = 50 * time.Millisecond
+		s := newStored(t)
+		object := s.object()
+		s.client.PrependReactor("update", "apiservices", func(clienttesting.Action) (bool, runtime.Object, error) {
+			time.Sleep(cost)
+			return false, nil, nil
+		})
+		w := New(Config{Client: s.client.ApiregistrationV1()})
+		w.bounds = pace.Writes{}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = w.Run(ctx) }()
+		for i := range 1000 {
+			v := down
+			v.Message = fmt.Sprintf("failure %d", i)
+			w.Sync(snapshotOf(object, v))
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+		<-ended
+		if n := s.writes(); n < 30 || n > 45 {
+			t.Errorf("%d writes of %v each in 10 s, want a fifth of the time", n, cost)
 		}
 	})
 }

@@ -31,6 +31,12 @@ const (
 	maxNamed = 5
 	// maxServerName and maxReason bound what is taken over from Leases, in bytes.
 	maxServerName, maxReason = 100, 64
+	// maxReports bounds the Leases of other servers that are read, and maxViews the
+	// APIServices in each: a server writes fewer in maxDissent.
+	maxReports, maxViews = 100, 3_500
+	// maxPause bounds the pause after the conditions were gone through, see
+	// pace.AfterWork: whoever may write Leases can have that done all the time.
+	maxPause = 250 * time.Millisecond
 )
 
 // peerReport is what another server published.
@@ -54,19 +60,26 @@ func newPeerViews(changed func()) *peerViews {
 	return &peerViews{reports: map[string]*peerReport{}, changed: changed}
 }
 
-// learn takes over a Lease.
+// learn takes over a Lease, if it is one that a server writes and not one too many:
+// anybody may have written it.
 func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
+	if !strings.HasPrefix(lease.Name, dissentPrefix) {
+		return
+	}
 	r := &peerReport{server: lease.Annotations[serverAnnotation], renewalSeen: now, version: lease.ResourceVersion}
 	if lease.Spec.RenewTime != nil {
 		r.renewed = *lease.Spec.RenewTime
 	}
 	encoded := lease.Annotations[dissentAnnotation]
-	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !printable(r.server, maxServerName) {
+	if len(encoded) > maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || len(r.views) > maxViews || !printable(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
+	if old == nil && len(p.reports) >= maxReports {
+		return // it is renewed, and may find a place then
+	}
 	if old != nil && old.renewed.Equal(&r.renewed) {
 		r.renewalSeen, r.failed = old.renewalSeen, old.failed
 	}
@@ -203,6 +216,7 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lists, w.config.Leases),
 		ObjectType:    &coordinationv1.Lease{},
+		Transform:     reportOnly,
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    learn,
 			UpdateFunc: func(_, o any) { learn(o) },
@@ -224,6 +238,22 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 		group.Wait()
 		w.peers.forgetAll()
 	}
+}
+
+// reportOnly leaves of a Lease what learn needs.
+func reportOnly(o any) (any, error) {
+	lease, ok := o.(*coordinationv1.Lease)
+	if !ok {
+		return o, nil
+	}
+	kept := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: lease.Namespace, Name: lease.Name, ResourceVersion: lease.ResourceVersion},
+		Spec:       coordinationv1.LeaseSpec{RenewTime: lease.Spec.RenewTime},
+	}
+	if sees := lease.Annotations[dissentAnnotation]; strings.HasPrefix(lease.Name, dissentPrefix) && len(sees) <= maxDissent {
+		kept.Annotations = map[string]string{serverAnnotation: lease.Annotations[serverAnnotation], dissentAnnotation: sees}
+	}
+	return kept, nil
 }
 
 // deleteExpired removes the Leases of servers that are gone. Done is false where this

@@ -144,7 +144,11 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		began := time.Now()
 		done, wait := w.reconcile(ctx, mayWrite)
+		if !pace.Wait(ctx, pace.AfterWork(time.Since(began), 0, maxPause), nil) {
+			return
+		}
 		if !done {
 			select {
 			case <-ctx.Done():
