@@ -18,7 +18,6 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
-	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 // An extension server that flaps, or fails in another way each time, for an hour
@@ -187,7 +186,7 @@ func TestTheWriterPausesAfterWork(t *testing.T) {
 			return false, nil, nil
 		})
 		w := New(Config{Client: s.client.ApiregistrationV1()})
-		w.bounds = pace.Writes{}
+		w.bounds = conditionBudget{}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); _ = w.Run(ctx) }()
@@ -202,5 +201,36 @@ func TestTheWriterPausesAfterWork(t *testing.T) {
 		if n := s.writes(); n < 30 || n > 45 {
 			t.Errorf("%d writes of %v each in 10 s, want a fifth of the time", n, cost)
 		}
+	})
+}
+
+// An extension server that fails in another way each time, for an hour, delays no report
+// of what comes then: it is back, and down again.
+func TestMessagesLeaveWritesForChangesOfTheStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStored(t)
+		w := New(Config{Client: s.client.ApiregistrationV1()})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = w.Run(ctx) }()
+		report := func(v catalog.Verdict) {
+			w.Sync(s.snapshot(v))
+			synctest.Wait()
+		}
+		for i := range int(time.Hour / time.Second) {
+			v := down
+			v.Message = fmt.Sprintf("bad status: %d", 500+i%3)
+			report(v)
+			time.Sleep(time.Second)
+		}
+		for i, v := range []catalog.Verdict{up, down, up, down} {
+			report(v)
+			if got := s.object().Status.Conditions[0].Status; got != v.Status {
+				t.Errorf("change %d: the condition is %s, want %s", i, got, v.Status)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		cancel()
+		<-ended
 	})
 }

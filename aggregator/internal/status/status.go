@@ -62,7 +62,7 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	term     atomic.Int64 // see Term
 	peers    *peerViews
-	bounds   pace.Writes // of one APIService's condition, not spent
+	bounds   conditionBudget // of one APIService, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
 	// publishes dissent.
 	wakeWriting, wakeDissent chan struct{}
@@ -87,7 +87,7 @@ func New(config Config) *Writer {
 		config:      config,
 		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
 		peers:      newPeerViews(func() { wake(wakeWriting) }),
-		bounds:     pace.NewWrites(conditionWrites, conditionBytes, conditionPeriod),
+		bounds:     newConditionBudget(),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
 }
@@ -242,7 +242,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	statusChanges := stored != nil && stored.Status != a.Verdict.Status
-	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.Wait(time.Now())); wait > 0 {
+	messageOnly := stored != nil && !statusChanges
+	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.wait(time.Now(), messageOnly)); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -256,7 +257,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
-	h.writes.Spend(time.Now(), after.Size()) // a failed one costs as much, and may have been stored
+	h.writes.spend(time.Now(), after.Size(), messageOnly) // a failed one costs as much, and may have been stored
 	bounded, cancel := context.WithTimeout(ctx, conditionWriteTimeout)
 	defer cancel()
 	_, err = w.config.Client.APIServices().UpdateStatus(bounded, after, metav1.UpdateOptions{FieldManager: FieldManager})
