@@ -91,7 +91,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 			complete = false
 			continue
 		}
-		f.update(loop, a.Name, func(d *catalog.Document) {
+		f.update(loop, a, func(d *catalog.Document) {
 			if d.Discovery == nil || !reflect.DeepEqual(d.Discovery, gv.entry) {
 				d.Discovery = gv.entry
 			}
@@ -120,13 +120,13 @@ func (f *Fetcher) discoveryTimeout(members []*catalog.APIService) time.Duration 
 }
 
 func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {
-	f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = true, err.Error() })
+	f.update(loop, a, func(d *catalog.Document) { d.Stale, d.Problem = true, backend.ErrorText(err) })
 }
 
 // confirm marks what is known as current, because the server said so.
 func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
-		f.update(loop, a.Name, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+		f.update(loop, a, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
 	}
 	return true
 }

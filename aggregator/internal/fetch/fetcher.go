@@ -67,7 +67,7 @@ type Fetcher struct {
 
 	mu        sync.Mutex // no other lock is taken while it is held
 	servers   map[catalog.BackendID]*server
-	byName    map[string]*server
+	byName    map[string]*server // nil before the first Sync
 	documents map[string]catalog.Document
 
 	// decoding has room for one: an OpenAPI document takes many times its size
@@ -81,7 +81,7 @@ type Fetcher struct {
 func New(timing Timing, backends *backend.Pool, changed func()) *Fetcher {
 	return &Fetcher{
 		timing: timing, backends: backends, changed: changed,
-		servers: map[catalog.BackendID]*server{}, byName: map[string]*server{}, documents: map[string]catalog.Document{},
+		servers: map[catalog.BackendID]*server{}, documents: map[string]catalog.Document{},
 		decoding: make(chan struct{}, 1), logf: klog.Warningf,
 	}
 }
@@ -115,7 +115,7 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.documents, func(name string, _ catalog.Document) bool { return !names[name] })
-	clear(f.byName)
+	f.byName = make(map[string]*server, len(names))
 	for id, list := range members {
 		srv := f.servers[id]
 		if srv != nil {
@@ -196,11 +196,13 @@ func (f *Fetcher) AwaitFirstAttempt(ctx context.Context) {
 	}
 }
 
-// update changes what is known of one APIService. A loop that has been stopped
-// changes nothing any more: another one may have done so since.
-func (f *Fetcher) update(loop context.Context, name string, change func(*catalog.Document)) {
+// update changes what is known of one APIService. A loop that has been stopped, or
+// whose server the APIService no longer leads to, changes nothing any more: another one
+// may have done so since.
+func (f *Fetcher) update(loop context.Context, a *catalog.APIService, change func(*catalog.Document)) {
+	name := a.Name
 	f.mu.Lock()
-	stopped := loop.Err() != nil
+	stopped := loop.Err() != nil || f.leadsElsewhere(a)
 	before := f.documents[name]
 	after := before
 	if !stopped {
@@ -214,6 +216,13 @@ func (f *Fetcher) update(loop context.Context, name string, change func(*catalog
 	if !stopped && !(sameDiscovery(before, after) && sameOpenAPI(before, after)) {
 		f.changed()
 	}
+}
+
+// leadsElsewhere says whether an APIService, as a loop knows it, is gone or leads to
+// another server by now. Before the first Sync none does.
+func (f *Fetcher) leadsElsewhere(a *catalog.APIService) bool {
+	srv := f.byName[a.Name]
+	return f.byName != nil && (srv == nil || srv != f.servers[a.Backend])
 }
 
 // known lists the documents of the members, in their order.

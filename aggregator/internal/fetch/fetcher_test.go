@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -308,6 +309,73 @@ func await(t *testing.T, what string, done func() bool) {
 		case <-tick.C:
 		case <-deadline:
 			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// What a server says of an APIService that has moved to another one meanwhile, or is
+// gone, does not count, though the server has other APIServices still.
+func TestServersWordOnAnAPIServiceThatMovedDoesNotCount(t *testing.T) {
+	const stays = "v1.stays.example"
+	for _, path := range []string{"/apis", "/openapi/v2", ownURL + "A"} {
+		for what, moves := range map[string]bool{"moved": true, "gone": false} {
+			t.Run(path+" "+what, func(t *testing.T) {
+				asked, answer := make(chan struct{}), make(chan struct{})
+				documents := files{
+					"/openapi/v2": swagger(own, "/apis/stays.example/v1/things"), ownURL + "A": openAPI3(own),
+					"/openapi/v3": v3Root(map[string]string{key: ownURL + "A"}),
+				}
+				if path == "/openapi/v2" {
+					delete(documents, "/openapi/v3")
+				}
+				discovery := aggregatedServer(version("a.example", "v1"), version("stays.example", "v1"))
+				var once sync.Once
+				old := backendtest.Start(t, "old", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.RequestURI() == path {
+						once.Do(func() { close(asked); <-answer })
+					}
+					if strings.HasPrefix(r.URL.Path, "/openapi") {
+						documents.ServeHTTP(w, r)
+						return
+					}
+					discovery.ServeHTTP(w, r)
+				}))
+				fresh := backendtest.Start(t, "fresh", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.Error(w, "not yet", http.StatusInternalServerError)
+				}))
+				f, _ := newFetcher(t, patient())
+				ctx := t.Context()
+				before := catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{old.APIService(name), old.APIService(stays)}, old))
+				after := []*apiregistrationv1.APIService{old.APIService(stays)}
+				if moves {
+					after = append(after, fresh.APIService(name))
+				}
+				// The loops themselves do not run: they would tell later what is looked for now.
+				stopped, stop := context.WithCancel(ctx)
+				stop()
+				f.Sync(stopped, before)
+				f.Wait()
+				members := before.Remotes()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					if path == "/apis" {
+						f.discovery(ctx, members, &discoveryState{})
+					} else {
+						f.openAPI(ctx, members, &openAPIState{}, true)
+					}
+				}()
+				<-asked
+				f.Sync(stopped, catalog.Build(backendtest.Facts(after, old, fresh)))
+				close(answer)
+				<-ended
+				if d, known := f.Documents()[name]; known {
+					t.Errorf("the old server's word is taken: %+v", d)
+				}
+				if d := f.Documents()[stays]; d.Discovery == nil && d.OpenAPIV2.ETag == "" {
+					t.Error("and what it says of the APIService that stays is not")
+				}
+			})
 		}
 	}
 }

@@ -93,7 +93,7 @@ func failed(err error) catalog.Verdict {
 // message leaves out what is different each time: the local port, and the time
 // in the complaint about an expired certificate.
 func message(err error) string {
-	text := err.Error()
+	text := backend.ErrorText(err)
 	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil {
 		plain := invalid
 		plain.Detail = fmt.Sprintf("it is valid from %s to %s",

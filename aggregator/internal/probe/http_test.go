@@ -199,3 +199,42 @@ func TestBrokenTransport(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// An extension server decides most of the text of an error. What the condition says of
+// it fits in etcd all the same, and reads the same each time.
+func TestMessageIsBounded(t *testing.T) {
+	garbage := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = conn.Write([]byte(strings.Repeat("\x00", 900<<10) + "\r\n\r\n"))
+		_ = conn.Close()
+	})
+	ca := testcerts.New("api")
+	http1 := &tls.Config{
+		Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: []string{backendtest.ServerName("api")}}).TLS()},
+		NextProtos:   []string{"http/1.1"},
+	}
+	var hosts []string
+	for i := range 90 {
+		hosts = append(hosts, fmt.Sprintf("%s.%d.example", strings.Repeat(strings.Repeat("x", 60)+".", 3), i))
+	}
+	names := &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: hosts}).TLS()}}
+	for what, s := range map[string]*backendtest.Server{
+		"an answer that is none": backendtest.StartTLS(t, "api", ca.PEM, http1, garbage),
+		"names of a certificate": backendtest.StartTLS(t, "api", ca.PEM, names, garbage),
+	} {
+		t.Run(what, func(t *testing.T) {
+			check := newCheck(t)
+			v := check(t.Context(), s.Claim(name))
+			if v.Status != apiregistrationv1.ConditionFalse || len(v.Message) < 1000 || len(v.Message) > 1024 {
+				t.Errorf("%s with a message of %d bytes: %.300s", v.Status, len(v.Message), v.Message)
+			}
+			if again := check(t.Context(), s.Claim(name)); again != v {
+				t.Error("the next check says something else")
+			}
+		})
+	}
+}

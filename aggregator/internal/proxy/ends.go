@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
 )
 
 // How the answer to a request ends, once its header has left:
@@ -40,7 +42,7 @@ func endHalfAnswer(w http.ResponseWriter, r *http.Request, err error) {
 		cutOff(w, r)
 		return
 	case ended == nil:
-		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", err)
+		klog.FromContext(r.Context()).V(2).Info("The answer of an extension server broke off", "err", backend.ErrorText(err))
 	}
 	panic(http.ErrAbortHandler)
 }

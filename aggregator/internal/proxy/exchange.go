@@ -227,7 +227,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 	failed := judge(e)
 	choice.Done(time.Now(), failed.outcome())
 	klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
-		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", err)
+		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", backend.ErrorText(err))
 	return nil, failed
 }
 

@@ -243,12 +243,12 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 		reason = failed.reason
 		if failed.fault == ofClient || failed.fault == ofRequest || r.Context().Err() != nil {
 			// No word about the extension server.
-			logger.V(4).Info("Request was not answered", "err", err)
+			logger.V(4).Info("Request was not answered", "err", backend.ErrorText(err))
 			respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
 			return
 		}
 	}
 	p.config.ProbeNow(a)
-	logger.V(2).Info("Request to an extension server failed", "err", err)
+	logger.V(2).Info("Request to an extension server failed", "err", backend.ErrorText(err))
 	respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
 }

@@ -24,6 +24,7 @@ import (
 
 const (
 	dissentLabel      = "aggregation.annex.dev/dissent"
+	dissentPrefix     = "annex-dissent-" // of the Leases' names
 	serverAnnotation  = "aggregation.annex.dev/server"
 	dissentAnnotation = "aggregation.annex.dev/sees"
 
@@ -212,7 +213,7 @@ func (w *Writer) noteStored(ctx context.Context, p *publication, views map[strin
 // dissentName is that of this server's own Lease.
 func (w *Writer) dissentName() string {
 	sum := sha256.Sum256([]byte(w.config.Identity))
-	return "annex-dissent-" + hex.EncodeToString(sum[:8])
+	return dissentPrefix + hex.EncodeToString(sum[:8])
 }
 
 func microNow() metav1.MicroTime { return metav1.NewMicroTime(time.Now()) }
@@ -240,7 +241,7 @@ func (w *Writer) putDissent(ctx context.Context, views map[string]view) (size in
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &w.config.Identity, LeaseDurationSeconds: &seconds, RenewTime: &now},
 	}, metav1.CreateOptions{FieldManager: FieldManager})
 	if err != nil {
-		return 0, fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
+		return len(encoded), fmt.Errorf("creating the Lease %s: %w", w.dissentName(), err)
 	}
 	return len(encoded), nil
 }
@@ -259,7 +260,7 @@ func (w *Writer) patchDissent(ctx context.Context, patch map[string]any) error {
 
 // encodeViews leaves out the last names where all of them would be too long.
 func encodeViews(views map[string]view) (string, error) {
-	kept, size := map[string]view{}, 0
+	kept, size := map[string]view{}, len("{}")
 	for _, name := range slices.Sorted(maps.Keys(views)) {
 		v := views[name]
 		if size += len(name) + len(v.Reason) + len(`"":{"status":"Unknown","reason":""},`); size > maxDissent {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,29 +124,29 @@ func TestWordsForTheOthers(t *testing.T) {
 		}
 	}
 	expect("True", "")
-	p.learn(now, dissentLease("l2", "two:6443", fails, now))
-	p.learn(now, dissentLease("l1", "one:6443", fails, now))
-	p.learn(now, dissentLease("l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
-	p.learn(now, dissentLease("l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
+	p.learn(now, dissentLease("annex-dissent-l2", "two:6443", fails, now))
+	p.learn(now, dissentLease("annex-dissent-l1", "one:6443", fails, now))
+	p.learn(now, dissentLease("annex-dissent-l3", "three:6443", `{"v1.a.example":{"status":"Unknown","reason":"EndpointsAccessError"},"v1.b.example":{"status":"False"}}`, now))
+	p.learn(now, dissentLease("annex-dissent-l4", "four:6443", `{"v1.a.example":{"status":"True","reason":"Passed"}}`, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck; unknown to three:6443: EndpointsAccessError")
 	expect("False", "available to four:6443; unknown to three:6443: EndpointsAccessError")
 	for _, bad := range []string{"", "[]", "{", `{"v1.a.example":3}`, strings.Repeat(" ", 3*maxDissent)} {
-		p.learn(now, dissentLease("l3", "three:6443", bad, now))
+		p.learn(now, dissentLease("annex-dissent-l3", "three:6443", bad, now))
 		expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
 	}
-	p.learn(now, dissentLease("l5", "evil\nserver", fails, now))
-	p.learn(now, dissentLease("l6", strings.Repeat("x", maxServerName+1), fails, now))
+	p.learn(now, dissentLease("annex-dissent-l5", "evil\nserver", fails, now))
+	p.learn(now, dissentLease("annex-dissent-l6", strings.Repeat("x", maxServerName+1), fails, now))
 	expect("True", "unavailable to one:6443, two:6443: FailedDiscoveryCheck")
-	p.forget("l2")
+	p.forget("annex-dissent-l2")
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
 	for i := range 7 {
-		p.learn(now, dissentLease(fmt.Sprint("m", i), fmt.Sprintf("s%d:6443", i), fails, now))
+		p.learn(now, dissentLease(fmt.Sprint("annex-dissent-m", i), fmt.Sprintf("s%d:6443", i), fails, now))
 	}
 	expect("True", "unavailable to one:6443, s0:6443, s1:6443, s2:6443, s3:6443, 3 more: FailedDiscoveryCheck")
 
 	now = now.Add(dissentLifetime) // but one has been renewed meanwhile, by its own clock
-	p.learn(now, dissentLease("l1", "one:6443", fails, now.Add(-time.Hour)))
-	p.learn(now, dissentLease("m0", "s0:6443", fails, now.Add(-dissentLifetime)))
+	p.learn(now, dissentLease("annex-dissent-l1", "one:6443", fails, now.Add(-time.Hour)))
+	p.learn(now, dissentLease("annex-dissent-m0", "s0:6443", fails, now.Add(-dissentLifetime)))
 	expect("True", "unavailable to one:6443: FailedDiscoveryCheck")
 	if over, wait := p.expired(now); len(over) != 11 || wait != dissentLifetime {
 		t.Errorf("%d have expired, the next do in %v: %v", len(over), wait, over)
@@ -239,4 +240,71 @@ func TestConditionNamesWhoSeesOtherwise(t *testing.T) {
 		cancel()
 		<-firstEnded
 	})
+}
+
+// Whoever may write Leases can write many and large ones, of any name.
+func TestLeasesThatAreReadAreBounded(t *testing.T) {
+	const fails = `{"v1.a.example":{"status":"False"}}`
+	now, changes := time.Now(), 0
+	p := newPeerViews(func() { changes++ })
+	p.learn(now, dissentLease("kube-scheduler", "stranger:6443", fails, now))
+	if over, _ := p.expired(now.Add(time.Hour)); len(p.reports) != 0 || len(over) != 0 || changes != 0 {
+		t.Errorf("a Lease of another name: %d reports, %d to be removed", len(p.reports), len(over))
+	}
+	for i := range 2 * maxReports {
+		p.learn(now, dissentLease(fmt.Sprint(dissentPrefix, i), fmt.Sprintf("s%d:6443", i), fails, now))
+	}
+	if len(p.reports) != maxReports || changes != maxReports {
+		t.Errorf("%d reports after %d changes, want %d", len(p.reports), changes, maxReports)
+	}
+	p.learn(now, dissentLease(dissentPrefix+"0", "s0:6443", "{}", now)) // one that is known
+	p.forget(dissentPrefix + "1")
+	p.learn(now, dissentLease(dissentPrefix+"late", "late:6443", fails, now)) // and one that finds a place
+	if len(p.reports) != maxReports || changes != maxReports+3 {
+		t.Errorf("%d reports after %d changes, want %d", len(p.reports), changes, maxReports+3)
+	}
+
+	many := map[string]view{}
+	for i := range maxViews + 1 {
+		many[fmt.Sprint(i)] = view{}
+	}
+	data, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.learn(now, dissentLease(dissentPrefix+"0", "s0:6443", string(data), now))
+	if n := len(p.reports[dissentPrefix+"0"].views); n != 0 {
+		t.Errorf("%d views of one server", n)
+	}
+	clear(many)
+	for i := range 2 * maxViews {
+		many[fmt.Sprintf("%04d", i)] = view{Status: "Unknown"}
+	}
+	encoded, err := encodeViews(many)
+	if n := strings.Count(encoded, "status"); err != nil || len(encoded) > maxDissent || n > maxViews {
+		t.Errorf("a server writes %d views in %d bytes, %v: its word is not read", n, len(encoded), err)
+	}
+}
+
+// Of the Leases that are followed only what is used is kept.
+func TestLeasesAreKeptInShort(t *testing.T) {
+	full := dissentLease(dissentPrefix+"a", "a:6443", "{}", time.Now())
+	full.Labels["large"], full.Annotations["large"] = "x", strings.Repeat("x", 100_000)
+	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m"}}
+	stranger := full.DeepCopy()
+	stranger.Name = "stranger"
+	for _, lease := range []*coordinationv1.Lease{full, stranger} {
+		kept, err := reportOnly(lease)
+		if err != nil || kept.(*coordinationv1.Lease).Size() > 300 {
+			t.Errorf("%s: %v, %v", lease.Name, kept, err)
+		}
+	}
+	kept, _ := reportOnly(full)
+	a, b := newPeerViews(func() {}), newPeerViews(func() {})
+	now := time.Now()
+	a.learn(now, full)
+	b.learn(now, kept.(*coordinationv1.Lease))
+	if diff := cmp.Diff(a.reports, b.reports, cmp.AllowUnexported(peerReport{})); diff != "" {
+		t.Error(diff)
+	}
 }

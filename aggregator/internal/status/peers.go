@@ -31,6 +31,12 @@ const (
 	maxNamed = 5
 	// maxServerName and maxReason bound what is taken over from Leases, in bytes.
 	maxServerName, maxReason = 100, 64
+	// maxReports bounds the Leases of other servers that are read, and maxViews the
+	// APIServices in each: a server writes fewer in maxDissent.
+	maxReports, maxViews = 100, 3_500
+	// maxPause bounds the pause after the conditions were gone through, see
+	// pace.AfterWork: whoever may write Leases can have that done all the time.
+	maxPause = 250 * time.Millisecond
 )
 
 // peerReport is what another server published.
@@ -40,6 +46,7 @@ type peerReport struct {
 	renewed     metav1.MicroTime
 	renewalSeen time.Time // when this server learnt of the renewal: clocks may differ
 	version     string
+	failed      time.Time // when its removal last failed
 }
 
 // peerViews is what the other servers see.
@@ -53,21 +60,28 @@ func newPeerViews(changed func()) *peerViews {
 	return &peerViews{reports: map[string]*peerReport{}, changed: changed}
 }
 
-// learn takes over a Lease.
+// learn takes over a Lease, if it is one that a server writes and not one too many:
+// anybody may have written it.
 func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
+	if !strings.HasPrefix(lease.Name, dissentPrefix) {
+		return
+	}
 	r := &peerReport{server: lease.Annotations[serverAnnotation], renewalSeen: now, version: lease.ResourceVersion}
 	if lease.Spec.RenewTime != nil {
 		r.renewed = *lease.Spec.RenewTime
 	}
 	encoded := lease.Annotations[dissentAnnotation]
-	if len(encoded) > 2*maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || !printable(r.server, maxServerName) {
+	if len(encoded) > maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || len(r.views) > maxViews || !printable(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
+	if old == nil && len(p.reports) >= maxReports {
+		return // it is renewed, and may find a place then
+	}
 	if old != nil && old.renewed.Equal(&r.renewed) {
-		r.renewalSeen = old.renewalSeen
+		r.renewalSeen, r.failed = old.renewalSeen, old.failed
 	}
 	p.reports[lease.Name] = r
 	if old == nil || old.server != r.server || !maps.Equal(old.views, r.views) {
@@ -90,13 +104,17 @@ func (p *peerViews) forgetAll() {
 	clear(p.reports)
 }
 
-// expired lists the Leases that were not renewed in time, with their versions, and
-// says how long until there may be more of them; zero for never.
+// expired lists the Leases to remove now, with their versions: those that were not
+// renewed in time. It says how long until there may be more of them; zero for never.
 func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, r := range p.reports {
-		if left := dissentLifetime - now.Sub(r.renewalSeen); left > 0 {
+		due := r.renewalSeen.Add(dissentLifetime)
+		if again := r.failed.Add(dissentLifetime); again.After(due) {
+			due = again
+		}
+		if left := due.Sub(now); left > 0 {
 			wait = shorterWait(wait, left)
 			continue
 		}
@@ -106,6 +124,15 @@ func (p *peerViews) expired(now time.Time) (over map[string]string, wait time.Du
 		over[name] = r.version
 	}
 	return over, wait
+}
+
+// noteFailedRemoval has the removal of a Lease not tried again for dissentLifetime.
+func (p *peerViews) noteFailedRemoval(lease string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.reports[lease]; r != nil {
+		r.failed = now
+	}
 }
 
 // others says in a sentence's end who sees an APIService otherwise than own;
@@ -189,6 +216,7 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lists, w.config.Leases),
 		ObjectType:    &coordinationv1.Lease{},
+		Transform:     reportOnly,
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    learn,
 			UpdateFunc: func(_, o any) { learn(o) },
@@ -212,11 +240,26 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// deleteExpired removes the Leases of servers that are gone. It says whether all
-// were removed, and how long until there may be more; zero for never.
+// reportOnly leaves of a Lease what learn needs.
+func reportOnly(o any) (any, error) {
+	lease, ok := o.(*coordinationv1.Lease)
+	if !ok {
+		return o, nil
+	}
+	kept := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: lease.Namespace, Name: lease.Name, ResourceVersion: lease.ResourceVersion},
+		Spec:       coordinationv1.LeaseSpec{RenewTime: lease.Spec.RenewTime},
+	}
+	if sees := lease.Annotations[dissentAnnotation]; strings.HasPrefix(lease.Name, dissentPrefix) && len(sees) <= maxDissent {
+		kept.Annotations = map[string]string{serverAnnotation: lease.Annotations[serverAnnotation], dissentAnnotation: sees}
+	}
+	return kept, nil
+}
+
+// deleteExpired removes the Leases of servers that are gone. Done is false where this
+// server may not; wait is how long until there may be more to remove, zero for never.
 func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done bool, wait time.Duration) {
 	over, wait := w.peers.expired(time.Now())
-	done = true
 	for name, version := range over {
 		if err := mayWrite(); err != nil {
 			return false, 0
@@ -230,10 +273,11 @@ func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done
 		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
 		default:
 			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
-			done = false
+			w.peers.noteFailedRemoval(name, time.Now())
+			wait = shorterWait(wait, dissentLifetime)
 		}
 	}
-	return done, wait
+	return true, wait
 }
 
 // withPeerViews is a verdict with what the other servers see, where that differs.

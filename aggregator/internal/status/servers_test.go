@@ -19,8 +19,6 @@ import (
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiregistrationclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
-
-	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 // servers is several servers over one API, which keeps an APIService and Leases.
@@ -146,7 +144,7 @@ func (s *servers) add(name string, client apiregistrationclient.APIServicesGette
 		Client: client, Leases: n, Namespace: "kube-system", Name: "writer", Identity: name, Server: name + ":6443",
 		Observe: func(_, _ *apiregistrationv1.APIService) { s.wrote(name) },
 	})
-	n.writer.bounds = pace.Writes{} // these tests see by writes who may write
+	n.writer.bounds = conditionBudget{} // these tests see by writes who may write
 	go func() { defer close(n.ended); _ = n.writer.Run(ctx) }()
 	s.t.Cleanup(n.stop)
 	return n

@@ -62,7 +62,7 @@ type Writer struct {
 	snapshot atomic.Pointer[catalog.Snapshot]
 	term     atomic.Int64 // see Term
 	peers    *peerViews
-	bounds   pace.Writes // of one APIService's condition, not spent
+	bounds   conditionBudget // of one APIService, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
 	// publishes dissent.
 	wakeWriting, wakeDissent chan struct{}
@@ -87,7 +87,7 @@ func New(config Config) *Writer {
 		config:      config,
 		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
 		peers:      newPeerViews(func() { wake(wakeWriting) }),
-		bounds:     pace.NewWrites(conditionWrites, conditionBytes, conditionPeriod),
+		bounds:     newConditionBudget(),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
 }
@@ -144,7 +144,11 @@ func (w *Writer) write(ctx context.Context, mayWrite func() error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		began := time.Now()
 		done, wait := w.reconcile(ctx, mayWrite)
+		if !pace.Wait(ctx, pace.AfterWork(time.Since(began), 0, maxPause), nil) {
+			return
+		}
 		if !done {
 			select {
 			case <-ctx.Done():
@@ -188,7 +192,7 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 				klog.FromContext(ctx).V(2).Info("Conditions are not written", "err", err)
 				return false, 0
 			}
-			klog.FromContext(ctx).Error(err, "Writing the Available condition failed", "apiService", a.Name)
+			w.logFailure(ctx, a, err)
 			done = false
 		}
 	}
@@ -203,6 +207,17 @@ func (w *Writer) reconcile(ctx context.Context, mayWrite func() error) (done boo
 		}
 	}
 	return done, wait
+}
+
+// logFailure logs as an error the first of the writes of a condition that fail in a row.
+func (w *Writer) logFailure(ctx context.Context, a *catalog.APIService, err error) {
+	logger, h := klog.FromContext(ctx).WithValues("apiService", a.Name), w.history[a.Object.UID]
+	if h.failing {
+		logger.V(2).Info("Writing the Available condition failed again", "err", err)
+		return
+	}
+	h.failing = true
+	logger.Error(err, "Writing the Available condition failed, it is tried again")
 }
 
 // writeCondition writes the condition of an APIService where it differs, or returns how long
@@ -227,7 +242,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	}
 	up := a.Verdict.Status == apiregistrationv1.ConditionTrue
 	statusChanges := stored != nil && stored.Status != a.Verdict.Status
-	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.Wait(time.Now())); wait > 0 {
+	messageOnly := stored != nil && !statusChanges
+	if wait := max(h.hold(time.Now(), up, statusChanges), h.writes.wait(time.Now(), messageOnly)); wait > 0 {
 		return wait, nil
 	}
 	if err := mayWrite(); err != nil {
@@ -241,6 +257,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		Message:            verdict.Message,
 		LastTransitionTime: metav1.Now(),
 	})
+	h.writes.spend(time.Now(), after.Size(), messageOnly) // a failed one costs as much, and may have been stored
 	bounded, cancel := context.WithTimeout(ctx, conditionWriteTimeout)
 	defer cancel()
 	_, err = w.config.Client.APIServices().UpdateStatus(bounded, after, metav1.UpdateOptions{FieldManager: FieldManager})
@@ -251,7 +268,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		return 0, err
 	}
 	if err == nil {
-		h.writes.Spend(time.Now(), after.Size())
+		h.failing = false
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}
