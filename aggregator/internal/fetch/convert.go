@@ -17,6 +17,7 @@ import (
 // version 3 document made from it if one was asked for.
 type v2Part struct{ v2, v3 catalog.Blob }
 
+// readV2 returns the version 2 also where the version 3 cannot be made of it.
 func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService, alsoV3 bool) (part v2Part, err error) {
 	data, err := whole.Below(ctx, a.Path())
 	if err != nil {

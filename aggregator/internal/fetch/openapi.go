@@ -167,11 +167,13 @@ func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, member
 		own, err := document.Guarded(func() (v2Part, error) { return readV2(ctx, whole, a, alsoV3) })
 		if err != nil {
 			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
+		}
+		if len(own.v2.Data) == 0 {
 			continue
 		}
 		f.update(loop, a, func(d *catalog.Document) {
 			d.OpenAPIV2 = own.v2
-			if alsoV3 {
+			if len(own.v3.Data) > 0 {
 				d.OpenAPIV3 = own.v3
 			}
 		})
