@@ -105,7 +105,7 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 	for unchanged, seen := 0, 0; ; {
 		members, _, nameChanges := f.members(srv)
 		if nameChanges != seen {
-			state, seen = openAPIState{}, nameChanges
+			state, seen = state.forOtherMembers(), nameChanges
 		}
 		began := time.Now()
 		before := f.known(members)

@@ -40,9 +40,16 @@ type openAPIState struct {
 	v3URL     map[string]string // by APIService name: the URL last downloaded
 	noV3      bool              // the server has v2 only
 	noV2      bool              // the server has no v2
+	saidNoV2  bool              // and that was logged
 	madeOf    map[string]string // by APIService name: the ETag of the v3 that its v2 was made of
 	v2Asked   time.Time         // when v2 was last downloaded or found unchanged
 	problem   string            // what was last logged; empty while all is well
+}
+
+// forOtherMembers is the state after a member came or went: everything is downloaded
+// anew, and what was logged is not said again.
+func (s openAPIState) forOtherMembers() openAPIState {
+	return openAPIState{noV2: s.noV2, saidNoV2: s.saidNoV2, problem: s.problem}
 }
 
 // openAPI downloads both versions for all members and reports whether that
@@ -61,13 +68,14 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 		return true
 	}
 	var v2 error
-	if absent := state.noV2; !absent || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain {
+	if !state.noV2 || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain {
 		v2 = f.openAPIV2(ctx, loop, members, state)
 		state.v2Asked = time.Time{}
 		if v2 == nil {
 			state.v2Asked = time.Now()
 		}
-		if absent != state.noV2 && !state.noV3 {
+		if v3 == nil && state.saidNoV2 != state.noV2 && !state.noV3 {
+			state.saidNoV2 = state.noV2
 			f.logf("The extension server behind APIService %s has %s", members[0].Name,
 				map[bool]string{true: "no OpenAPI v2: it is made from its v3", false: "an OpenAPI v2 of its own now"}[state.noV2])
 		}
@@ -87,10 +95,25 @@ func (f *Fetcher) logProblem(loop context.Context, members []*catalog.APIService
 	if bad := (unusable{}); errors.As(problem, &bad) && loop.Err() == nil {
 		said = backend.ErrorText(problem)
 	}
+	if said == "" && problem != nil {
+		return // a download that failed does not tell
+	}
 	if said != "" && said != state.problem {
 		f.logf("OpenAPI of the extension server behind APIService %s cannot be used, its last good documents stay: %s", members[0].Name, said)
 	}
 	state.problem = said
+}
+
+// lacks says whether a server that answers so has no such document, or none for this
+// server: to ask again soon brings nothing else.
+func lacks(statusCode int) bool {
+	switch statusCode {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	case http.StatusNotImplemented:
+		return true
+	}
+	return statusCode >= http.StatusBadRequest && statusCode < http.StatusInternalServerError
 }
 
 func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
@@ -104,9 +127,9 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case reply.StatusCode == http.StatusNotModified && state.v2ETag != "":
 		return state.v2Problem
 	}
-	state.noV2 = reply.StatusCode == http.StatusNotFound
 	switch {
-	case state.noV2:
+	case lacks(reply.StatusCode):
+		state.noV2 = true
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
 		if state.noV3 {
 			for _, a := range members {
@@ -117,7 +140,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case reply.StatusCode != http.StatusOK:
 		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
 	}
-	state.madeOf = nil
+	state.noV2, state.madeOf = false, nil
 	sum := digest(reply.Body)
 	if sum != state.v2Sum {
 		problem := f.updateOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
@@ -241,7 +264,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 	}
 	state.v3ETag = ""
 	switch {
-	case reply.StatusCode == http.StatusNotFound:
+	case lacks(reply.StatusCode):
 		if !state.noV3 {
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
 			return false, nil
