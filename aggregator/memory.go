@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	// recallTimeout bounds how long a start waits for what was remembered.
+	// A start waits for recallTimeout at most until what was remembered is read, and for
+	// decodeTimeout until it is decoded.
 	recallTimeout = 2 * time.Second
+	decodeTimeout = time.Second
 	// rememberAfter gathers changes before they are written.
 	rememberAfter = time.Second
 	// rememberAgain is the pause of a server that is not the one to write, or that
@@ -61,8 +63,6 @@ type Memory interface {
 // recall gives the fetcher what was remembered of a first state's APIServices. It
 // is Stale until a download confirms it.
 func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidiscoveryv2.APIVersionDiscovery {
-	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
-	defer cancel()
 	versions := map[string]string{}
 	for _, o := range first.APIServices {
 		if o.Spec.Service != nil {
@@ -70,15 +70,23 @@ func (a *Aggregator) recall(ctx context.Context, first State) map[string]*apidis
 		}
 	}
 	recalled := map[string]*apidiscoveryv2.APIVersionDiscovery{}
-	saved, err := a.config.Memory.Load(ctx, slices.Sorted(maps.Keys(versions)))
+	loading, loaded := context.WithTimeout(ctx, recallTimeout)
+	defer loaded()
+	saved, err := a.config.Memory.Load(loading, slices.Sorted(maps.Keys(versions)))
 	if err != nil {
 		klog.FromContext(ctx).V(1).Info("Not all last known discovery documents could be read", "read", len(saved), "err", err)
 	}
+	decoding, decoded := context.WithTimeout(ctx, decodeTimeout)
+	defer decoded()
 	left := maxRecalledTokens
 	for name, data := range saved {
 		version, exists := versions[name]
 		if !exists {
 			continue
+		}
+		if decoding.Err() != nil {
+			klog.FromContext(ctx).V(1).Info("Not all last known discovery documents are used: there were too many for the time", "used", len(recalled), "read", len(saved))
+			break
 		}
 		d, tokens, err := fetch.Remembered(data, version, left)
 		left -= tokens

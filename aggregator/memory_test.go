@@ -196,6 +196,24 @@ func TestWhatIsRememberedIsCheckedAsADownloadIs(t *testing.T) {
 	}
 }
 
+// What has no time left is not decoded: a start does not wait for it.
+func TestDecodingOfWhatWasRememberedEndsInTime(t *testing.T) {
+	m := &memory{documents: map[string][]byte{"v1.a.example": []byte(`{"version":"v1"}`)}}
+	first := state([]*apiregistrationv1.APIService{(&backendtest.Server{Service: "absent"}).APIService("v1.a.example")})
+	a, err := New(Config{Addressing: EndpointAddresses, Source: NewStaticSource(first), Memory: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if got := a.recall(ctx, first); len(got) != 1 {
+		t.Errorf("%d documents are recalled, want one", len(got))
+	}
+	cancel()
+	if got := a.recall(ctx, first); len(got) != 0 {
+		t.Errorf("%d documents are decoded without time", len(got))
+	}
+}
+
 // What went while no server ran is forgotten by the next one.
 func TestDocumentsOfOthersAreForgotten(t *testing.T) {
 	m := &memory{documents: map[string][]byte{"v1.gone.example": []byte(`{}`), "v1.a.example": []byte(`{"version":"v1"}`)}}

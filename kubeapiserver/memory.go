@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,7 @@ import (
 )
 
 const (
+	memoryPrefix     = "annex-last-known-" // of the ConfigMaps' names
 	memoryLabel      = "aggregation.annex.dev/last-known"
 	memoryAnnotation = "aggregation.annex.dev/apiservice"
 	memoryKey        = "discovery.json.gz"
@@ -48,7 +50,7 @@ type configMapMemory struct {
 
 func memoryName(apiService string) string {
 	sum := sha256.Sum256([]byte(apiService))
-	return "annex-last-known-" + hex.EncodeToString(sum[:8])
+	return memoryPrefix + hex.EncodeToString(sum[:8])
 }
 
 // Load implements aggregator.Memory.
@@ -56,14 +58,14 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 	names := make(chan string)
 	found := make(chan *corev1.ConfigMap)
 	var failed failures
-	group, ctx := errgroup.WithContext(ctx)
+	group, reading := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(names)
 		for _, name := range apiServices {
 			select {
 			case names <- name:
-			case <-ctx.Done():
-				return ctx.Err()
+			case <-reading.Done():
+				return reading.Err()
 			}
 		}
 		return nil
@@ -71,7 +73,7 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 	for range loaders {
 		group.Go(func() error {
 			for name := range names {
-				item, err := m.configMaps.Get(ctx, memoryName(name), metav1.GetOptions{})
+				item, err := m.configMaps.Get(reading, memoryName(name), metav1.GetOptions{})
 				if apierrors.IsNotFound(err) {
 					continue
 				}
@@ -84,8 +86,8 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 				}
 				select {
 				case found <- item:
-				case <-ctx.Done():
-					return ctx.Err()
+				case <-reading.Done():
+					return reading.Err()
 				}
 			}
 			return nil
@@ -103,14 +105,18 @@ func (m configMapMemory) Load(ctx context.Context, apiServices []string) (map[st
 	saved, left := map[string][]byte{}, int64(maxLoaded)
 	unzipped := new(gzip.Reader) // one for all: each has a window of 32 KiB
 	for item := range found {
+		if left <= 0 || ctx.Err() != nil {
+			continue // and let the loaders end
+		}
 		if unzipped.Reset(bytes.NewReader(item.BinaryData[memoryKey])) != nil {
 			continue // damaged: the next download replaces it
 		}
 		data, err := io.ReadAll(io.LimitReader(unzipped, min(maxRemembered, left)+1))
-		if int64(len(data)) > min(maxRemembered, left) || err != nil {
+		refused := err != nil || int64(len(data)) > min(maxRemembered, left)
+		left -= int64(len(data)) // one that is refused cost as much
+		if refused {
 			continue
 		}
-		left -= int64(len(data))
 		saved[item.Annotations[memoryAnnotation]] = data
 	}
 	return saved, <-ended
@@ -151,7 +157,7 @@ func (m configMapMemory) Retain(ctx context.Context, apiServices []string) error
 			return fmt.Errorf("listing remembered discovery documents: %w", err)
 		}
 		for _, item := range list.Items {
-			if kept[item.Name] {
+			if kept[item.Name] || !strings.HasPrefix(item.Name, memoryPrefix) { // a label is anybody's
 				continue
 			}
 			if err := m.configMaps.Delete(ctx, item.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {

@@ -94,6 +94,18 @@ func TestMemoryReadsWhatBelongsToAPIServices(t *testing.T) {
 		t.Errorf("got %d documents, %v, want %d: there is a bound for all together", len(saved), err, maxLoaded/maxRemembered)
 	}
 
+	// What is refused counts too: nothing is unzipped beyond the bound.
+	bombs, hostile := []*corev1.ConfigMap{remembered(t, memoryName(good), good, []byte("{}"))}, []string(nil)
+	for i := range maxLoaded/maxRemembered + loaders { // some wait while the last is read
+		name := fmt.Sprintf("v1.b%d.example", i)
+		hostile = append(hostile, name)
+		bombs = append(bombs, remembered(t, memoryName(name), name, make([]byte, maxRemembered+1)))
+	}
+	m, _ = memoryOf(t, bombs...)
+	if saved, err = m.Load(t.Context(), append(hostile, good)); err != nil || len(saved) != 0 {
+		t.Errorf("got %d documents, %v, after all that may be unzipped was", len(saved), err)
+	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.Load(ctx, names); err == nil {
@@ -118,12 +130,19 @@ func TestMemoryReturnsWhatItCouldRead(t *testing.T) {
 
 func TestMemoryRetainsWhatBelongsToAPIServices(t *testing.T) {
 	const kept, gone = "v1.kept.example", "v1.gone.example"
-	m, client := memoryOf(t, remembered(t, memoryName(kept), kept, nil), remembered(t, memoryName(gone), gone, nil), remembered(t, "junk", "junk", nil))
+	m, client := memoryOf(t, remembered(t, memoryName(kept), kept, nil), remembered(t, memoryName(gone), gone, nil),
+		remembered(t, memoryPrefix+"junk", "junk", nil), remembered(t, "extension-apiserver-authentication", gone, nil))
 	if err := m.Retain(t.Context(), []string{kept}); err != nil {
 		t.Fatal(err)
 	}
 	list, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(list.Items) != 1 || list.Items[0].Name != memoryName(kept) {
-		t.Errorf("left: %v, %v", list.Items, err)
+	var left []string
+	for _, item := range list.Items {
+		left = append(left, item.Name)
+	}
+	slices.Sort(left)
+	// The label alone makes nobody's ConfigMap one of these.
+	if want := []string{memoryName(kept), "extension-apiserver-authentication"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left: %q, %v, want %q", left, err, want)
 	}
 }

@@ -223,7 +223,7 @@ func TestMessageIsBounded(t *testing.T) {
 	}
 	names := &tls.Config{Certificates: []tls.Certificate{ca.Issue(testcerts.Subject{Hosts: hosts}).TLS()}}
 	for what, s := range map[string]*backendtest.Server{
-		"an answer that is none":  backendtest.StartTLS(t, "api", ca.PEM, http1, garbage),
+		"an answer that is none": backendtest.StartTLS(t, "api", ca.PEM, http1, garbage),
 		"names of a certificate": backendtest.StartTLS(t, "api", ca.PEM, names, garbage),
 	} {
 		t.Run(what, func(t *testing.T) {
