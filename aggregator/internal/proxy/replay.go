@@ -41,6 +41,7 @@ type replayBody struct {
 	total int    // how much was read
 	ended bool   // that is all
 	late  bool   // no more is read ahead: the attempts read what is missing
+	over  bool   // nothing more is read: the request has no more time
 	err   error  // why no more can be read, but for the end
 }
 
@@ -125,7 +126,7 @@ func (b *replayBody) free() []byte {
 func (b *replayBody) keep(data []byte, err error) (total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && !b.over {
 		b.err = err
 	}
 	b.total += len(data)
@@ -156,6 +157,71 @@ func (b *replayBody) broken(left bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
+}
+
+// endWith has nobody read the client's body any more once ctx has ended. It returns what
+// is called in the place of release, which gives the request's place up: not before that. A
+// client that has stopped in the middle of its body would keep whoever reads: the attempt,
+// which goes on at the extension server until then, and the server, which could not write
+// an answer.
+func (b *replayBody) endWith(ctx context.Context, w http.ResponseWriter, r *http.Request, release func()) func() {
+	if b == nil || b.hasEnded() {
+		return release
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		b.interrupt(w, r)
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+		release()
+	}
+}
+
+// interrupt ends the reading of the client's body. It waits a little for a client that
+// goes on with it, or has broken it off: that is to be known, and a connection whose reads
+// were interrupted takes no more requests.
+func (b *replayBody) interrupt(w http.ResponseWriter, r *http.Request) {
+	timer := time.NewTimer(bodyGrace)
+	defer timer.Stop()
+	select {
+	case source := <-b.source: // nobody reads
+		b.endReading()
+		b.source <- source
+		return
+	case <-timer.C:
+		b.endReading()
+	}
+	if r.ProtoMajor == 1 { // to close the body would wait for its reader
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		return
+	}
+	_ = r.Body.Close() // and not by w, which is nobody's once a filter has answered
+}
+
+func (b *replayBody) endReading() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+func (b *replayBody) hasEnded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// allowEarlyAnswer has the answer to r be written though its body has not ended. By itself
+// a server of HTTP/1.x would first wait for whoever reads that, and then read the rest.
+func (b *replayBody) allowEarlyAnswer(w http.ResponseWriter, r *http.Request) {
+	if b == nil || r.ProtoMajor != 1 || r.Context().Err() != nil || b.hasEnded() {
+		return
+	}
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.Header().Set("Connection", "close") // the server may interrupt its reads
 }
 
 // open returns the body from its beginning, for one attempt.
@@ -210,7 +276,7 @@ func (a *attemptBody) fromMemory(p []byte) (int, error) {
 	a.body.mu.Lock()
 	defer a.body.mu.Unlock()
 	switch {
-	case a.closed:
+	case a.closed, a.body.over && !a.body.ended:
 		return 0, errBodyClosed
 	case a.at == a.body.total && a.body.ended:
 		return 0, io.EOF

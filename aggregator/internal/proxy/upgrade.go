@@ -56,6 +56,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	response, err := x.roundTrip(out)
 	x.interim.end()
 	late.Stop()
+	body.allowEarlyAnswer(w, r)
 	if err != nil {
 		failed := judge(x.ended(ctx, out.Header, err))
 		choice.Done(time.Now(), failed.outcome())
