@@ -214,29 +214,33 @@ func (b *replayBody) hasEnded() bool {
 	return b.ended
 }
 
-// allowEarlyAnswer has the answer to r be written though its body has not ended. By itself
-// a server of HTTP/1.x would first wait for whoever reads that, and then read the rest.
+// allowEarlyAnswer has the answer to r be written though its body has not ended. Before it
+// writes one, a server of HTTP/1.x waits for whoever reads the body and reads the rest,
+// unless the connection ends with the answer.
 func (b *replayBody) allowEarlyAnswer(w http.ResponseWriter, r *http.Request) {
-	if b == nil || r.ProtoMajor != 1 || r.Context().Err() != nil || b.hasEnded() {
-		return
+	if b != nil && r.ProtoMajor == 1 && !b.hasEnded() {
+		w.Header().Set("Connection", "close")
 	}
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	w.Header().Set("Connection", "close") // the server may interrupt its reads
 }
 
-// open returns the body from its beginning, for one attempt.
-func (b *replayBody) open() io.ReadCloser { return &attemptBody{body: b} }
+// open returns the body from its beginning, for one attempt, and with its timer.
+func (b *replayBody) open(timer *headerTimer) io.ReadCloser {
+	return &attemptBody{body: b, timer: timer}
+}
 
 // attemptBody is the body of one attempt. One that was given up may still read, or
 // wait for the client, while the next one has begun.
 type attemptBody struct {
 	body   *replayBody
+	timer  *headerTimer
 	at     int  // how much this attempt has read
 	closed bool // both are guarded by the replayBody's mu
 }
 
 // Read implements io.Reader.
 func (a *attemptBody) Read(p []byte) (int, error) {
+	a.timer.pause()
+	defer a.timer.restart()
 	n, err := a.read(p)
 	if a.body.atEnd != nil && a.complete() {
 		if err := a.body.atEnd(); err != nil {
