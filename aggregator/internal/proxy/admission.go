@@ -144,7 +144,7 @@ func (l *lateBody) release() {
 // refuse tells a client why its request is not sent. A user who is refused all the
 // time is told later.
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, a *catalog.APIService, sender backend.Sender, refusal *backend.Refusal) {
-	p.config.Backends.HoldRefusal(r.Context(), sender)
+	p.config.Backends.HoldRefusal(r.Context(), sender, r.ContentLength != 0)
 	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
 	switch refusal.Reason {
 	case backend.Unavailable:

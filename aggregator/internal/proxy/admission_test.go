@@ -243,6 +243,45 @@ func TestAnEarlyAnswerArrives(t *testing.T) {
 	until(t, "nothing is left", func() bool { inFlight, queued := b.Load(); return inFlight+queued+b.Sending() == 0 })
 }
 
+// Of requests whose refusals are held back few have a body: what is not read of one is in
+// memory.
+func TestFewRefusalsOfBodiesAreHeldBack(t *testing.T) {
+	const flood = 500
+	l := newLab(t)
+	over := make(chan struct{})
+	l.limits.HoldRefusals = over
+	l.limits.Limits = limit.Config{InFlight: 1, Wait: time.Second}
+	l.works()
+	l.start()
+	b := l.pool.Get(l.service)
+	for _, place := range []backend.Place{backend.UnderWay, backend.Sending} {
+		release, refusal := b.Admit(t.Context(), l.service, backend.Sender{User: "other"}, place)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		defer release()
+	}
+	answers := make(chan reply, flood)
+	for i := range flood {
+		body := newTrickle("{")
+		defer body.rest.Close()
+		p := l.begin(l.clientOver2, as("many", ""), http.MethodPost, fmt.Sprint("many-", i), body, []int64{-1, 1000}[i%2])
+		go func() { answers <- <-p.done }()
+	}
+	start := time.Now()
+	for i := range flood {
+		if i == flood-200 { // no more than 200 are held
+			if d := time.Since(start); d > 3*time.Second {
+				t.Errorf("%d were told after %v", i, d)
+			}
+			close(over)
+		}
+		if got := <-answers; got.code != http.StatusTooManyRequests {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // A body that arrives in time is sent once the extension server may be asked, and
 // not before: nothing of a request that waits is sent.
 func TestNothingIsSentOfARequestThatWaits(t *testing.T) {
