@@ -179,6 +179,46 @@ func TestTheEndOfALateBodyWaitsForItsTurn(t *testing.T) {
 	}
 }
 
+// A late body that has arrived takes the place of one that does no longer: as many of a
+// user may be worked on while as many others are sending.
+func TestALateBodyThatHasArrivedIsNotSending(t *testing.T) {
+	for name, client := range map[string]func(*lab) *http.Client{
+		"HTTP/1.1": func(l *lab) *http.Client { return l.client }, "HTTP/2": func(l *lab) *http.Client { return l.clientOver2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.limits.Limits = limit.Config{InFlight: 2, PerUser: 2, Wait: time.Second}
+			held := make(chan struct{})
+			l.handler("works", func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("id") == "large" {
+					<-held
+				}
+				_, _ = io.WriteString(w, "whole")
+			})
+			l.start()
+			b := l.pool.Get(l.service)
+			data := bytes.Repeat([]byte("x"), 100<<10)
+			large := l.begin(client(l), as("one", "exempt"), http.MethodPost, "large", bytes.NewReader(data), int64(len(data)))
+			until(t, "it is under way, and not sending", func() bool { inFlight, _ := b.Load(); return inFlight == 1 && b.Sending() == 0 })
+			body := newTrickle("{")
+			late := l.begin(client(l), as("one", "exempt"), http.MethodPost, "late", body, -1)
+			until(t, "another is sending", func() bool { return b.Sending() == 1 })
+			if got := l.sendWith(as("one", "exempt"), http.MethodPost, "small", small()); got.code != http.StatusOK {
+				t.Errorf("a small one: %+v", got)
+			}
+			_ = body.rest.Close()
+			if got := <-late.done; got.code != http.StatusOK {
+				t.Errorf("the late one: %+v", got)
+			}
+			close(held)
+			if got := <-large.done; got.code != http.StatusOK {
+				t.Errorf("the large one: %+v", got)
+			}
+			until(t, "nothing is left", func() bool { inFlight, queued := b.Load(); return inFlight+queued+b.Sending() == 0 })
+		})
+	}
+}
+
 // One that is refused in the end is the client's to repeat; the endpoint is not
 // blamed, and has not seen the end of the body.
 func TestALateBodyMayBeRefused(t *testing.T) {
