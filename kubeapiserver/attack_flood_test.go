@@ -2,6 +2,7 @@ package kubeapiserver_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -32,9 +33,7 @@ func TestOneUserLocksNobodyOutOfAnExtensionAPI(t *testing.T) {
 				server.Allow(t, user, v1.Group)
 			}
 			held := make(chan struct{})
-			var asked atomic.Int32
 			e.Handle("*", func(w http.ResponseWriter, r *http.Request) {
-				asked.Add(1)
 				if _, err := io.Copy(io.Discard, r.Body); err != nil {
 					return
 				}
@@ -84,24 +83,25 @@ func TestOneUserLocksNobodyOutOfAnExtensionAPI(t *testing.T) {
 					return ""
 				})
 			}
+			arrives := func(user string) {
+				t.Helper()
+				test.Eventually(t, func() string {
+					for _, r := range e.Requests(things + "/held") {
+						if r.Header.Get("X-Remote-User") == user {
+							return ""
+						}
+					}
+					return "nothing of the flood by " + user + " arrives"
+				})
+			}
 			hold(test.Alice)
-			test.Eventually(t, func() string {
-				if asked.Load() == 0 {
-					return "nothing of the flood arrives"
-				}
-				return ""
-			})
+			arrives("alice")
 			expect("another user", test.Bob)
 			expect("the controller manager", test.Admin, "Impersonate-User", manager)
 			expect("an admin", test.Admin)
 
 			hold(test.Bob) // now two users have all that is not reserved
-			test.Eventually(t, func() string {
-				if asked.Load() < 2 {
-					return "nothing of the second flood arrives"
-				}
-				return ""
-			})
+			arrives("bob")
 			for range 10 {
 				expect("the controller manager", test.Admin, "Impersonate-User", manager)
 				expect("an admin", test.Admin)
@@ -111,5 +111,43 @@ func TestOneUserLocksNobodyOutOfAnExtensionAPI(t *testing.T) {
 			}
 			close(held)
 		})
+	}
+}
+
+// A body that stops holds its request no longer than the request may take: the client is
+// told, and nothing of it is left at the extension server, though the connection stays.
+func TestStalledBodiesLeaveNothingAtAnExtensionAPI(t *testing.T) {
+	const requests = 20
+	v1 := gv("stalled.test", "v1")
+	e := server.Register(t, "stalled", v1)
+	server.Allow(t, "alice", v1.Group)
+	var open atomic.Int32
+	e.Handle("*", func(_ http.ResponseWriter, r *http.Request) {
+		open.Add(1)
+		defer open.Add(-1)
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	clients := make([]*test.Raw, requests)
+	for i := range clients {
+		clients[i] = server.Dial(t, "http/1.1")
+		clients[i].Send(t, "POST /apis/"+v1.String()+"/namespaces/default/things?timeout=2s HTTP/1.1",
+			"Authorization: Bearer "+test.Alice, "Content-Type: application/json", "Content-Length: 100000")
+		if _, err := io.WriteString(clients[i], "0123456789"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range clients {
+		if got := c.Receive(t); got.Code != http.StatusGatewayTimeout {
+			t.Errorf("%d %s", got.Code, got.Body)
+		}
+	}
+	test.Eventually(t, func() string {
+		if n := open.Load(); n > 0 {
+			return fmt.Sprintf("%d requests are left at the extension server", n)
+		}
+		return ""
+	})
+	if n := len(e.Requests("/apis/" + v1.String() + "/namespaces/")); n != requests {
+		t.Errorf("%d of %d requests arrived", n, requests)
 	}
 }

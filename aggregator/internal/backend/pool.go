@@ -76,9 +76,9 @@ func New(config Config) *Pool {
 // HoldRefusal returns when a sender may be told of a refusal: see limit.Refusals. Those
 // of High and Exempt priority are told at once: components that a cluster needs must not
 // wait for an extension server that is gone.
-func (p *Pool) HoldRefusal(ctx context.Context, s Sender) {
+func (p *Pool) HoldRefusal(ctx context.Context, s Sender, body bool) {
 	if s.Priority == limit.Ordinary {
-		p.refusals.Hold(ctx, s.User)
+		p.refusals.Hold(ctx, s.User, body)
 	}
 }
 

@@ -46,7 +46,7 @@ func (p *Proxy) admit(r *http.Request, a *catalog.APIService, b *backend.Backend
 		return release, nil, refusal
 	}
 	waiting, stop := context.WithCancel(ctx)
-	late = &lateBody{sender: sender, leave: leave, stop: stop}
+	late = &lateBody{sender: sender, place: leave, stop: stop}
 	body.atEnd = func() error {
 		return late.admitEnd(func() (func(), *backend.Refusal) { return b.Admit(waiting, a, sender, backend.UnderWay) })
 	}
@@ -61,13 +61,12 @@ var errEndRefused = errors.New("the end of the body is not passed on: the reques
 type lateBody struct {
 	sender backend.Sender
 
-	leave func() // the place among those that are sending
-	stop  func() // ends the wait for one among those under way
+	stop func() // ends the wait for a place among those under way
 
 	once sync.Once
 
 	mu       sync.Mutex
-	end      func() // ends the place among those under way; nil while there is none
+	place    func() // gives up the place: that among those that are sending, and then that among those under way
 	answered bool   // by the extension server
 	over     bool
 	refusal  *backend.Refusal
@@ -77,9 +76,8 @@ type lateBody struct {
 // an error where that may not be passed on.
 func (l *lateBody) admitEnd(admit func() (func(), *backend.Refusal)) error {
 	l.once.Do(func() {
-		end, refusal := admit()
-		if !l.take(end, refusal) {
-			end() // the request has ended meanwhile
+		if giveUp := l.take(admit()); giveUp != nil {
+			giveUp()
 		}
 	})
 	if l.refused() != nil {
@@ -88,19 +86,21 @@ func (l *lateBody) admitEnd(admit func() (func(), *backend.Refusal)) error {
 	return nil
 }
 
-// take takes note of what was decided; false where that is to be given back.
-func (l *lateBody) take(end func(), refusal *backend.Refusal) bool {
+// take takes note of what was decided, and returns what gives up a place that the request
+// does not need any more; nil for none.
+func (l *lateBody) take(end func(), refusal *backend.Refusal) (giveUp func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case refusal == nil && l.over:
-		return false
+	case refusal == nil && l.over: // the request has ended meanwhile
+		return end
 	case refusal == nil:
-		l.end = end
+		giveUp, l.place = l.place, end
+		return giveUp
 	case !l.answered: // else it is too late to refuse it
 		l.refusal = refusal
 	}
-	return true
+	return nil
 }
 
 // refused is why the end of the body was not passed on, if it was not.
@@ -128,23 +128,20 @@ func (l *lateBody) noteAnswer() {
 // release ends the admission; a second call has no effect.
 func (l *lateBody) release() {
 	l.mu.Lock()
-	again, end := l.over, l.end
+	again, giveUp := l.over, l.place
 	l.over = true
 	l.mu.Unlock()
 	if again {
 		return
 	}
 	l.stop()
-	l.leave()
-	if end != nil {
-		end()
-	}
+	giveUp()
 }
 
 // refuse tells a client why its request is not sent. A user who is refused all the
 // time is told later.
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, a *catalog.APIService, sender backend.Sender, refusal *backend.Refusal) {
-	p.config.Backends.HoldRefusal(r.Context(), sender)
+	p.config.Backends.HoldRefusal(r.Context(), sender, r.ContentLength != 0)
 	f := respond.Fail{APIService: a.Name, RetryAfter: refusal.RetryAfter}
 	switch refusal.Reason {
 	case backend.Unavailable:

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 )
 
@@ -60,12 +61,15 @@ func (l *lab) begin(client *http.Client, header http.Header, method, id string, 
 // were nobody else.
 func TestOneUserLocksNobodyOut(t *testing.T) {
 	const requests = 400
+	limits := backend.DefaultLimits()
+	limits.Wait = soon / 2 // who waits for a place is not answered in time
 	for name, method := range map[string]string{"bodies without an end": http.MethodPost, "requests without an answer": http.MethodGet} {
 		for _, inFlight := range []int{3, 0} {
 			for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 				t.Run(fmt.Sprintf("%s, %d in flight, %s", name, inFlight, protocol), func(t *testing.T) {
 					l := newLab(t)
-					share := (limit.Config{InFlight: 400}).Shared().PerUser
+					l.limits.Limits = limits
+					share := limits.Shared().PerUser
 					if inFlight > 0 {
 						l.object["aggregation.annex.dev/max-in-flight"] = fmt.Sprint(inFlight)
 						share = (limit.Config{InFlight: inFlight}).Shared().PerUser
@@ -109,7 +113,7 @@ func TestOneUserLocksNobodyOut(t *testing.T) {
 							if got.code != http.StatusOK || got.err != nil {
 								t.Errorf("%s by %s: %d %v %s", method, who.Get("Test-User"), got.code, got.err, got.body)
 							}
-							if got.took > 10*time.Second {
+							if got.took > limits.Wait/2 {
 								t.Errorf("%s by %s took %v", method, who.Get("Test-User"), got.took)
 							}
 						}
@@ -175,6 +179,46 @@ func TestTheEndOfALateBodyWaitsForItsTurn(t *testing.T) {
 	}
 }
 
+// A late body that has arrived takes the place of one that does no longer: as many of a
+// user may be worked on while as many others are sending.
+func TestALateBodyThatHasArrivedIsNotSending(t *testing.T) {
+	for name, client := range map[string]func(*lab) *http.Client{
+		"HTTP/1.1": func(l *lab) *http.Client { return l.client }, "HTTP/2": func(l *lab) *http.Client { return l.clientOver2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.limits.Limits = limit.Config{InFlight: 2, PerUser: 2, Wait: time.Second}
+			held := make(chan struct{})
+			l.handler("works", func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("id") == "large" {
+					<-held
+				}
+				_, _ = io.WriteString(w, "whole")
+			})
+			l.start()
+			b := l.pool.Get(l.service)
+			data := bytes.Repeat([]byte("x"), 100<<10)
+			large := l.begin(client(l), as("one", "exempt"), http.MethodPost, "large", bytes.NewReader(data), int64(len(data)))
+			until(t, "it is under way, and not sending", func() bool { inFlight, _ := b.Load(); return inFlight == 1 && b.Sending() == 0 })
+			body := newTrickle("{")
+			late := l.begin(client(l), as("one", "exempt"), http.MethodPost, "late", body, -1)
+			until(t, "another is sending", func() bool { return b.Sending() == 1 })
+			if got := l.sendWith(as("one", "exempt"), http.MethodPost, "small", small()); got.code != http.StatusOK {
+				t.Errorf("a small one: %+v", got)
+			}
+			_ = body.rest.Close()
+			if got := <-late.done; got.code != http.StatusOK {
+				t.Errorf("the late one: %+v", got)
+			}
+			close(held)
+			if got := <-large.done; got.code != http.StatusOK {
+				t.Errorf("the large one: %+v", got)
+			}
+			until(t, "nothing is left", func() bool { inFlight, queued := b.Load(); return inFlight+queued+b.Sending() == 0 })
+		})
+	}
+}
+
 // One that is refused in the end is the client's to repeat; the endpoint is not
 // blamed, and has not seen the end of the body.
 func TestALateBodyMayBeRefused(t *testing.T) {
@@ -237,6 +281,45 @@ func TestAnEarlyAnswerArrives(t *testing.T) {
 	}
 	b := l.pool.Get(l.service)
 	until(t, "nothing is left", func() bool { inFlight, queued := b.Load(); return inFlight+queued+b.Sending() == 0 })
+}
+
+// Of requests whose refusals are held back few have a body: what is not read of one is in
+// memory.
+func TestFewRefusalsOfBodiesAreHeldBack(t *testing.T) {
+	const flood = 500
+	l := newLab(t)
+	over := make(chan struct{})
+	l.limits.HoldRefusals = over
+	l.limits.Limits = limit.Config{InFlight: 1, Wait: time.Second}
+	l.works()
+	l.start()
+	b := l.pool.Get(l.service)
+	for _, place := range []backend.Place{backend.UnderWay, backend.Sending} {
+		release, refusal := b.Admit(t.Context(), l.service, backend.Sender{User: "other"}, place)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		defer release()
+	}
+	answers := make(chan reply, flood)
+	for i := range flood {
+		body := newTrickle("{")
+		defer body.rest.Close()
+		p := l.begin(l.clientOver2, as("many", ""), http.MethodPost, fmt.Sprint("many-", i), body, []int64{-1, 1000}[i%2])
+		go func() { answers <- <-p.done }()
+	}
+	start := time.Now()
+	for i := range flood {
+		if i == flood-200 { // no more than 200 are held
+			if d := time.Since(start); d > 3*time.Second {
+				t.Errorf("%d were told after %v", i, d)
+			}
+			close(over)
+		}
+		if got := <-answers; got.code != http.StatusTooManyRequests {
+			t.Errorf("%+v", got)
+		}
+	}
 }
 
 // A body that arrives in time is sent once the extension server may be asked, and

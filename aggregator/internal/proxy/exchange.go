@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -30,9 +29,6 @@ const (
 
 // errUnresolved means that there is nowhere to send a request.
 type errUnresolved struct{ error }
-
-// errHeaderTimeout ends an attempt after the time that the APIService allows.
-var errHeaderTimeout = fmt.Errorf("the extension server sent no header of a response in time: %w", context.DeadlineExceeded)
 
 // exchange is one client's request with the attempts to have it answered.
 //
@@ -209,11 +205,9 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 	u := *x.request.URL // by itself: a watch holds the trace as long as it lasts
 	out.URL, out.Header = &u, header
 	out.URL.Host, out.Host = choice.Address, choice.Address
-	x.setBody(out, t)
-	if d := x.apiService.Settings.HeaderTimeout; d > 0 {
-		timer := time.AfterFunc(d, func() { cancel(errHeaderTimeout) })
-		defer timer.Stop()
-	}
+	timer := startHeaderTimer(x.apiService, cancel)
+	defer timer.end()
+	x.setBody(out, t, timer)
 	response, err := x.backend.RoundTrip(out)
 	if err == nil && x.kind.plainRead {
 		err = readSmall(response)
@@ -235,10 +229,10 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 // client announced. The transport sends a request again by itself where there is no body,
 // and where GetBody brings it anew. The trace keeps it from the one, and GetBody from the
 // other.
-func (x *exchange) setBody(out *http.Request, t *sendTrace) {
+func (x *exchange) setBody(out *http.Request, t *sendTrace, timer *headerTimer) {
 	if x.body == nil {
 		return
 	}
-	out.Body = x.body.open()
+	out.Body = x.body.open(timer)
 	out.GetBody = func() (io.ReadCloser, error) { return nil, t.whyAgain() }
 }

@@ -51,7 +51,7 @@ func TestABodyArrivesInTimeOrNot(t *testing.T) {
 						_ = send.Close()
 					}()
 				}
-				got, err := io.ReadAll(b.open())
+				got, err := io.ReadAll(b.open(nil))
 				if err != nil || string(got) != c.begin+c.rest {
 					t.Errorf("an attempt reads %d bytes, %v", len(got), err)
 				}
@@ -75,7 +75,7 @@ func TestABodyThatBreaksOffIsNotWhole(t *testing.T) {
 			if b.arrive(t.Context(), bodyWait) {
 				t.Error("it has arrived")
 			}
-			if got, err := io.ReadAll(b.open()); string(got) != "01234" || !errors.Is(err, broken) {
+			if got, err := io.ReadAll(b.open(nil)); string(got) != "01234" || !errors.Is(err, broken) {
 				t.Errorf("an attempt reads %q, %v", got, err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestTheEndIsGuarded(t *testing.T) {
 		if ahead {
 			b.readAhead()
 		}
-		attempt, p := b.open(), make([]byte, buffer)
+		attempt, p := b.open(nil), make([]byte, buffer)
 		var got []byte
 		var err error
 		for err == nil {

@@ -103,8 +103,8 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		p.refuse(w, r, a, sender, refusal)
 		return
 	}
-	defer release()
 	if body.broken(false) != nil { // while it was waited for
+		release()
 		respond.Write(w, r, respond.Fail{Reason: respond.BodyBroken, APIService: a.Name})
 		return
 	}
@@ -115,6 +115,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
+	defer body.endWith(ctx, w, r, release)()
 	out := p.outgoing.Request(ctx, r, to, user, kind.protocol)
 	if kind.upgrade {
 		ctx, end := context.WithCancelCause(ctx)
@@ -150,6 +151,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	defer x.interim.end() // after a panic too
 	response, err := x.run(ctx)
 	x.interim.end()
+	x.body.allowEarlyAnswer(w, r)
 	switch refusal := x.late.refused(); {
 	case err == nil:
 	case refusal != nil:

@@ -41,6 +41,7 @@ type replayBody struct {
 	total int    // how much was read
 	ended bool   // that is all
 	late  bool   // no more is read ahead: the attempts read what is missing
+	over  bool   // nothing more is read: the request has no more time
 	err   error  // why no more can be read, but for the end
 }
 
@@ -125,7 +126,7 @@ func (b *replayBody) free() []byte {
 func (b *replayBody) keep(data []byte, err error) (total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && !b.over {
 		b.err = err
 	}
 	b.total += len(data)
@@ -158,19 +159,88 @@ func (b *replayBody) broken(left bool) error {
 	return b.err
 }
 
-// open returns the body from its beginning, for one attempt.
-func (b *replayBody) open() io.ReadCloser { return &attemptBody{body: b} }
+// endWith has nobody read the client's body any more once ctx has ended. It returns what
+// is called in the place of release, which gives the request's place up: not before that. A
+// client that has stopped in the middle of its body would keep whoever reads: the attempt,
+// which goes on at the extension server until then, and the server, which could not write
+// an answer.
+func (b *replayBody) endWith(ctx context.Context, w http.ResponseWriter, r *http.Request, release func()) func() {
+	if b == nil || b.hasEnded() {
+		return release
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		b.interrupt(w, r)
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+		release()
+	}
+}
+
+// interrupt ends the reading of the client's body. It waits a little for a client that
+// goes on with it, or has broken it off: that is to be known, and a connection whose reads
+// were interrupted takes no more requests.
+func (b *replayBody) interrupt(w http.ResponseWriter, r *http.Request) {
+	timer := time.NewTimer(bodyGrace)
+	defer timer.Stop()
+	select {
+	case source := <-b.source: // nobody reads
+		b.endReading()
+		b.source <- source
+		return
+	case <-timer.C:
+		b.endReading()
+	}
+	if r.ProtoMajor == 1 { // to close the body would wait for its reader
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		return
+	}
+	_ = r.Body.Close() // and not by w, which is nobody's once a filter has answered
+}
+
+func (b *replayBody) endReading() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+func (b *replayBody) hasEnded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// allowEarlyAnswer has the answer to r be written though its body has not ended. Before it
+// writes one, a server of HTTP/1.x waits for whoever reads the body and reads the rest,
+// unless the connection ends with the answer.
+func (b *replayBody) allowEarlyAnswer(w http.ResponseWriter, r *http.Request) {
+	if b != nil && r.ProtoMajor == 1 && !b.hasEnded() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// open returns the body from its beginning, for one attempt, and with its timer.
+func (b *replayBody) open(timer *headerTimer) io.ReadCloser {
+	return &attemptBody{body: b, timer: timer}
+}
 
 // attemptBody is the body of one attempt. One that was given up may still read, or
 // wait for the client, while the next one has begun.
 type attemptBody struct {
 	body   *replayBody
+	timer  *headerTimer
 	at     int  // how much this attempt has read
 	closed bool // both are guarded by the replayBody's mu
 }
 
 // Read implements io.Reader.
 func (a *attemptBody) Read(p []byte) (int, error) {
+	a.timer.pause()
+	defer a.timer.restart()
 	n, err := a.read(p)
 	if a.body.atEnd != nil && a.complete() {
 		if err := a.body.atEnd(); err != nil {
@@ -210,7 +280,7 @@ func (a *attemptBody) fromMemory(p []byte) (int, error) {
 	a.body.mu.Lock()
 	defer a.body.mu.Unlock()
 	switch {
-	case a.closed:
+	case a.closed, a.body.over && !a.body.ended:
 		return 0, errBodyClosed
 	case a.at == a.body.total && a.body.ended:
 		return 0, io.EOF

@@ -34,7 +34,7 @@ func TestABodyIsReplayedUpToItsBound(t *testing.T) {
 	for _, size := range []int{1, 100, maxReplay - 1, maxReplay, maxReplay + 1, 3 * maxReplay} {
 		data := bytes.Repeat([]byte{7, 8, 9}, size/3+1)[:size]
 		b := bodyOf(data)
-		if got, err := io.ReadAll(b.open()); err != nil || !bytes.Equal(got, data) {
+		if got, err := io.ReadAll(b.open(nil)); err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("%d bytes: read %d, %v", size, len(got), err)
 		}
 		again := b.whole()
@@ -44,7 +44,7 @@ func TestABodyIsReplayedUpToItsBound(t *testing.T) {
 		if n := len(b.kept); n > maxReplay || !again && n > 0 {
 			t.Fatalf("%d bytes: %d are kept", size, n)
 		}
-		got, err := io.ReadAll(b.open())
+		got, err := io.ReadAll(b.open(nil))
 		if again && (err != nil || !bytes.Equal(got, data)) || !again && (!errors.Is(err, errBodyGone) || len(got) != 0) {
 			t.Fatalf("%d bytes: read %d the second time, %v", size, len(got), err)
 		}
@@ -64,7 +64,7 @@ func TestEveryAttemptSeesTheWholeBody(t *testing.T) {
 		for _, part := range rapid.SliceOfN(rapid.IntRange(0, 2*maxReplay), 1, 4).Draw(t, "parts") {
 			part = min(part, len(data))
 			got := make([]byte, part)
-			attempt := b.open()
+			attempt := b.open(nil)
 			if _, err := io.ReadFull(attempt, got); err != nil || !bytes.Equal(got, data[:part]) {
 				t.Fatalf("an attempt read %d other bytes: %v", part, err)
 			}
@@ -82,7 +82,7 @@ func TestEveryAttemptSeesTheWholeBody(t *testing.T) {
 				t.Fatalf("%d bytes were read and are said to be kept", most)
 			}
 		}
-		if got, err := io.ReadAll(b.open()); err != nil || !bytes.Equal(got, data) {
+		if got, err := io.ReadAll(b.open(nil)); err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("the last attempt read %d of %d bytes: %v", len(got), len(data), err)
 		}
 	})
@@ -94,7 +94,7 @@ func TestAnAttemptThatWasGivenUpTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, send := io.Pipe()
 		b := newReplayBody(&http.Request{Body: client, ContentLength: -1})
-		old := b.open()
+		old := b.open(nil)
 		go func() { _, _ = io.WriteString(send, "first ") }()
 		if n, err := io.ReadFull(old, make([]byte, 6)); err != nil {
 			t.Fatalf("%d bytes and %v", n, err)
@@ -111,7 +111,7 @@ func TestAnAttemptThatWasGivenUpTakesNothing(t *testing.T) {
 		}
 		all := make(chan string, 1)
 		go func() {
-			got, err := io.ReadAll(b.open())
+			got, err := io.ReadAll(b.open(nil))
 			if err != nil {
 				t.Error(err)
 			}

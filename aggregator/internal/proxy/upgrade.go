@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -38,8 +37,8 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	ctx, cancel := context.WithCancelCause(out.Context())
 	defer cancel(nil)
 	out = out.WithContext(ctx)
-	headerTimeout := time.AfterFunc(cmp.Or(a.Settings.HeaderTimeout, math.MaxInt64), func() { cancel(errHeaderTimeout) })
-	defer headerTimeout.Stop()
+	timer := startHeaderTimer(a, cancel)
+	defer timer.end()
 	late := time.AfterFunc(hedgeAfter, func() { p.config.ProbeNow(a) })
 	defer late.Stop()
 	conn, choice, err := p.dialUpgrade(out, a, b)
@@ -51,12 +50,13 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
-	x := &upgradeExchange{conn: conn, body: body, interim: &interimAnswers{to: w, request: r, past: p.config.Interim}}
+	x := &upgradeExchange{conn: conn, body: body, timer: timer, interim: &interimAnswers{to: w, request: r, past: p.config.Interim}}
 	defer x.interim.end()
 	response, err := x.roundTrip(out)
 	x.interim.end()
 	late.Stop()
-	headerTimeout.Stop()
+	timer.end()
+	body.allowEarlyAnswer(w, r)
 	if err != nil {
 		failed := judge(x.ended(ctx, out.Header, err))
 		choice.Done(time.Now(), failed.outcome())
@@ -103,6 +103,7 @@ type upgradeExchange struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	body    *replayBody // nil where there is none
+	timer   *headerTimer
 	interim *interimAnswers
 	written chan error // how the writing of the request ended; nil where that was in time
 }
@@ -115,7 +116,7 @@ func (x *upgradeExchange) roundTrip(out *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("sending the request: %w", err)
 		}
 	} else {
-		out.Body = x.body.open()
+		out.Body = x.body.open(x.timer)
 		x.written = make(chan error, 1)
 		go func() {
 			// It ends with the connection, or when the client's server closes the body.

@@ -16,6 +16,9 @@ const (
 	// maxHeld and maxHeldPerUser bound how many are held back at a time.
 	maxHeld        = 10_000
 	maxHeldPerUser = 4_000
+	// maxHeldBodies bounds those among them whose request has a body: what nobody reads of
+	// one stays in memory, 256 KiB over HTTP/2.
+	maxHeldBodies = 200
 	// maxRefusedUsers bounds the users whose refusals are counted.
 	maxRefusedUsers = 1_000
 )
@@ -32,6 +35,8 @@ type Refusals struct {
 	mu    sync.Mutex
 	users map[string]*refusedUser
 	held  int
+	// heldBodies are those held whose request has a body.
+	heldBodies int
 }
 
 // refusedUser counts what a user was refused in a second, and in the one before.
@@ -58,16 +63,16 @@ func (f *Refusals) Held() int {
 
 // Hold counts one refusal of a user, and returns when the user may be told: at once,
 // while they are few. Otherwise a few seconds later, no later than half of the time
-// that ctx leaves, and at once when ctx ends.
-func (f *Refusals) Hold(ctx context.Context, name string) {
+// that ctx leaves, and at once when ctx ends. Body says whether the request has one.
+func (f *Refusals) Hold(ctx context.Context, name string, body bool) {
 	if f == nil || f.users == nil {
 		return
 	}
-	wait := f.begin(ctx, name, time.Now())
+	wait := f.begin(ctx, name, body, time.Now())
 	if wait <= 0 {
 		return
 	}
-	defer f.end(name)
+	defer f.end(name, body)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -79,7 +84,7 @@ func (f *Refusals) Hold(ctx context.Context, name string) {
 
 // begin says for how long a refusal is held back, and counts it among those that
 // are; zero for one that is not.
-func (f *Refusals) begin(ctx context.Context, name string, now time.Time) time.Duration {
+func (f *Refusals) begin(ctx context.Context, name string, body bool, now time.Time) time.Duration {
 	wait := holdLeast + rand.N(holdMost-holdLeast+1) // so that those who came together do not come again together
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, deadline.Sub(now)/2)
@@ -87,17 +92,24 @@ func (f *Refusals) begin(ctx context.Context, name string, now time.Time) time.D
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u := f.user(name, now)
-	if u == nil || u.refuse(now) <= promptRefusals || wait <= 0 || f.held >= maxHeld || u.held >= maxHeldPerUser {
+	if u == nil || u.refuse(now) <= promptRefusals || wait <= 0 || f.held >= maxHeld || u.held >= maxHeldPerUser ||
+		body && f.heldBodies >= maxHeldBodies {
 		return 0
+	}
+	if body {
+		f.heldBodies++
 	}
 	f.held++
 	u.held++
 	return wait
 }
 
-func (f *Refusals) end(name string) {
+func (f *Refusals) end(name string, body bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if body {
+		f.heldBodies--
+	}
 	f.held--
 	f.users[name].held-- // nobody is forgotten who has some
 }

@@ -13,7 +13,7 @@ import (
 // hold tells how long a refusal is held back.
 func hold(ctx context.Context, f *Refusals, user string) time.Duration {
 	start := time.Now()
-	f.Hold(ctx, user)
+	f.Hold(ctx, user, false)
 	return time.Since(start)
 }
 
@@ -73,17 +73,49 @@ func TestWhatIsHeldBackIsBounded(t *testing.T) {
 	})
 }
 
+// What is not read of a body is in memory while its refusal is held back.
+func TestHeldRefusalsOfBodiesAreFewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewRefusals(nil)
+		var all sync.WaitGroup
+		for range 2 { // the places are free again the second time
+			var prompt atomic.Int32
+			for range promptRefusals {
+				f.Hold(t.Context(), "many", false)
+			}
+			start := time.Now()
+			for range maxHeldBodies + 50 {
+				all.Go(func() {
+					if f.Hold(t.Context(), "many", true); time.Since(start) == 0 {
+						prompt.Add(1)
+					}
+				})
+			}
+			synctest.Wait()
+			if n := f.Held(); n != maxHeldBodies || prompt.Load() != 50 {
+				t.Errorf("%d with a body are held back, %d are not", n, prompt.Load())
+			}
+			all.Go(func() { f.Hold(t.Context(), "many", false) })
+			synctest.Wait()
+			if n := f.Held(); n != maxHeldBodies+1 {
+				t.Errorf("%d are held back with one that has no body", n)
+			}
+			all.Wait()
+		}
+	})
+}
+
 func TestUsersWhoAreRefusedAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := NewRefusals(nil)
 		for user := range 2 * maxRefusedUsers {
-			f.Hold(t.Context(), fmt.Sprint(user))
+			f.Hold(t.Context(), fmt.Sprint(user), false)
 		}
 		if n := len(f.users); n != maxRefusedUsers {
 			t.Errorf("%d users are known", n)
 		}
 		time.Sleep(3 * time.Second)
-		f.Hold(t.Context(), "another")
+		f.Hold(t.Context(), "another", false)
 		if n := len(f.users); n != 1 {
 			t.Errorf("%d users are known after a quiet time", n)
 		}
@@ -114,7 +146,7 @@ func TestTheWaitForARefusalEnds(t *testing.T) {
 					cancel()
 				}
 				for range promptRefusals {
-					f.Hold(ctx, "many")
+					f.Hold(ctx, "many", false)
 				}
 				waited := make(chan time.Duration, 1)
 				go func() { waited <- hold(ctx, f, "many") }()
@@ -156,7 +188,7 @@ func TestAFloodThatHeedsNothingIsSlow(t *testing.T) {
 			all.Go(func() {
 				for ctx.Err() == nil {
 					asked.Add(1)
-					f.Hold(ctx, "many")
+					f.Hold(ctx, "many", false)
 					time.Sleep(50 * time.Millisecond)
 				}
 			})
