@@ -68,6 +68,27 @@ func New(config Config) *Proxy {
 
 // Serve answers r, which has a priority, on behalf of a remote APIService.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
+	x, release := p.prepare(w, r, a, priority)
+	if x == nil { // it is answered
+		return
+	}
+	ctx := r.Context()
+	if d := p.discoveryTimeout(a); d > 0 && x.kind.discovery {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	defer x.body.endWith(ctx, w, r, release)()
+	if x.kind.upgrade {
+		p.upgrade(ctx, w, r, x)
+		return
+	}
+	p.forward(ctx, w, r, x)
+}
+
+// prepare makes an exchange of a request that may be sent, and says how it gives up the
+// place that it has got. It answers any other, and returns nil.
+func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) (x *exchange, release func()) {
 	b := p.config.Backends.Get(a)
 	user, ok := request.UserFrom(r.Context())
 	sender := backend.Sender{Priority: priority}
@@ -78,56 +99,45 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 	flowcontrol.RequestDelegated(r.Context())
 	if refusal := b.Usable(a); refusal != nil { // whatever is asked, as the reference says it
 		p.refuse(w, r, a, sender, refusal)
-		return
+		return nil, nil
 	}
 	if !ok {
 		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
-		return
+		return nil, nil
 	}
 	to, unclear := p.outgoing.Check(r, user)
 	if unclear != nil {
 		respond.Write(w, r, respond.Fail{Reason: unclear.Reason, APIService: a.Name, Message: unclear.Message})
-		return
+		return nil, nil
 	}
 	kind := classify(r, a)
 	if kind.upgrade && kind.protocol == "" {
 		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
-		return
+		return nil, nil
 	}
 	if kind.watch && a.RefusesWatchList() && refuseWatchList(w, r) {
-		return
+		return nil, nil
 	}
 	body := newReplayBody(r)
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
 	if refusal != nil {
 		p.refuse(w, r, a, sender, refusal)
-		return
+		return nil, nil
 	}
+	defer func() {
+		if x == nil { // after a panic too
+			release()
+		}
+	}()
 	if body.broken(false) != nil { // while it was waited for
-		release()
 		respond.Write(w, r, respond.Fail{Reason: respond.BodyBroken, APIService: a.Name})
-		return
+		return nil, release
 	}
-
-	ctx := r.Context()
-	if d := p.discoveryTimeout(a); d > 0 && kind.discovery {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	defer body.endWith(ctx, w, r, release)()
-	out := p.outgoing.Request(ctx, r, to, user, kind.protocol)
-	if kind.upgrade {
-		ctx, end := context.WithCancelCause(ctx)
-		defer end(nil)
-		defer p.served.hold(placeOf(a), &balance.Stream{End: func() { end(errMoved) }})() // until it is answered
-		p.upgrade(w, r, out.WithContext(ctx), body, a, b)
-		return
-	}
-	p.forward(ctx, w, r, &exchange{
-		request: out, kind: kind, body: body, late: late, interim: &interimAnswers{to: w, request: r, past: p.config.Interim},
+	return &exchange{
+		request: p.outgoing.Request(r.Context(), r, to, user, kind.protocol),
+		kind:    kind, body: body, late: late, interim: &interimAnswers{to: w, request: r, past: p.config.Interim},
 		apiService: a, backend: b, probeNow: p.config.ProbeNow,
-	})
+	}, release
 }
 
 // discoveryTimeout is the APIService's own or the server's; zero for none.

@@ -33,10 +33,11 @@ const (
 // makes a tunnel of the two connections; anything else ends both. The answer may take
 // as long as that to any long-running request: what its APIService says, or as long as
 // the client waits.
-func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *replayBody, a *catalog.APIService, b *backend.Backend) {
-	ctx, cancel := context.WithCancelCause(out.Context())
+func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	out = out.WithContext(ctx)
+	a, b, body, out := x.apiService, x.backend, x.body, x.request.WithContext(ctx)
+	defer p.served.hold(placeOf(a), &balance.Stream{End: func() { cancel(errMoved) }})() // until it is answered
 	timer := startHeaderTimer(a, cancel)
 	defer timer.end()
 	late := time.AfterFunc(hedgeAfter, func() { p.config.ProbeNow(a) })
@@ -50,15 +51,15 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
-	x := &upgradeExchange{conn: conn, body: body, timer: timer, interim: &interimAnswers{to: w, request: r, past: p.config.Interim}}
-	defer x.interim.end()
-	response, err := x.roundTrip(out)
-	x.interim.end()
+	u := &upgradeExchange{conn: conn, body: body, timer: timer, interim: x.interim}
+	defer u.interim.end()
+	response, err := u.roundTrip(out)
+	u.interim.end()
 	late.Stop()
 	timer.end()
 	body.allowEarlyAnswer(w, r)
 	if err != nil {
-		failed := judge(x.ended(ctx, out.Header, err))
+		failed := judge(u.ended(ctx, out.Header, err))
 		choice.Done(time.Now(), failed.outcome())
 		p.exchangeFailed(w, r, a, failed)
 		return
@@ -76,17 +77,17 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r, out *http.Request, body *repla
 			fail("invalid upgrade response: the backend switched to %q", got)
 			return
 		}
-		if err := x.bodySent(); err != nil {
-			p.exchangeFailed(w, r, a, judge(x.ended(ctx, out.Header, err)))
+		if err := u.bodySent(); err != nil {
+			p.exchangeFailed(w, r, a, judge(u.ended(ctx, out.Header, err)))
 			return
 		}
 		// From here on the connections live as long as their ends want to, not
 		// as long as the request's deadline.
 		if !stop() {
-			p.exchangeFailed(w, r, a, judge(x.ended(ctx, out.Header, context.Cause(ctx))))
+			p.exchangeFailed(w, r, a, judge(u.ended(ctx, out.Header, context.Cause(ctx))))
 			return
 		}
-		p.switchProtocols(w, r, response, newEnd(conn, x.in), a)
+		p.switchProtocols(w, r, response, newEnd(conn, u.in), a)
 	case code < http.StatusBadRequest:
 		fail("invalid upgrade response: status code %d", code)
 	default:
