@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 type waiting struct {
 	http.Handler
 	arrived, release chan struct{}
+	once             sync.Once
 }
 
 func newWaiting(group string) *waiting {
@@ -36,7 +38,7 @@ func newWaiting(group string) *waiting {
 		<-r.Context().Done()
 	})
 	mux.HandleFunc("/apis/"+group+"/v1/namespaces/default/things/slow", func(w http.ResponseWriter, r *http.Request) {
-		close(s.arrived)
+		s.once.Do(func() { close(s.arrived) }) // a plain read may be sent again
 		select {
 		case <-s.release:
 		case <-r.Context().Done():

@@ -112,7 +112,7 @@ func (p *connPool) reserve(address string) *sharedConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.conns[address] {
-		if n.h2.ReserveNewRequest() {
+		if !n.raw.farEnded.Load() && n.h2.ReserveNewRequest() {
 			return n
 		}
 	}

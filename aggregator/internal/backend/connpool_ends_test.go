@@ -183,7 +183,13 @@ func TestOwnEndsAreNotNoticed(t *testing.T) {
 					t.Error(err)
 				}
 				<-s.conns
-				b.CloseIdle(s.Address)
+				pool := b.current.Load().conns
+				waitFor(t, func() bool { // what was given up may be on its way out
+					b.CloseIdle(s.Address)
+					pool.mu.Lock()
+					defer pool.mu.Unlock()
+					return len(pool.conns) == 0
+				})
 			},
 		} {
 			t.Run(protocol+" "+how, func(t *testing.T) {

@@ -41,7 +41,9 @@ func newSharedConn(h2 *http2.ClientConn, raw *watchedConn) *sharedConn {
 	return c
 }
 
-func (c *sharedConn) hasRoom() bool { return c.h2.CanTakeNewRequest() }
+// hasRoom says whether a request may be sent. Between the end of a connection and the
+// moment when HTTP/2 takes note of it, none is.
+func (c *sharedConn) hasRoom() bool { return !c.raw.farEnded.Load() && c.h2.CanTakeNewRequest() }
 
 // retire closes a connection that is in the pool no more: one that is closed before
 // its first request would take that one, and fail it.

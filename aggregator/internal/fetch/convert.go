@@ -1,8 +1,10 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -30,7 +32,7 @@ func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService,
 	if part.v2, err = blobOf(own); err != nil || !alsoV3 {
 		return part, err
 	}
-	part.v3, err = v3Of(ctx, own, a)
+	part.v3, err = document.Guarded(func() (catalog.Blob, error) { return v3Of(ctx, own, a) })
 	return part, err
 }
 
@@ -100,7 +102,8 @@ func (c *conversion) operation(o *spec.Operation) {
 			c.schema(p.Schema)
 		}
 	}
-	if o.Responses == nil {
+	if o.Responses == nil { // which the library goes into all the same
+		c.err = cmp.Or(c.err, errors.New("an operation has no responses"))
 		return
 	}
 	if r := o.Responses.Default; r != nil {

@@ -114,6 +114,16 @@ func lacks(statusCode int) bool {
 	return statusCode >= http.StatusBadRequest && statusCode < http.StatusInternalServerError
 }
 
+// gone says whether an answer that lacks tells of the document. Others tell of the asker,
+// and may do so for a while: what is known stays.
+func gone(statusCode int) bool {
+	switch statusCode {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
 func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	b := f.backends.Get(members[0])
 	reply, err := f.get(ctx, b, members[0].Target, backend.Call{
@@ -129,7 +139,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case lacks(reply.StatusCode):
 		state.noV2 = true
 		state.v2ETag, state.v2Sum, state.v2Problem = "", "", nil
-		if state.noV3 {
+		if state.noV3 && gone(reply.StatusCode) {
 			for _, a := range members {
 				f.update(loop, a, func(d *catalog.Document) { d.OpenAPIV2, d.OpenAPIV3 = catalog.Blob{}, catalog.Blob{} })
 			}
@@ -247,6 +257,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 	case lacks(reply.StatusCode):
 		if !state.noV3 {
 			state.noV3, state.v2ETag, state.v2Sum = true, "", "" // convert v2 anew
+			clear(state.v3URL)                                   // and download v3 anew when it is back
 			return false, nil
 		}
 		return state.noV2, nil // only v2 may have changed, where there is one

@@ -89,6 +89,49 @@ func TestVersionsThatAServerDoesNotHaveAreMadeFromTheOther(t *testing.T) {
 	}
 }
 
+// A server that refuses its documents for a while keeps what is known of them, and has
+// them again as soon as it tells them; one that has none any more loses them.
+func TestDocumentsThatAreRefusedForAWhileAreBack(t *testing.T) {
+	all := files{"/openapi/v2": swagger(own), "/openapi/v3": v3Root(map[string]string{key: ownURL + "?hash=A"}), ownURL + "?hash=A": openAPI3(own), ownURL: openAPI3(own)}
+	for code, stays := range map[int]bool{403: true, 400: true, 404: false, 410: false} {
+		for _, paths := range [][]string{{"/openapi/v3"}, {"/openapi/v2", "/openapi/v3"}} {
+			var mu sync.Mutex
+			handler := &statuses{nil, all}
+			s := backendtest.Start(t, "api", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				handler.ServeHTTP(w, r)
+			}))
+			f, l := newFetcher(t, patient())
+			f.logf = t.Logf
+			members, state := s.Snapshot(name).Remotes(), &openAPIState{}
+			step := func(refused map[string]int) (v2, v3 bool) {
+				mu.Lock()
+				*handler = statuses{refused, all}
+				mu.Unlock()
+				f.openAPI(t.Context(), members, state, true)
+				f.openAPI(t.Context(), members, state, true)
+				d := l.get(name)
+				return len(d.OpenAPIV2.Data) > 0, len(d.OpenAPIV3.Data) > 0
+			}
+			step(nil)
+			original := string(l.get(name).OpenAPIV3.Data)
+			refused := map[string]int{}
+			for _, path := range paths {
+				refused[path] = code
+			}
+			v2, v3 := step(refused)
+			if kept := stays || len(paths) == 1; v2 != kept || v3 != kept {
+				t.Errorf("%d at %q: v2 %v, v3 %v, want %v", code, paths, v2, v3, kept)
+			}
+			step(nil)
+			if got := string(l.get(name).OpenAPIV3.Data); got != original {
+				t.Errorf("%d at %q, and then no more: v3 is %.100q, want %.100q", code, paths, got, original)
+			}
+		}
+	}
+}
+
 // There is one line for each change: none again because a member comes or goes, a
 // download fails in between, or nothing could be made.
 func TestWhatWasLoggedIsNotSaidAgain(t *testing.T) {

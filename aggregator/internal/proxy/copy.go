@@ -30,7 +30,9 @@ func newBuffers(size int) *sync.Pool {
 // whether what the client has may end as if it were whole; nil says no. See ends.go.
 func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
 	announced := copyHead(w, response)
+	stop := endWithDeadline(w, r)
 	err := copyBody(w, response)
+	stop()
 	switch {
 	case err == nil:
 		copyTrailers(w, response, announced)

@@ -47,6 +47,25 @@ func endHalfAnswer(w http.ResponseWriter, r *http.Request, err error) {
 	panic(http.ErrAbortHandler)
 }
 
+// endWithDeadline has an answer to a request with a deadline end with that though its
+// client takes no bytes: the request would keep its place for as long as it likes. What it
+// returns is called when all has been written.
+func endWithDeadline(w http.ResponseWriter, r *http.Request) func() {
+	if _, bounded := r.Context().Deadline(); !bounded {
+		return func() {}
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(r.Context(), func() {
+		defer close(done)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}
+
 // clientLeft says whether the client has closed its connection or its stream.
 func clientLeft(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }
 

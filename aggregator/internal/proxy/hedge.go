@@ -66,6 +66,11 @@ func (h hedge) run(ctx context.Context) (*answer, error) {
 	<-ended
 	if panicked != nil { // here the server recovers it, as it does the first one's
 		cancelFirst(nil)
+		select {
+		case a := <-answers:
+			a.end()
+		default:
+		}
 		panic(panicked)
 	}
 	select {

@@ -18,7 +18,7 @@ const maxReplay = 64 << 10
 const readAheadSize = 4 << 10
 
 // bodyGrace is how long a client that has left is waited for to see whether it broke off
-// in the middle of its body.
+// in the middle of its body, and one whose time is over to see whether it goes on with it.
 const bodyGrace = 100 * time.Millisecond
 
 var (
@@ -27,8 +27,8 @@ var (
 )
 
 // replayBody reads a client's body once, for as many attempts as there are, and keeps
-// its beginning for the later ones. It does not close the client's body: that is the
-// server's to do.
+// its beginning for the later ones. The client's body is the server's to close, but for one
+// over HTTP/2 that nobody will read any more, see endWith.
 type replayBody struct {
 	source chan io.Reader // holds the client's body while nobody reads from it
 	length int64          // what the client says; below zero where it does not
@@ -176,6 +176,11 @@ func (b *replayBody) endWith(ctx context.Context, w http.ResponseWriter, r *http
 	return func() {
 		if !stop() {
 			<-done
+		} else if !b.hasEnded() { // answered early: nobody needs the rest
+			b.endReading()
+			if r.ProtoMajor > 1 {
+				_ = r.Body.Close()
+			}
 		}
 		release()
 	}
@@ -191,9 +196,11 @@ func (b *replayBody) interrupt(w http.ResponseWriter, r *http.Request) {
 	case source := <-b.source: // nobody reads
 		b.endReading()
 		b.source <- source
-		return
 	case <-timer.C:
 		b.endReading()
+	}
+	if b.hasEnded() {
+		return
 	}
 	if r.ProtoMajor == 1 { // to close the body would wait for its reader
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))

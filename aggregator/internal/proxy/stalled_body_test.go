@@ -47,20 +47,22 @@ func (l *lab) dial(protocol string) *tls.Conn {
 	return conn
 }
 
-// stallWithoutWindow sends a request over HTTP/2 whose body stops after ten bytes, on a
-// connection that takes no byte of an answer.
-func (l *lab) stallWithoutWindow() {
+// stallWithoutWindow sends a request over HTTP/2 on a connection that takes no byte of an
+// answer. The body of a POST stops after ten bytes; a GET has none.
+func (l *lab) stallWithoutWindow(method string) {
 	conn := l.dial("h2")
 	_, _ = io.WriteString(conn, http2.ClientPreface)
 	framer := http2.NewFramer(conn, conn)
 	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	var block strings.Builder
 	encoder := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "front"}, {":path", things + "?id=one"}} {
+	for _, f := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "front"}, {":path", things + "?id=one"}} {
 		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndHeaders: true})
-	_ = framer.WriteData(1, false, []byte("0123456789"))
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndHeaders: true, EndStream: method == http.MethodGet})
+	if method != http.MethodGet {
+		_ = framer.WriteData(1, false, []byte("0123456789"))
+	}
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
 }
 
@@ -80,7 +82,7 @@ func TestAStalledBodyEndsWithItsRequest(t *testing.T) {
 				}
 				l.start()
 				if client == "h2" {
-					l.stallWithoutWindow()
+					l.stallWithoutWindow(http.MethodPost)
 				} else {
 					conn := l.dial("http/1.1")
 					fmt.Fprintf(conn, stalled, "")
@@ -156,4 +158,20 @@ func TestAnEarlyAnswerArrivesWhileTheBodyStalls(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A client that takes nothing of its answer keeps no place beyond the time of its request.
+func TestAClientThatTakesNothingKeepsNoPlace(t *testing.T) {
+	l := newLab(t)
+	l.handler("large", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })
+	l.change = func(r *http.Request) *http.Request {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		t.Cleanup(cancel)
+		return r.WithContext(ctx)
+	}
+	l.start()
+	b := l.pool.Get(l.service)
+	l.stallWithoutWindow(http.MethodGet)
+	until(t, "the request is under way", func() bool { inFlight, _ := b.Load(); return inFlight == 1 })
+	until(t, "nothing is left", func() bool { inFlight, queued := b.Load(); return inFlight+queued == 0 })
 }

@@ -271,6 +271,7 @@ func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done
 		case err == nil, apierrors.IsNotFound(err):
 			w.peers.forget(name)
 		case apierrors.IsConflict(err): // it was renewed after all: the watch brings it
+			wait = shorterWait(wait, dissentLifetime)
 		default:
 			klog.FromContext(ctx).V(2).Info("Removing what a server saw that is gone failed", "lease", name, "err", err)
 			w.peers.noteFailedRemoval(name, time.Now())

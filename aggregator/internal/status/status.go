@@ -229,6 +229,9 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	verdict := w.withPeerViews(a.Name, a.Condition())
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
 	if stored != nil && stored.Status == verdict.Status && stored.Reason == verdict.Reason && stored.Message == verdict.Message {
+		if h := w.history[a.Object.UID]; h != nil {
+			h.failing = false
+		}
 		return 0, nil
 	}
 	write := lastWrite{a.Object.ResourceVersion, verdict}
@@ -267,8 +270,8 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 	default:
 		return 0, err
 	}
+	h.failing = false
 	if err == nil {
-		h.failing = false
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}

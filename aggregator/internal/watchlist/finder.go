@@ -178,12 +178,17 @@ type history struct {
 
 // settle is what is known after one more watch; WatchListUnknown where it is to be tried
 // again soon. A server whose bookmarks came may be slow once, and one without an answer
-// may be: they get a second try before their clients list.
+// may be: they get a second try before their clients list. No silence takes back what a
+// bookmark has proved.
 func (h *history) settle(shown catalog.WatchListSupport) catalog.WatchListSupport {
 	switch shown {
 	case catalog.WatchListUnknown:
+		h.missed = 0
 		return shown
 	case catalog.WatchListMissing, Silent:
+		if shown == Silent && h.known == catalog.WatchListWorks {
+			return catalog.WatchListUnknown
+		}
 		if h.missed++; h.missed < 2 && (shown == Silent || h.known == catalog.WatchListWorks) {
 			return catalog.WatchListUnknown
 		}

@@ -227,10 +227,12 @@ func TestASecondTryDecides(t *testing.T) {
 	for _, c := range []struct{ shown, want []catalog.WatchListSupport }{
 		{[]catalog.WatchListSupport{missing}, []catalog.WatchListSupport{missing}},
 		{[]catalog.WatchListSupport{works, missing, works}, []catalog.WatchListSupport{works, unknown, works}},
-		{[]catalog.WatchListSupport{works, missing, unknown, missing, missing}, []catalog.WatchListSupport{works, unknown, unknown, missing, missing}},
+		{[]catalog.WatchListSupport{works, missing, unknown, missing, missing}, []catalog.WatchListSupport{works, unknown, unknown, unknown, missing}},
+		{[]catalog.WatchListSupport{works, Silent, Silent, Silent, missing, missing}, []catalog.WatchListSupport{works, unknown, unknown, unknown, unknown, missing}},
+		{[]catalog.WatchListSupport{Silent, unknown, Silent, Silent}, []catalog.WatchListSupport{unknown, unknown, unknown, missing}},
 		{[]catalog.WatchListSupport{works, missing, works, missing}, []catalog.WatchListSupport{works, unknown, works, unknown}},
 		{[]catalog.WatchListSupport{Silent, Silent, Silent, works}, []catalog.WatchListSupport{unknown, missing, missing, works}},
-		{[]catalog.WatchListSupport{Silent, works, Silent, missing}, []catalog.WatchListSupport{unknown, works, unknown, missing}},
+		{[]catalog.WatchListSupport{Silent, works, Silent, missing}, []catalog.WatchListSupport{unknown, works, unknown, unknown}},
 		{[]catalog.WatchListSupport{refused, missing}, []catalog.WatchListSupport{refused, missing}},
 	} {
 		var h history

@@ -183,7 +183,7 @@ func (chain *claimedChain) countUnderWay(r *http.Request, rc *requestContext) (d
 	return chain.config.WatchRequestWaitGroup.Done, true
 }
 
-// withSessions is c with every request for another protocol among the long-running ones.
+// withSessions is c with every session among the long-running requests of the usual chain.
 // Priority and fairness then knows none of them, as it knows none of exec. A request
 // whose timeout cannot be read is none: it is to be refused.
 func (chain *claimedChain) withSessions(c *genericapiserver.Config) *genericapiserver.Config {
@@ -202,12 +202,12 @@ func (chain *claimedChain) withSessions(c *genericapiserver.Config) *genericapis
 	return &with
 }
 
-// asksForSession says whether a request asks for another protocol, by what the proxy
-// goes by. Such a request is long-running on every subresource: an extension server may
-// have others than those that the configuration knows (exec, attach, portforward), a
-// console for example. The usual chain would give up its session after the request
-// timeout, and log that as an error, while the session goes on. Priority and fairness
-// has it wait for its turn all the same.
+// asksForSession says whether a request for a subresource asks for another protocol, by
+// what the proxy goes by. Such a request is long-running: an extension server may have
+// other subresources than those that the configuration knows (exec, attach, portforward),
+// a console for example, and a filter that gave its session up after the request timeout
+// would log that as an error, while the session goes on. In the claimed chain priority and
+// fairness has it wait for its turn all the same.
 func asksForSession(r *http.Request, info *request.RequestInfo) bool {
 	if !info.IsResourceRequest || info.Subresource == "" {
 		return false
