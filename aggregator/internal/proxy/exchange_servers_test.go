@@ -117,8 +117,7 @@ func (l *lab) handler(name string, h http.HandlerFunc) *backendtest.Server {
 		l.saw(id, name)
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			l.t.Logf("%s: reading the body of %s: %v", name, id, err)
-			return
+			return // nobody waits for the answer, nor perhaps the test for this handler
 		}
 		l.mu.Lock()
 		l.body[id] = sha256.Sum256(body)
