@@ -128,6 +128,22 @@ func TestEndsOfIdleConnectionsAreNoticed(t *testing.T) {
 	}
 }
 
+// beginSlow has a request under way, and tells how it ended.
+func (p *peer) beginSlow(t *testing.T, b *Backend) <-chan error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.Get(t.Context(), p.Address, Call{Path: "/slow"})
+		ended <- err
+	}()
+	select {
+	case <-p.conns:
+	case err := <-ended:
+		t.Fatalf("the request under way ended: %v", err)
+	}
+	return ended
+}
+
 // An extension server that says good-bye, and answers what is under way, is noticed
 // before the last answer: it is this side that ends the connection then.
 func TestGoodByesAreNoticed(t *testing.T) {
@@ -135,16 +151,7 @@ func TestGoodByesAreNoticed(t *testing.T) {
 	s := startPeer(t, http2.NextProtoTLS)
 	lost := make(chan catalog.BackendID, 10)
 	p, a := newPool(t, Config{ConnectionLost: func(id catalog.BackendID) { lost <- id }}), s.Claim(name)
-	slow := make(chan error, 1)
-	go func() {
-		_, err := p.Get(a).Get(t.Context(), s.Address, Call{Path: "/slow"})
-		slow <- err
-	}()
-	select {
-	case <-s.conns:
-	case err := <-slow:
-		t.Fatalf("the request under way ended: %v", err)
-	}
+	slow := s.beginSlow(t, p.Get(a))
 	if err := s.over.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -250,16 +257,7 @@ func TestSilenceAfterAGoodByeIsNoticed(t *testing.T) {
 	f := newFreezer()
 	lost := make(chan catalog.BackendID, 10)
 	p, a := newPool(t, Config{Dial: f.dial, ConnectionLost: func(id catalog.BackendID) { lost <- id }}), s.Claim(name)
-	slow := make(chan error, 1)
-	go func() {
-		_, err := p.Get(a).Get(t.Context(), s.Address, Call{Path: "/slow"})
-		slow <- err
-	}()
-	select {
-	case <-s.conns:
-	case err := <-slow:
-		t.Fatalf("the request under way ended: %v", err)
-	}
+	slow := s.beginSlow(t, p.Get(a))
 	if err := s.over.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 // Bounds of one document, in bytes after decompression.
@@ -70,9 +71,9 @@ type Fetcher struct {
 	byName    map[string]*server // nil before the first Sync
 	documents map[string]catalog.Document
 
-	// decoding has room for one: an OpenAPI document takes many times its size
-	// while it is decoded.
-	decoding chan struct{}
+	// decoding is done one OpenAPI document at a time: each takes many times its size
+	// meanwhile. Each turn ends: what a document costs is bounded.
+	decoding pace.Turns
 	logf     func(format string, args ...any)
 }
 
@@ -82,7 +83,7 @@ func New(timing Timing, backends *backend.Pool, changed func()) *Fetcher {
 	return &Fetcher{
 		timing: timing, backends: backends, changed: changed,
 		servers: map[catalog.BackendID]*server{}, documents: map[string]catalog.Document{},
-		decoding: make(chan struct{}, 1), logf: klog.Warningf,
+		decoding: pace.NewTurns(), logf: klog.Warningf,
 	}
 }
 

@@ -312,10 +312,10 @@ func TestADocumentHoldsUpNoOther(t *testing.T) {
 		t.Error("the bad part was published")
 	}
 
-	if err := f.takeTurn(t.Context()); err != nil {
+	if err := f.decoding.Take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer f.endTurn()
+	defer f.decoding.End()
 	f.timing.OpenAPITimeout = 50 * time.Millisecond
 	if f.openAPI(t.Context(), members, &openAPIState{}, true) {
 		t.Error("decoded while another document was")

@@ -132,16 +132,3 @@ func (f *Fetcher) pause(failures, unchanged int, limit time.Duration) time.Durat
 	}
 	return pace.Regular(pace.Doubled(f.timing.Interval, max(f.timing.Interval, limit), unchanged))
 }
-
-// takeTurn waits until no other OpenAPI document is being decoded, or ctx ends.
-// Each turn ends: what a document costs is bounded.
-func (f *Fetcher) takeTurn(ctx context.Context) error {
-	select {
-	case f.decoding <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (f *Fetcher) endTurn() { <-f.decoding }

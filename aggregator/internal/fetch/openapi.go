@@ -164,10 +164,10 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 // updateOpenAPIV2 takes over each member's part of a document. A part that cannot be
 // used does not hold up the others.
 func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, members []*catalog.APIService, alsoV3 bool) error {
-	if err := f.takeTurn(ctx); err != nil {
+	if err := f.decoding.Take(ctx); err != nil {
 		return fmt.Errorf("reading /openapi/v2: %w", err)
 	}
-	defer f.endTurn()
+	defer f.decoding.End()
 	whole, err := document.ReadV2(data)
 	if err != nil {
 		return unusable{fmt.Errorf("reading /openapi/v2: %w", err)}
@@ -222,10 +222,10 @@ func (f *Fetcher) v2Of(ctx context.Context, v3 catalog.Blob, a *catalog.APIServi
 	if len(v3.Data) == 0 {
 		return catalog.Blob{}, nil
 	}
-	if err := f.takeTurn(ctx); err != nil {
+	if err := f.decoding.Take(ctx); err != nil {
 		return catalog.Blob{}, err
 	}
-	defer f.endTurn()
+	defer f.decoding.End()
 	return document.Guarded(func() (catalog.Blob, error) {
 		data, err := document.V2FromV3(ctx, v3.Data)
 		if err != nil {
@@ -328,10 +328,10 @@ func (f *Fetcher) openAPIV3Of(ctx, loop context.Context, b *backend.Backend, a *
 
 // readV3 returns what a version 3 document says of a group version.
 func (f *Fetcher) readV3(ctx context.Context, data []byte, a *catalog.APIService) ([]byte, error) {
-	if err := f.takeTurn(ctx); err != nil {
+	if err := f.decoding.Take(ctx); err != nil {
 		return nil, err
 	}
-	defer f.endTurn()
+	defer f.decoding.End()
 	whole, err := document.ReadV3(data)
 	if err != nil {
 		return nil, err

@@ -8,28 +8,12 @@ import (
 	"github.com/munnerz/goautoneg"
 
 	"github.com/annex-api/annex/aggregator/internal/document"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
-
-// turns has one conversion done at a time: each may take a few hundred MiB.
-type turns chan struct{}
-
-func newTurns() turns { return make(turns, 1) }
-
-// take waits until it is the caller's turn, or ctx ends. After it end is called.
-func (t turns) take(ctx context.Context) error {
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (t turns) end() { <-t }
 
 // conversion makes the protobuf of a document once, when it is first asked for.
 type conversion struct {
-	turns  turns
+	turns  pace.Turns // with all conversions: each may take a few hundred MiB
 	logf   func(string, ...any)
 	what   string // is encoded
 	encode func(context.Context) ([]byte, error)
@@ -47,10 +31,10 @@ func (c *conversion) get(ctx context.Context) ([]byte, error) {
 	if known := c.result.Load(); known != nil {
 		return known.data, known.err
 	}
-	if err := c.turns.take(ctx); err != nil {
+	if err := c.turns.Take(ctx); err != nil {
 		return nil, err
 	}
-	defer c.turns.end()
+	defer c.turns.End()
 	if known := c.result.Load(); known != nil {
 		return known.data, known.err
 	}

@@ -12,9 +12,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
-func newTestConversion(t turns, log *[]string, encode func(context.Context) ([]byte, error)) *conversion {
+func newTestConversion(t pace.Turns, log *[]string, encode func(context.Context) ([]byte, error)) *conversion {
 	return &conversion{turns: t, what: "it", encode: encode, logf: func(format string, args ...any) {
 		*log = append(*log, fmt.Sprintf(format, args...))
 	}}
@@ -22,7 +24,7 @@ func newTestConversion(t turns, log *[]string, encode func(context.Context) ([]b
 
 func TestConversionsAreDoneOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := newTurns()
+		turns := pace.NewTurns()
 		var running, most, total atomic.Int64
 		var log []string
 		var wait sync.WaitGroup
@@ -52,7 +54,7 @@ func TestConversionOutlivesAClientThatLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		var log []string
-		c := newTestConversion(newTurns(), &log, func(ctx context.Context) ([]byte, error) {
+		c := newTestConversion(pace.NewTurns(), &log, func(ctx context.Context) ([]byte, error) {
 			calls++
 			select {
 			case <-ctx.Done():
@@ -84,7 +86,7 @@ func TestConversionOutlivesAClientThatLeaves(t *testing.T) {
 func TestFailedConversionIsToldOnce(t *testing.T) {
 	calls := 0
 	var log []string
-	c := newTestConversion(newTurns(), &log, func(context.Context) ([]byte, error) {
+	c := newTestConversion(pace.NewTurns(), &log, func(context.Context) ([]byte, error) {
 		calls++
 		panic("no")
 	})

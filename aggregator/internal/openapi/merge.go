@@ -13,6 +13,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/annex-api/annex/aggregator/internal/document"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 // maxMergedTokens bounds what extension servers' documents add to the merged one,
@@ -37,7 +38,7 @@ type merger struct {
 	merge  func(dest, source *spec.Swagger) error
 	now    func() time.Time
 	logf   func(string, ...any)
-	turns  turns
+	turns  pace.Turns
 	// limit bounds what remote documents hold together, see maxMergedTokens.
 	limit int
 
@@ -106,10 +107,10 @@ func (m *merger) get(ctx context.Context) (*merged, error) {
 	if known := m.newest.Load(); known != nil && known.id == id {
 		return known, nil
 	}
-	if err := m.turns.take(ctx); err != nil {
+	if err := m.turns.Take(ctx); err != nil {
 		return nil, err
 	}
-	defer m.turns.end()
+	defer m.turns.End()
 	id, list := m.inputs()
 	if known := m.newest.Load(); known != nil && known.id == id {
 		return known, nil

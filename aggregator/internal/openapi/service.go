@@ -20,6 +20,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/pace"
 )
 
 const (
@@ -45,7 +46,7 @@ type Service struct {
 	requests *requests
 	now      func() time.Time
 	logf     func(format string, args ...any)
-	turns    turns // of conversions
+	turns    pace.Turns // of conversions
 
 	// syncing keeps one Sync at a time; readers take current alone.
 	syncing sync.Mutex
@@ -75,7 +76,7 @@ func New(c Config) *Service {
 func newService(c Config, now func() time.Time, logf func(string, ...any)) *Service {
 	s := &Service{
 		requests: &requests{cancel: map[*flight]context.CancelFunc{}},
-		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped), turns: newTurns(),
+		now:      now, logf: logf, gzipped: newGzipCache(maxGzipped), turns: pace.NewTurns(),
 	}
 	s.current.Store(&remotes{})
 	for i, h := range c.Locals {

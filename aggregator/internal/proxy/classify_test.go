@@ -5,9 +5,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apiserver/pkg/endpoints/request"
-
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
@@ -58,7 +55,7 @@ func TestClassify(t *testing.T) {
 		{http.MethodGet, "/other?watch=true", kind{longRunning: true, watch: true}},
 	} {
 		r := httptest.NewRequest(c.method, c.url, nil)
-		if got := classify(withInfo(t, r), a); got != c.want {
+		if got := classify(backendtest.WithInfo(t, r), a); got != c.want {
 			t.Errorf("%s %s: %+v, want %+v", c.method, c.url, got, c.want)
 		}
 	}
@@ -74,20 +71,10 @@ func TestClassify(t *testing.T) {
 	if got := classify(r, a); got != unknown {
 		t.Errorf("an upgrade over HTTP/1.0: %+v, want %+v", got, unknown)
 	}
-	r = withInfo(t, httptest.NewRequest(http.MethodGet, base+"/things", nil))
+	r = backendtest.WithInfo(t, httptest.NewRequest(http.MethodGet, base+"/things", nil))
 	if got := classify(r, &catalog.APIService{Registration: a.Registration}); got != unknown {
 		t.Errorf("before discovery is known: %+v, want %+v", got, unknown)
 	}
-}
-
-func withInfo(t *testing.T, r *http.Request) *http.Request {
-	t.Helper()
-	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
-	info, err := resolver.NewRequestInfo(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.WithContext(request.WithRequestInfo(r.Context(), info))
 }
 
 func TestUpgradeProtocol(t *testing.T) {

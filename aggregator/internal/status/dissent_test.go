@@ -286,6 +286,46 @@ func TestLeasesThatAreReadAreBounded(t *testing.T) {
 	}
 }
 
+// Those beyond the bound are read, and removed, when others have gone.
+func TestLeasesBeyondTheBoundFindAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, kube := newStored(t), kubefake.NewClientset()
+		leases := kube.CoordinationV1().Leases("kube-system")
+		left := func() (n int) {
+			list, err := leases.List(t.Context(), metav1.ListOptions{LabelSelector: dissentLabel})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list.Items)
+		}
+		for i := range 2*maxReports + maxReports/2 {
+			lease := dissentLease(fmt.Sprint(dissentPrefix, i), fmt.Sprintf("s%d:6443", i), `{"v1.a.example":{"status":"False"}}`, time.Now())
+			if _, err := leases.Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := left(); n != 2*maxReports+maxReports/2 {
+			t.Fatalf("%d Leases carry the label", n)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := New(Config{
+			Client: s.client.ApiregistrationV1(), Leases: fakeLeases{kube.CoordinationV1()},
+			Namespace: "kube-system", Name: "writer", Identity: "id-of-a", Server: "a:6443",
+		})
+		w.Sync(s.snapshot(up))
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = w.Run(ctx) }()
+		time.Sleep(8 * dissentLifetime)
+		synctest.Wait()
+		if n := left(); n != 0 {
+			t.Errorf("%d Leases of servers that are gone are left", n)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // Of the Leases that are followed only what is used is kept.
 func TestLeasesAreKeptInShort(t *testing.T) {
 	full := dissentLease(dissentPrefix+"a", "a:6443", "{}", time.Now())

@@ -78,7 +78,7 @@ func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
 	defer p.mu.Unlock()
 	old := p.reports[lease.Name]
 	if old == nil && len(p.reports) >= maxReports {
-		return // it is renewed, and may find a place then
+		return // it is learnt of again, and may find a place then
 	}
 	if old != nil && old.renewed.Equal(&r.renewed) {
 		r.renewalSeen, r.failed = old.renewalSeen, old.failed
@@ -217,6 +217,7 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lists, w.config.Leases),
 		ObjectType:    &coordinationv1.Lease{},
 		Transform:     reportOnly,
+		ResyncPeriod:  dissentLifetime, // for those that were one too many: there may be a place now
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    learn,
 			UpdateFunc: func(_, o any) { learn(o) },

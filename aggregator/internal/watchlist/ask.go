@@ -12,8 +12,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -80,8 +82,10 @@ func HTTP(backends *backend.Pool) Try {
 			return catalog.WatchListUnknown
 		}
 		defer func() { choice.Done(time.Now(), balance.Neutral) }()
-		response, err := b.Open(ctx, choice.Address, backend.Call{As: backend.Aggregator, Path: path, Accept: "application/json"})
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		var asked atomic.Bool
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { asked.Store(true) }})
+		response, err := b.Open(traced, choice.Address, backend.Call{As: backend.Aggregator, Path: path, Accept: "application/json"})
+		if err != nil && asked.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return Silent
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -370,5 +371,19 @@ func TestNothingIsTriedAtAServerThatIsNotThere(t *testing.T) {
 		if got := HTTP(pool)(t.Context(), a); got != catalog.WatchListUnknown {
 			t.Errorf("%s: %q", what, got)
 		}
+	}
+}
+
+// A connection that cannot be made says nothing of watches: nothing was asked.
+func TestAServerThatCannotBeReachedIsNotSilent(t *testing.T) {
+	pool := backend.New(backend.Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	t.Cleanup(pool.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if got := HTTP(pool)(ctx, claim(at("192.0.2.1:443"), nil).APIServices()[0]); got != catalog.WatchListUnknown {
+		t.Errorf("got %q", got)
 	}
 }

@@ -19,9 +19,8 @@ const (
 // few no wait is asked for, as many clients repeat a request by themselves where one
 // is.
 type RefusalRate struct {
-	mu          sync.Mutex
-	second      int64
-	count, last int // refused in this second, and in the one before
+	mu      sync.Mutex
+	refused perSecond
 }
 
 // Refuse counts one refused request and returns how many seconds its client is
@@ -29,13 +28,5 @@ type RefusalRate struct {
 func (r *RefusalRate) Refuse(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch second := now.Unix(); second - r.second {
-	case 0:
-	case 1:
-		r.second, r.count, r.last = second, 0, r.count
-	default:
-		r.second, r.count, r.last = second, 0, 0
-	}
-	r.count++
-	return min(max(r.count, r.last)/unspacedRefusals, maxRefusalWait)
+	return min(r.refused.add(now)/unspacedRefusals, maxRefusalWait)
 }

@@ -39,11 +39,10 @@ type Refusals struct {
 	heldBodies int
 }
 
-// refusedUser counts what a user was refused in a second, and in the one before.
+// refusedUser is a user who was refused lately.
 type refusedUser struct {
-	second      int64
-	count, last int
-	held        int
+	refused perSecond
+	held    int
 }
 
 // NewRefusals returns Refusals that hold back nothing any more once over is closed.
@@ -92,7 +91,7 @@ func (f *Refusals) begin(ctx context.Context, name string, body bool, now time.T
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u := f.user(name, now)
-	if u == nil || u.refuse(now) <= promptRefusals || wait <= 0 || f.held >= maxHeld || u.held >= maxHeldPerUser ||
+	if u == nil || u.refused.add(now) <= promptRefusals || wait <= 0 || f.held >= maxHeld || u.held >= maxHeldPerUser ||
 		body && f.heldBodies >= maxHeldBodies {
 		return 0
 	}
@@ -121,7 +120,7 @@ func (f *Refusals) user(name string, now time.Time) *refusedUser {
 	}
 	if len(f.users) >= maxRefusedUsers {
 		for other, u := range f.users {
-			if u.held == 0 && now.Unix()-u.second > 1 {
+			if u.held == 0 && now.Unix()-u.refused.second > 1 {
 				delete(f.users, other)
 			}
 		}
@@ -132,18 +131,4 @@ func (f *Refusals) user(name string, now time.Time) *refusedUser {
 	u := &refusedUser{}
 	f.users[name] = u
 	return u
-}
-
-// refuse counts one refusal, and returns how many there were in this second or the
-// one before, whichever had more.
-func (u *refusedUser) refuse(now time.Time) int {
-	switch second := now.Unix(); second - u.second {
-	case 0:
-	case 1:
-		u.second, u.count, u.last = second, 0, u.count
-	default:
-		u.second, u.count, u.last = second, 0, 0
-	}
-	u.count++
-	return max(u.count, u.last)
 }

@@ -6,22 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apiserver/pkg/endpoints/request"
+	"github.com/annex-api/annex/aggregator/internal/backendtest"
 )
 
 // base is the path of an API.
 const base = "/apis/a.example/v1"
-
-func withInfo(t *testing.T, r *http.Request) *http.Request {
-	t.Helper()
-	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
-	info, err := resolver.NewRequestInfo(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.WithContext(request.WithRequestInfo(r.Context(), info))
-}
 
 func TestUnambiguousPaths(t *testing.T) {
 	for path, want := range map[string]bool{
@@ -136,7 +125,7 @@ func TestForwarded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := withInfo(t, &http.Request{Method: http.MethodGet, URL: u, RequestURI: in})
+		r := backendtest.WithInfo(t, &http.Request{Method: http.MethodGet, URL: u, RequestURI: in})
 		to, refusal := forwarded(r)
 		if got := to.RequestURI(); refusal == nil && got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -154,7 +143,7 @@ func TestPathsChangedByHandlers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := withInfo(t, &http.Request{Method: http.MethodGet, URL: u, RequestURI: "/prefix" + own})
+	r := backendtest.WithInfo(t, &http.Request{Method: http.MethodGet, URL: u, RequestURI: "/prefix" + own})
 	if to, refusal := forwarded(r); refusal != nil || to.RequestURI() != own {
 		t.Errorf("%q, %v", to.RequestURI(), refusal)
 	}
