@@ -376,6 +376,7 @@ func TestNothingIsTriedAtAServerThatIsNotThere(t *testing.T) {
 
 // A connection that cannot be made says nothing of watches: nothing was asked.
 func TestAServerThatCannotBeReachedIsNotSilent(t *testing.T) {
+	s := backendtest.Start(t, "api", http.NotFoundHandler())
 	pool := backend.New(backend.Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -383,7 +384,7 @@ func TestAServerThatCannotBeReachedIsNotSilent(t *testing.T) {
 	t.Cleanup(pool.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if got := HTTP(pool)(ctx, claim(at("192.0.2.1:443"), nil).APIServices()[0]); got != catalog.WatchListUnknown {
+	if got := HTTP(pool)(ctx, claim(s, nil).APIServices()[0]); got != catalog.WatchListUnknown {
 		t.Errorf("got %q", got)
 	}
 }
