@@ -87,7 +87,7 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 		gauge(requestsQueued, float64(l.queued), service)
 		gauge(requestsSending, float64(l.sending), service)
 	}
-	gauge(refusalsHeld, float64(pool.refusals.Held()))
+	gauge(refusalsHeld, float64(pool.HeldRefusals()))
 }
 
 func kind(h balance.Health) string {

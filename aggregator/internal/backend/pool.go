@@ -82,6 +82,9 @@ func (p *Pool) HoldRefusal(ctx context.Context, s Sender, body bool) {
 	}
 }
 
+// HeldRefusals is how many refusals are held back now.
+func (p *Pool) HeldRefusals() int { return p.refusals.Held() }
+
 // Get returns the Backend of a remote APIService, new or known.
 func (p *Pool) Get(a *catalog.APIService) *Backend {
 	if b, ok := p.backends.Load(a.Backend); ok {
