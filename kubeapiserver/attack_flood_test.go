@@ -120,18 +120,18 @@ func TestStalledBodiesLeaveNothingAtAnExtensionAPI(t *testing.T) {
 	const requests = 20
 	v1 := gv("stalled.test", "v1")
 	e := server.Register(t, "stalled", v1)
-	server.Allow(t, "alice", v1.Group)
 	var open atomic.Int32
 	e.Handle("*", func(_ http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Add(-1)
 		_, _ = io.Copy(io.Discard, r.Body)
 	})
+	server.Get(t, test.Admin, "/apis/"+v1.String()+"/others") // a server's first requests may be cut off in place of an answer
 	clients := make([]*test.Raw, requests)
 	for i := range clients {
 		clients[i] = server.Dial(t, "http/1.1")
 		clients[i].Send(t, "POST /apis/"+v1.String()+"/namespaces/default/things?timeout=2s HTTP/1.1",
-			"Authorization: Bearer "+test.Alice, "Content-Type: application/json", "Content-Length: 100000")
+			"Authorization: Bearer "+test.Admin, "Content-Type: application/json", "Content-Length: 100000") // not one of those who flood
 		if _, err := io.WriteString(clients[i], "0123456789"); err != nil {
 			t.Fatal(err)
 		}
@@ -149,5 +149,37 @@ func TestStalledBodiesLeaveNothingAtAnExtensionAPI(t *testing.T) {
 	})
 	if n := len(e.Requests("/apis/" + v1.String() + "/namespaces/")); n != requests {
 		t.Errorf("%d of %d requests arrived", n, requests)
+	}
+}
+
+// A body that stops holds no refusal back either, whoever refuses.
+func TestStalledBodiesHoldNoRefusalBack(t *testing.T) {
+	v1 := gv("refused.test", "v1")
+	server.Register(t, "refused", v1)
+	for name, c := range map[string]struct {
+		token string
+		code  int
+	}{
+		"who is nobody":       {"wrong", http.StatusUnauthorized},
+		"who may not":         {test.Bob, http.StatusForbidden},
+		"what does not exist": {test.Admin, http.StatusServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.code == http.StatusServiceUnavailable {
+				server.UpdateRegistration(t, v1.Version+"."+v1.Group, func(a *apiregistrationv1.APIService) {
+					a.Spec.Service.Name = "nothing"
+				})
+				server.AwaitCondition(t, v1, apiregistrationv1.ConditionFalse, "ServiceNotFound", `service/nothing in "default" is not present`)
+			}
+			client := server.Dial(t, "http/1.1")
+			client.Send(t, "POST /apis/"+v1.String()+"/namespaces/default/things?timeout=2s HTTP/1.1",
+				"Authorization: Bearer "+c.token, "Content-Type: application/json", "Content-Length: 100000")
+			if _, err := io.WriteString(client, "0123456789"); err != nil {
+				t.Fatal(err)
+			}
+			if got := client.Receive(t); got.Code != c.code {
+				t.Errorf("%d %s", got.Code, got.Body)
+			}
+		})
 	}
 }

@@ -93,17 +93,16 @@ func audited(c *genericapiserver.Config) bool {
 // ServeHTTP implements http.Handler.
 func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	if !chain.takesRequests() {
+	timeout, ok := chain.timeout(r)
+	if r.ProtoMajor == 1 && r.ContentLength != 0 && len(r.Header["Upgrade"]) == 0 {
+		defer boundRest(w, received.Add(timeout))
+	}
+	if !ok || !chain.takesRequests() {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
 	info, err := chain.config.RequestInfoResolver.NewRequestInfo(r)
 	if err != nil {
-		chain.usual.ServeHTTP(w, r)
-		return
-	}
-	timeout, ok := chain.timeout(r)
-	if !ok {
 		chain.usual.ServeHTTP(w, r)
 		return
 	}
@@ -129,6 +128,15 @@ func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = rc.audit.Init(audit.RequestAuditConfig{Level: auditinternal.LevelNone}, nil) // The first call does not fail.
 	}
 	chain.recovering.ServeHTTP(w, r)
+}
+
+// boundRest has the server read what is left of a body until the deadline of its request,
+// and no longer. A server of HTTP/1.x reads it before it writes an answer, and before it
+// ends a connection whose answer was given up: a client that stops in its body would hold
+// back the refusal of a filter, or of the proxy while the request waits for a place. The
+// server takes the deadline back before the next request.
+func boundRest(w http.ResponseWriter, deadline time.Time) {
+	_ = http.NewResponseController(w).SetReadDeadline(deadline)
 }
 
 // takesRequests says whether this chain knows all that the usual one does now.
