@@ -1,0 +1,153 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/annex-api/annex/extension/internal/kind"
+)
+
+// maxActionBytes bounds the body of an action; it is what other bodies are bounded by.
+const maxActionBytes = 3 << 20
+
+// connect gives requests for a subresource to a user's handler.
+type connect struct {
+	store   *registry.Store
+	kind    *kind.Kind
+	name    string
+	connect *kind.Connect
+}
+
+var _ rest.Connecter = &connect{}
+
+func (c *connect) New() runtime.Object { return c.kind.New() }
+func (c *connect) Destroy()            {}
+
+// NewConnectOptions gives none: the handler reads the query itself.
+func (c *connect) NewConnectOptions() (runtime.Object, bool, string) { return nil, true, "" }
+
+func (c *connect) ConnectMethods() []string { return c.connect.Methods }
+
+// Connect finds the object first: where there is none, the answer is 404 and no stream.
+func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
+	defer recovered(ctx, c.kind, c.name, &err)
+	obj, err := load(ctx, c.store, name)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := c.connect.Serve(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		func() {
+			defer recovered(ctx, c.kind, c.name, &err)
+			handler.ServeHTTP(w, r)
+		}()
+		if err != nil {
+			responder.Error(err)
+		}
+	}), nil
+}
+
+func load(ctx context.Context, store *registry.Store, name string) (runtime.Object, error) {
+	obj, err := store.Get(ctx, name, &metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return obj.DeepCopyObject(), nil // what is deeper in it belongs to the watch cache
+}
+
+// action does something with an object.
+type action struct {
+	store  *registry.Store
+	kind   *kind.Kind
+	name   string
+	action *kind.Action
+}
+
+var _ rest.Connecter = &action{}
+
+func (a *action) New() runtime.Object                               { return a.kind.New() }
+func (a *action) Destroy()                                          {}
+func (a *action) NewConnectOptions() (runtime.Object, bool, string) { return nil, false, "" }
+func (a *action) ConnectMethods() []string                          { return []string{http.MethodPost} }
+
+func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
+	defer recovered(ctx, a.kind, a.name, &err)
+	obj, err := load(ctx, a.store, name)
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out, err := a.do(ctx, obj, r)
+		if err != nil {
+			responder.Error(err)
+			return
+		}
+		if out, ok := out.(runtime.Object); ok {
+			responder.Object(http.StatusOK, out)
+			return
+		}
+		data, err := json.Marshal(out)
+		if err != nil {
+			responder.Error(apierrors.NewInternalError(fmt.Errorf("the answer of %s/%s: %w", a.kind.Names.Plural, a.name, err)))
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(append(data, '\n')) // the client may be gone
+	}), nil
+}
+
+func (a *action) do(ctx context.Context, obj runtime.Object, r *http.Request) (_ any, err error) {
+	defer recovered(ctx, a.kind, a.name, &err)
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxActionBytes+1))
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body could not be read: %v", err))
+	}
+	if len(body) > maxActionBytes {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit is %d bytes", maxActionBytes))
+	}
+	in := a.action.NewIn()
+	if len(body) > 0 {
+		if err := decode(r.Header.Get("Content-Type"), body, in); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is no %T: %v", in, err))
+		}
+	}
+	out, err := a.action.Do(ctx, obj, in)
+	if err == nil || errors.As(err, new(apierrors.APIStatus)) {
+		return out, err
+	}
+	return nil, apierrors.NewInternalError(err)
+}
+
+// decode reads a body as JSON, or as YAML where that is said. What in does not have is
+// an error: an action that ignored it would not do what its caller wants.
+func decode(contentType string, body []byte, in any) error {
+	if strings.Contains(contentType, "yaml") {
+		return yaml.UnmarshalStrict(body, in)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("there is more than one value")
+	}
+	return nil
+}

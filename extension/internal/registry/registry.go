@@ -1,0 +1,139 @@
+// Package registry serves stored kinds: create, read, update, patch, apply, delete, list
+// and watch over k8s.io/apiserver's generic store, with a user's hooks in their places,
+// and the subresources beside them.
+package registry
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/names"
+
+	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/table"
+)
+
+// Options are what a kind is served with.
+type Options struct {
+	// Scheme holds the kind.
+	Scheme *runtime.Scheme
+	// Storage says where its objects are kept.
+	Storage generic.RESTOptionsGetter
+}
+
+// New opens the store of a kind. The result has the kind's resource and its
+// subresources by the paths that serve them: "widgets", "widgets/status".
+func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
+	p, err := partsOf(k.New())
+	if err != nil {
+		return nil, err
+	}
+	main := strategy{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, kind: k, parts: p}
+	store := &registry.Store{
+		NewFunc:                   k.New,
+		NewListFunc:               k.NewList,
+		PredicateFunc:             predicate(k),
+		DefaultQualifiedResource:  k.Resource(),
+		SingularQualifiedResource: schema.GroupResource{Group: k.Hub.Group, Resource: k.Names.Singular},
+		CreateStrategy:            main,
+		UpdateStrategy:            main,
+		DeleteStrategy:            main,
+		ResetFieldsStrategy:       main,
+		TableConvertor:            table.New(k.Columns),
+	}
+	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: attributes(k)}
+	if k.Indexed != "" {
+		options.TriggerFunc = storage.IndexerFuncs{k.Indexed: func(obj runtime.Object) string { return k.Fields(obj)[k.Indexed] }}
+	}
+	if err := store.CompleteWithOptions(options); err != nil {
+		return nil, fmt.Errorf("open the store of %s: %w", k.Resource(), err)
+	}
+	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k}}
+	add := func(name string, s rest.Storage) { out[k.Names.Plural+"/"+name] = s }
+	if k.Status != nil {
+		add("status", newPartial(k, store, statusStrategy{main}))
+	}
+	if k.Scale != nil {
+		add("scale", &scale{store: store, kind: k})
+	}
+	for _, s := range k.Subresources {
+		switch {
+		case s.Update != nil:
+			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
+		case s.Action != nil:
+			add(s.Name, &action{store: store, kind: k, name: s.Name, action: s.Action})
+		case s.Connect != nil:
+			add(s.Name, &connect{store: store, kind: k, name: s.Name, connect: s.Connect})
+		}
+	}
+	return out, nil
+}
+
+func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {
+	attrs := attributes(k)
+	return func(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
+		p := storage.SelectionPredicate{Label: label, Field: field, GetAttrs: attrs}
+		if k.Indexed != "" {
+			p.IndexFields = []string{k.Indexed}
+		}
+		return p
+	}
+}
+
+// attributes gives what label and field selectors are matched against. It runs in the
+// watch cache, where a panic would end the process.
+func attributes(k *kind.Kind) storage.AttrFunc {
+	return func(obj runtime.Object) (_ labels.Set, set fields.Set, err error) {
+		m, err := meta.Accessor(obj)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the selectable fields of %s %s: panic: %v", k.Resource(), m.GetName(), p)
+			}
+		}()
+		set = fields.Set{"metadata.name": m.GetName()}
+		if k.Namespaced {
+			set["metadata.namespace"] = m.GetNamespace()
+		}
+		if k.Fields != nil {
+			for name, value := range k.Fields(obj) {
+				set[name] = value
+			}
+		}
+		return labels.Set(m.GetLabels()), set, nil
+	}
+}
+
+// partial is a subresource that shows an object and changes a part of it.
+type partial struct {
+	store *registry.Store
+	kind  *kind.Kind
+	reset rest.ResetFieldsStrategy
+}
+
+var (
+	_ rest.Patcher             = &partial{}
+	_ rest.TableConvertor      = &partial{}
+	_ rest.ResetFieldsStrategy = &partial{}
+)
+
+type partialStrategy interface {
+	rest.RESTUpdateStrategy
+	rest.ResetFieldsStrategy
+}
+
+func newPartial(k *kind.Kind, store *registry.Store, s partialStrategy) *partial {
+	own := *store
+	own.UpdateStrategy, own.ResetFieldsStrategy = s, s
+	return &partial{store: &own, kind: k, reset: s}
+}

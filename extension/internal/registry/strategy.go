@@ -1,0 +1,154 @@
+package registry
+
+import (
+	"context"
+	"reflect"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/versions"
+)
+
+// strategy is what the generic store asks about an object around each write through
+// the main resource: what the SDK does, with the user's hooks in their places.
+type strategy struct {
+	runtime.ObjectTyper
+	names.NameGenerator
+	kind  *kind.Kind
+	parts *parts
+}
+
+var (
+	_ rest.RESTCreateStrategy         = strategy{}
+	_ rest.RESTUpdateStrategy         = strategy{}
+	_ rest.RESTGracefulDeleteStrategy = strategy{}
+	_ rest.ResetFieldsStrategy        = strategy{}
+)
+
+func (s strategy) NamespaceScoped() bool                       { return s.kind.Namespaced }
+func (s strategy) AllowCreateOnUpdate(context.Context) bool    { return s.kind.CreateOnUpdate }
+func (strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
+func (strategy) Canonicalize(runtime.Object)                   {}
+
+// PrepareForCreate drops what a client may not set, then asks the user's hook.
+func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
+	if s.kind.Status != nil {
+		s.parts.clearStatus(obj)
+	}
+	obj.(metav1.Object).SetGeneration(1)
+	if f := s.kind.Hooks.PrepareForCreate; f != nil {
+		f(ctx, obj)
+	}
+}
+
+// PrepareForUpdate keeps the stored status, and what the request's version cannot say.
+func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
+	keepHubOnly(ctx, s.kind, obj, old)
+	if s.kind.Status != nil {
+		s.parts.keepStatus(obj, old)
+	}
+	if f := s.kind.Hooks.PrepareForUpdate; f != nil {
+		f(ctx, obj, old)
+	}
+	s.countGeneration(obj, old)
+}
+
+// countGeneration has the generation grow with all but metadata and status.
+func (s strategy) countGeneration(obj, old runtime.Object) {
+	generation := old.(metav1.Object).GetGeneration()
+	if !s.parts.sameRest(obj, old, s.kind.Status == nil) {
+		generation++
+	}
+	obj.(metav1.Object).SetGeneration(generation)
+}
+
+// failure carries an error out of a hook that has none in its signature.
+type failure struct{ error }
+
+func keepHubOnly(ctx context.Context, k *kind.Kind, obj, old runtime.Object) {
+	info, ok := request.RequestInfoFrom(ctx)
+	if !ok || len(k.Spokes) == 0 || info.APIGroup != k.Hub.Group {
+		return
+	}
+	if err := versions.KeepHubOnly(k, info.APIVersion, obj, old); err != nil {
+		panic(failure{err})
+	}
+}
+
+func (s strategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
+	errs := s.validateSchema(ctx, obj, nil)
+	if f := s.kind.Hooks.Validate; f != nil && len(errs) == 0 {
+		errs = f(ctx, obj)
+	}
+	return errs
+}
+
+func (s strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	errs := s.validateSchema(ctx, obj, old)
+	if len(errs) > 0 {
+		return errs
+	}
+	switch h := s.kind.Hooks; {
+	case h.ValidateUpdate != nil:
+		return h.ValidateUpdate(ctx, obj, old)
+	case h.Validate != nil: // what may not be created may not be made by an update either
+		return h.Validate(ctx, obj)
+	}
+	return nil
+}
+
+func (s strategy) validateSchema(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	if f := s.kind.Schemas[s.kind.Hub.Version].Validate; f != nil {
+		return f(ctx, obj, old)
+	}
+	return nil
+}
+
+func (s strategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
+	if f := s.kind.Hooks.WarningsOnCreate; f != nil {
+		return f(ctx, obj)
+	}
+	return nil
+}
+
+func (s strategy) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
+	if f := s.kind.Hooks.WarningsOnUpdate; f != nil {
+		return f(ctx, obj, old)
+	}
+	return nil
+}
+
+// CheckGracefulDelete lets the user change an object that its finalizers keep. No
+// deletion takes time by itself.
+func (s strategy) CheckGracefulDelete(ctx context.Context, obj runtime.Object, _ *metav1.DeleteOptions) bool {
+	if f := s.kind.Hooks.PrepareForDelete; f != nil {
+		own := obj.DeepCopyObject() // what is deeper in obj belongs to the watch cache
+		f(ctx, own)
+		reflect.ValueOf(obj).Elem().Set(reflect.ValueOf(own).Elem())
+	}
+	return false
+}
+
+// GetResetFields keeps server-side apply from owning what a write here ignores.
+func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if s.kind.Status == nil || s.parts.status == nil {
+		return nil
+	}
+	return inEveryVersion(s.kind, fieldpath.NewSet(fieldpath.MakePathOrDie("status")))
+}
+
+func inEveryVersion(k *kind.Kind, set *fieldpath.Set) map[fieldpath.APIVersion]*fieldpath.Set {
+	out := map[fieldpath.APIVersion]*fieldpath.Set{}
+	for _, v := range k.Served() {
+		out[fieldpath.APIVersion(schema.GroupVersion{Group: k.Hub.Group, Version: v}.String())] = set
+	}
+	return out
+}
