@@ -183,7 +183,9 @@ func (p *partial) Update(ctx context.Context, name string, info rest.UpdatedObje
 	return p.store.Update(ctx, name, untyped{info}, create, update, false, o)
 }
 
-func (p *partial) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set { return p.reset.GetResetFields() }
+func (p *partial) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return p.reset.GetResetFields()
+}
 
 func (p *partial) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
 	return p.store.ConvertToTable(ctx, obj, options)

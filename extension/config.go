@@ -1,0 +1,125 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/extension/storage"
+)
+
+// The defaults of Config.
+const (
+	DefaultRequestTimeout = 60 * time.Second
+	DefaultDrain          = 5 * time.Second
+)
+
+// Config is the setting of a server.
+type Config struct {
+	// Name is the server's: that of its Service, part of certificates, leases and user
+	// agents. It is a DNS label.
+	Name string
+	// Storage is a URL such as etcd://host:2379, embedded:///dir, sqlite:///file,
+	// postgres://user@host/database or memory://. It is needed if any kind is stored.
+	Storage string
+	// Drivers open the storage that URLs name. A program links those that it lists here
+	// or by the part [Drivers].
+	Drivers []storage.Driver
+	// Prefix is the key below which everything is stored; empty: "/registry/" and Name.
+	Prefix string
+	// Host leads to the host API server, which decides who callers are and what they may
+	// do. Either Host or Standalone is set.
+	Host *rest.Config
+	// Standalone serves without a host.
+	Standalone *Standalone
+	// Listener is what the server serves on, with TLS; the server closes it. Nil: in
+	// process alone.
+	Listener net.Listener
+	// RequestTimeout bounds requests that are neither watches nor actions nor streams, 1 s
+	// to 10 m; zero: DefaultRequestTimeout. k8s.io/apiserver bounds create, update, patch
+	// and delete at 34 s in any case.
+	RequestTimeout time.Duration
+	// Drain is how long a stop waits for watches, up to 1 m; zero: DefaultDrain.
+	Drain time.Duration
+	// Log gets what storage drivers have to say.
+	Log logr.Logger
+}
+
+// Standalone is a server without a host. It decides itself: members of the groups admin
+// and system:masters may do everything, those of view may get, list and watch.
+type Standalone struct {
+	// Tokens are bearer tokens and whose they are.
+	Tokens map[string]Caller
+}
+
+// WithDefaults is the configuration with defaults in the place of what is empty.
+func (c Config) WithDefaults() Config {
+	if c.Prefix == "" {
+		c.Prefix = "/registry/" + c.Name
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = DefaultRequestTimeout
+	}
+	if c.Drain == 0 {
+		c.Drain = DefaultDrain
+	}
+	return c
+}
+
+// Validate gives all that is wrong with a configuration that has its defaults.
+func (c Config) Validate() error {
+	var errs []error
+	add := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("configuration: %s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if problems := validation.IsDNS1035Label(c.Name); len(problems) > 0 {
+		add("Name", "%q is no name of a Service: %s", c.Name, strings.Join(problems, "; "))
+	}
+	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
+		add("Prefix", "%q does not begin with a slash, or ends with one", c.Prefix)
+	}
+	if (c.Host == nil) == (c.Standalone == nil) {
+		add("Host, Standalone", "one of them is needed: who decides what callers may do?")
+	}
+	if c.Standalone != nil && c.Listener != nil && !isLoopback(c.Listener.Addr()) {
+		add("Listener", "a standalone server serves on loopback only, not on %s", c.Listener.Addr())
+	}
+	if c.Standalone != nil {
+		for token, who := range c.Standalone.Tokens {
+			if len(token) < minToken || who.Name == "" {
+				add("Standalone.Tokens", "the token of %q has fewer than %d bytes, or its user has no name", who.Name, minToken)
+			}
+		}
+	}
+	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
+		add("RequestTimeout", "%s is not between 1s and 10m", c.RequestTimeout)
+	}
+	if c.Drain < 0 || c.Drain > time.Minute {
+		add("Drain", "%s is not between 0 and 1m", c.Drain)
+	}
+	return errors.Join(errs...)
+}
+
+// minToken is how short a token may be, in bytes.
+const minToken = 16
+
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// Drivers is a part that adds storage drivers to those that URLs may name.
+func Drivers(drivers ...storage.Driver) Part { return driversPart(drivers) }
+
+type driversPart []storage.Driver
+
+func (d driversPart) addTo(a *assembly) error {
+	a.drivers = append(a.drivers, d...)
+	return nil
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/warning"
+
+	"github.com/annex-api/annex/extension/internal/codec"
+	"github.com/annex-api/annex/extension/internal/kind"
+)
+
+// longRunning says which requests take as long as they take: watches, actions, streams.
+// A subresource counts with its group and resource: another kind's may have the name too.
+func longRunning(kinds []*kind.Kind) request.LongRunningRequestCheck {
+	type path struct {
+		schema.GroupResource
+		sub string
+	}
+	long := sets.New[path]()
+	for _, k := range kinds {
+		for _, s := range k.Subresources {
+			if s.Update == nil {
+				long.Insert(path{k.Resource(), s.Name})
+			}
+		}
+	}
+	return func(_ *http.Request, info *request.RequestInfo) bool {
+		return info.Verb == "watch" || info.IsResourceRequest && info.Subresource != "" &&
+			long.Has(path{schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}, info.Subresource})
+	}
+}
+
+// chain is the usual handler chain. Before the handlers of the API, it has clients answered
+// in a media type that the kind has, and warns of versions that are deprecated.
+func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http.Handler {
+	warnings := map[schema.GroupVersionResource]string{}
+	protobuf := sets.New[schema.GroupResource]()
+	for _, k := range kinds {
+		if codec.HasProtobuf(k.New()) && codec.HasProtobuf(k.NewList()) {
+			protobuf.Insert(k.Resource())
+		}
+		for _, s := range k.Spokes {
+			if s.Deprecated != "" {
+				warnings[k.Resource().WithVersion(s.Version)] = s.Deprecated
+			}
+		}
+	}
+	groups := sets.New[string]()
+	for _, k := range kinds {
+		groups.Insert(k.Hub.Group)
+	}
+	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest && groups.Has(info.APIGroup) {
+				resource := schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}
+				if !protobuf.Has(resource) {
+					codec.Acceptable(r.Header)
+				}
+				if text := warnings[resource.WithVersion(info.APIVersion)]; text != "" {
+					warning.AddWarning(r.Context(), "", text)
+				}
+			}
+			next.ServeHTTP(w, r)
+		}), c)
+	}
+}

@@ -1,0 +1,259 @@
+// Package server puts a generic API server together from kinds and settings, and runs it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/util/compatibility"
+	restclient "k8s.io/client-go/rest"
+	openapicommon "k8s.io/kube-openapi/pkg/common"
+
+	"github.com/annex-api/annex/extension/internal/inprocess"
+	"github.com/annex-api/annex/extension/internal/install"
+	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/registry"
+	"github.com/annex-api/annex/extension/internal/versions"
+)
+
+const (
+	// deleteWorkers is for what the generic store still does by itself.
+	deleteWorkers = 4
+	countPeriod   = time.Minute
+	// drainTimeout bounds the end of in-process connections after a stop.
+	drainTimeout = 5 * time.Second
+	readyPoll    = 5 * time.Millisecond
+)
+
+// Storage is an opened place where objects are kept.
+type Storage interface {
+	Decorator() generic.StorageDecorator
+	// Ready says why nothing can be stored now, or nil.
+	Ready() error
+	Close() error
+}
+
+// Config is what a server is made of.
+type Config struct {
+	Name  string
+	Kinds []*kind.Kind
+	// Views are kinds that are not stored.
+	Views []install.Served
+	// Storage is nil if there are no Kinds. The server closes it.
+	Storage Storage
+	// Prefix is the key below which everything is stored.
+	Prefix string
+	// Serving sets SecureServing; nil serves in process alone.
+	Serving func(*genericapiserver.Config) error
+	// Identity sets authentication and authorization. SecureServing is set before.
+	Identity func(context.Context, *genericapiserver.Config) error
+	// Policies sets admission, fairness and audit; nil leaves them out.
+	Policies func(*genericapiserver.Config) error
+	// OpenAPI describes the kinds of a scheme.
+	OpenAPI func(*runtime.Scheme) (*openapicommon.Config, *openapicommon.OpenAPIV3Config, error)
+	// RequestTimeout bounds requests that are not long-running; Drain the wait for watches
+	// at a stop.
+	RequestTimeout, Drain time.Duration
+}
+
+// Server is a generic API server with its kinds.
+type Server struct {
+	generic *genericapiserver.GenericAPIServer
+	// prepared is what installs the last routes; it is made once, by New.
+	prepared interface {
+		RunWithContext(ctx context.Context) error
+	}
+	listener *inprocess.Listener
+	storage  Storage
+	ready    chan struct{}
+}
+
+// New makes a server. It opens no connection of its own but those of Storage.
+func New(ctx context.Context, c Config) (*Server, error) {
+	scheme, err := versions.Scheme(c.Kinds...)
+	if err != nil {
+		return nil, err
+	}
+	codecs := serializer.NewCodecFactory(scheme)
+	s := &Server{listener: inprocess.Listen(), storage: c.Storage, ready: make(chan struct{})}
+	config, err := newConfig(ctx, c, s, scheme, codecs)
+	if err != nil {
+		return nil, err
+	}
+	if s.generic, err = config.Complete(nil).New(c.Name, genericapiserver.NewEmptyDelegate()); err != nil {
+		return nil, fmt.Errorf("make the API server: %w", err)
+	}
+	if err := s.install(c, config, scheme, codecs); err != nil {
+		s.generic.Destroy()
+		return nil, err
+	}
+	s.prepared = s.generic.PrepareRun()
+	return s, nil
+}
+
+func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme, codecs serializer.CodecFactory) (*genericapiserver.Config, error) {
+	config := genericapiserver.NewConfig(codecs)
+	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
+	config.EnableProfiling = false
+	config.RequestTimeout = c.RequestTimeout
+	config.ShutdownWatchTerminationGracePeriod = c.Drain
+	config.LongRunningFunc = longRunning(c.Kinds)
+	config.BuildHandlerChainFunc = chain(c.Kinds)
+	var err error
+	if config.OpenAPIConfig, config.OpenAPIV3Config, err = c.OpenAPI(scheme); err != nil {
+		return nil, err
+	}
+	config.OpenAPIConfig.Info.Title, config.OpenAPIV3Config.Info.Title = c.Name, c.Name
+	if c.Serving != nil {
+		if err := c.Serving(config); err != nil {
+			return nil, err
+		}
+	} else {
+		config.ExternalAddress = inprocess.Address
+	}
+	// The server's requests to itself have no port to go by.
+	if config.LoopbackClientConfig, err = s.As(&user.DefaultInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}}); err != nil {
+		return nil, err
+	}
+	if err := c.Identity(ctx, config); err != nil {
+		return nil, err
+	}
+	if c.Policies != nil {
+		if err := c.Policies(config); err != nil {
+			return nil, err
+		}
+	}
+	if c.Storage != nil {
+		config.AddReadyzChecks(storageCheck{c.Storage})
+	}
+	return config, nil
+}
+
+func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) error {
+	served := c.Views
+	for _, k := range c.Kinds {
+		storage, err := registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs)})
+		if err != nil {
+			return err
+		}
+		served = append(served, install.Served{Group: k.Hub.Group, Versions: k.Served(), Storage: storage})
+	}
+	return install.Kinds(s.generic, scheme, codecs, served)
+}
+
+func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {
+	backend := storagebackend.NewDefaultConfig(c.Prefix, versions.StorageCodec(scheme, codecs, k))
+	backend.EncodeVersioner = schema.GroupVersion{Group: k.Hub.Group, Version: k.StorageVersion}
+	return generic.RESTOptions{
+		StorageConfig:             backend.ForResource(k.Resource()),
+		Decorator:                 c.Storage.Decorator(),
+		EnableGarbageCollection:   true,
+		DeleteCollectionWorkers:   deleteWorkers,
+		ResourcePrefix:            "/" + k.Hub.Group + "/" + k.Names.Plural,
+		CountMetricPollPeriod:     countPeriod,
+		StorageObjectCountTracker: config.StorageObjectCountTracker,
+	}
+}
+
+// As gives a client configuration that reaches the server in process.
+func (s *Server) As(who user.Info) (*restclient.Config, error) { return s.listener.Client(who) }
+
+// Handler is the whole server.
+func (s *Server) Handler() http.Handler { return s.generic.Handler }
+
+// Address is where the server listens; nil if it serves in process alone.
+func (s *Server) Address() net.Addr {
+	if s.generic.SecureServingInfo == nil {
+		return nil
+	}
+	return s.generic.SecureServingInfo.Listener.Addr()
+}
+
+// Ready is closed once /readyz passes for the first time.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until ctx ends, and then stops gracefully. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	internal := &http.Server{Handler: s.generic.Handler, ConnContext: inprocess.ConnContext, ReadHeaderTimeout: time.Minute}
+	var group sync.WaitGroup
+	group.Go(func() { _ = internal.Serve(s.listener) }) // it ends with an error whenever it is closed
+	polling, stop := context.WithCancel(ctx)
+	group.Go(func() { s.announce(polling) })
+	err := s.prepared.RunWithContext(ctx)
+	stop()
+	drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if internal.Shutdown(drained) != nil {
+		_ = internal.Close()
+	}
+	_ = s.listener.Close()
+	group.Wait()
+	if s.storage != nil {
+		err = errors.Join(err, s.storage.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// announce closes ready once the server calls itself so.
+func (s *Server) announce(ctx context.Context) {
+	config, err := s.As(&user.DefaultInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}})
+	if err != nil {
+		return
+	}
+	client, err := restclient.HTTPClientFor(config)
+	if err != nil {
+		return
+	}
+	defer client.CloseIdleConnections()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", nil)
+		if err != nil {
+			return
+		}
+		if response, err := client.Do(request); err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				close(s.ready)
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// storageCheck is a part of /readyz.
+type storageCheck struct{ storage Storage }
+
+func (storageCheck) Name() string                  { return "storage" }
+func (c storageCheck) Check(r *http.Request) error { return c.storage.Ready() }
+
+// Close ends what New opened, if Run is not called.
+func (s *Server) Close() error {
+	s.generic.Destroy()
+	err := s.listener.Close()
+	if s.storage != nil {
+		err = errors.Join(err, s.storage.Close())
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/storage"
+)
+
+// Part is what a server is made of: kinds, controllers, settings. Only this package
+// makes Parts.
+type Part interface{ addTo(*assembly) error }
+
+// assembly collects parts.
+type assembly struct {
+	kinds []*kind.Kind
+	// schemas are the file systems that kinds take their schemas from.
+	schemas map[*kind.Kind]fs.FS
+	drivers []storage.Driver
+}
+
+// assemble gives what the parts come to, or all that is wrong with them.
+func assemble(parts []Part) (*assembly, error) {
+	a := &assembly{schemas: map[*kind.Kind]fs.FS{}}
+	var errs []error
+	for _, p := range parts {
+		if p == nil {
+			errs = append(errs, errors.New("a part is nil"))
+			continue
+		}
+		errs = append(errs, p.addTo(a))
+	}
+	errs = append(errs, a.conflicts())
+	return a, errors.Join(errs...)
+}
+
+// conflicts finds names that two kinds of one group have. Two with a short name in
+// common are none in different groups: the command line takes either.
+func (a *assembly) conflicts() error {
+	type name struct{ group, text string }
+	owners := map[name]*kind.Kind{}
+	var errs []error
+	for _, k := range a.kinds {
+		own := []string{k.Names.Kind, k.Names.List, k.Names.Plural, k.Names.Singular}
+		own = append(own, k.Names.Short...)
+		slices.Sort(own)
+		for _, n := range slices.Compact(own) {
+			key := name{k.Hub.Group, n}
+			if other := owners[key]; other != nil {
+				errs = append(errs, fmt.Errorf("%s: the name %q is also that of %s: name one of them otherwise", describe(k), n, describe(other)))
+			}
+			owners[key] = k
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func describe(k *kind.Kind) string {
+	return fmt.Sprintf("kind %s of %s", k.Names.Kind, k.Hub)
+}
+
+// groupVersions are all that the kinds are served in, each once.
+func (a *assembly) groupVersions() []schema.GroupVersion {
+	var all []schema.GroupVersion
+	for _, k := range a.kinds {
+		for _, v := range k.Served() {
+			if gv := (schema.GroupVersion{Group: k.Hub.Group, Version: v}); !slices.Contains(all, gv) {
+				all = append(all, gv)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
+	return all
+}

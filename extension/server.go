@@ -1,0 +1,109 @@
+package extension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/extension/internal/identity"
+	"github.com/annex-api/annex/extension/internal/server"
+	"github.com/annex-api/annex/extension/internal/store"
+	"github.com/annex-api/annex/extension/storage"
+)
+
+// Server is an extension API server with its controllers. Several may run in one process.
+type Server struct {
+	inner *server.Server
+}
+
+// New makes a server. Everything that is wrong with the parts and the configuration is
+// in the error, each fault with its kind and its field. The storage is opened; it need
+// not be reachable yet. Whoever does not call Run calls Close.
+func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
+	c = c.WithDefaults()
+	a, err := assemble(parts)
+	if err := errors.Join(err, c.Validate()); err != nil {
+		return nil, err
+	}
+	documents, err := a.describeKinds()
+	if err != nil {
+		return nil, err
+	}
+	settings := server.Config{
+		Name:           c.Name,
+		Kinds:          a.kinds,
+		Prefix:         c.Prefix,
+		Identity:       c.identity(),
+		OpenAPI:        documents,
+		RequestTimeout: c.RequestTimeout,
+		Drain:          c.Drain,
+	}
+	if len(a.kinds) > 0 {
+		if settings.Storage, err = c.openStorage(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	inner, err := server.New(ctx, settings)
+	if err != nil {
+		if settings.Storage != nil {
+			err = errors.Join(err, settings.Storage.Close())
+		}
+		return nil, fmt.Errorf("make the server %s: %w", c.Name, err)
+	}
+	return &Server{inner: inner}, nil
+}
+
+func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, error) {
+	endpoint, err := storage.Open(ctx, c.Storage, c.Log, append(a.drivers, c.Drivers...)...)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, endpoint)
+}
+
+func (c Config) identity() func(context.Context, *genericapiserver.Config) error {
+	if c.Standalone != nil {
+		return func(_ context.Context, config *genericapiserver.Config) error {
+			tokens := map[string]user.Info{}
+			for token, who := range c.Standalone.Tokens {
+				tokens[token] = who.info()
+			}
+			return identity.Standalone(tokens, config)
+		}
+	}
+	return func(ctx context.Context, config *genericapiserver.Config) error {
+		return identity.Delegate(ctx, c.Host, config)
+	}
+}
+
+// Run serves until ctx ends, then stops gracefully: it withdraws readiness, ends watches,
+// finishes requests, stops controllers, closes the storage. It gives nil after that. It
+// is called once.
+func (s *Server) Run(ctx context.Context) error { return s.inner.Run(ctx) }
+
+// Close ends what New opened, if Run is not called.
+func (s *Server) Close() error { return s.inner.Close() }
+
+// Ready is closed once /readyz passes for the first time.
+func (s *Server) Ready() <-chan struct{} { return s.inner.Ready() }
+
+// Address is where the server listens; nil if it serves in process alone.
+func (s *Server) Address() net.Addr { return s.inner.Address() }
+
+// Handler is the whole server as a handler, for who brings the listener. Requests are
+// authenticated as they are at the server's own.
+func (s *Server) Handler() http.Handler { return s.inner.Handler() }
+
+// As gives a client configuration that reaches the server in process, without a port and
+// without TLS, as the given user. What that user may do is decided as for any other.
+func (s *Server) As(who Caller) (*rest.Config, error) { return s.inner.As(who.info()) }
+
+func (c Caller) info() *user.DefaultInfo {
+	return &user.DefaultInfo{Name: c.Name, UID: c.UID, Groups: c.Groups, Extra: c.Extra}
+}
