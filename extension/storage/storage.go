@@ -50,7 +50,7 @@ func Open(ctx context.Context, rawURL string, log logr.Logger, drivers ...Driver
 	if rawURL == "" {
 		return nil, fmt.Errorf("no storage is named; give a URL%s", known(drivers))
 	}
-	u, err := url.Parse(rawURL)
+	u, err := parse(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("the storage's URL does not parse (%w); characters of a password that have a meaning in URLs are written %%XX; give a URL%s", parseFault(err), known(drivers))
 	}
@@ -91,6 +91,33 @@ func known(drivers []Driver) string {
 		b.WriteString(d.Example)
 	}
 	return b.String()
+}
+
+// parse reads a URL that may name several hosts, host:port,host:port, as those of etcd and
+// PostgreSQL do. Host then holds them all.
+func parse(rawURL string) (*url.URL, error) {
+	scheme, rest, ok := strings.Cut(rawURL, "://")
+	if !ok {
+		return url.Parse(rawURL)
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	begin := strings.LastIndexByte(rest[:end], '@') + 1
+	hosts := rest[begin:end]
+	for host := range strings.SplitSeq(hosts, ",") {
+		if _, err := url.Parse(scheme + "://" + host); err != nil {
+			return nil, err
+		}
+	}
+	first, _, _ := strings.Cut(hosts, ",")
+	u, err := url.Parse(scheme + "://" + rest[:begin] + first + rest[end:])
+	if err != nil {
+		return nil, err
+	}
+	u.Host = hosts
+	return u, nil
 }
 
 // parseFault is what a URL was refused for, without the URL itself. What url.Parse

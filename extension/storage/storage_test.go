@@ -40,6 +40,23 @@ func TestTheSchemePicksTheDriver(t *testing.T) {
 	}
 }
 
+func TestAURLMayNameSeveralHosts(t *testing.T) {
+	var hosts, rest string
+	driver := storage.Driver{Scheme: "etcd", Example: "etcd://host", Open: func(_ context.Context, u *url.URL, _ logr.Logger) (*storage.Endpoint, error) {
+		hosts, rest = u.Host, u.User.Username()+u.Path+u.RawQuery
+		return &storage.Endpoint{}, nil
+	}}
+	if _, err := storage.Open(t.Context(), "etcd://u:p@a:2379,b:2379,[::1]:2379/x?y=z", logr.Discard(), driver); err != nil {
+		t.Fatal(err)
+	}
+	if hosts != "a:2379,b:2379,[::1]:2379" || rest != "u/xy=z" {
+		t.Errorf("hosts %q, the rest %q", hosts, rest)
+	}
+	if _, err := storage.Open(t.Context(), "etcd://a:2379,b:x", logr.Discard(), driver); err == nil {
+		t.Error("a second host that is none was taken")
+	}
+}
+
 func TestWhatIsWrongWithAURLIsNamed(t *testing.T) {
 	for name, c := range map[string]struct{ url, want string }{
 		"nothing":        {"", "no storage is named"},

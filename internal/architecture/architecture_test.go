@@ -83,6 +83,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"edges", at("kubeapiserver"), at("internal/cli/terminal"), true},
 		{"edges", at("examples/host"), at("bench/backend"), true},
 		{"edges", at("extension"), at("aggregator"), true},
+		{"edges", at("extension/storage/embedded"), at("internal/etcd/datadir"), false},
+		{"edges", at("extension/storage/embedded"), at("internal/cli"), true},
 		{"edges", at("aggregator/internal/fetch"), at("aggregator/internal/backendtest"), true},
 		{"edges", at("aggregator/internal/fetch"), at("internal/testcerts"), true},
 		{"edges", at("aggregator/internal/backendtest"), at("internal/testcerts"), false},

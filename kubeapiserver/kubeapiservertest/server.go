@@ -22,9 +22,9 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"github.com/annex-api/annex/internal/etcd"
 	"github.com/annex-api/annex/internal/testcerts"
 	"github.com/annex-api/annex/kubeapiserver"
-	"github.com/annex-api/annex/kubeapiserver/etcd"
 	_ "github.com/annex-api/annex/kubeapiserver/version" // the server reports its own version
 )
 

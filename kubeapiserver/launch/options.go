@@ -18,8 +18,8 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"github.com/annex-api/annex/internal/etcd"
 	"github.com/annex-api/annex/kubeapiserver"
-	"github.com/annex-api/annex/kubeapiserver/etcd"
 )
 
 // Chain builds the server from a completed configuration, and options for what the configuration has

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/annex-api/annex/internal/etcd"
 	"github.com/annex-api/annex/kubeapiserver/certs"
-	"github.com/annex-api/annex/kubeapiserver/etcd"
 )
 
 func TestTakenPortNamesItsHolder(t *testing.T) {

@@ -25,8 +25,8 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	"k8s.io/kubernetes/pkg/controlplane/apiserver"
 
-	"github.com/annex-api/annex/kubeapiserver/etcd"
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/internal/etcd"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 )
 
 // identityRenewal is how often a server renews its identity Lease. That lasts

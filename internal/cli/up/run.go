@@ -15,9 +15,9 @@ import (
 
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/etcd"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 	"github.com/annex-api/annex/kubeapiserver/certs"
-	"github.com/annex-api/annex/kubeapiserver/etcd"
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
 	"github.com/annex-api/annex/kubeapiserver/launch"
 )
 

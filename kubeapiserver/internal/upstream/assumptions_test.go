@@ -28,8 +28,8 @@ const (
 	egressOwn   = "kubeapiserver/launch/egress.go"
 	versionOwn  = "kubeapiserver/version/version.go"
 	upOwn       = "internal/cli/up/run.go"
-	etcdLogOwn  = "kubeapiserver/etcd/logger.go"
-	etcdDataOwn = "kubeapiserver/etcd/inspect.go"
+	etcdLogOwn  = "internal/etcd/logger.go"
+	etcdDataOwn = "internal/etcd/inspect.go"
 )
 
 const stabilityFirst = `fmt.Sprintf("[%v] %v", o.StabilityLevel, o.Help)`

@@ -12,7 +12,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 )
 
 const (

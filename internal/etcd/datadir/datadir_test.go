@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 )
 
 func TestClaimMakesAPrivateDirectory(t *testing.T) {

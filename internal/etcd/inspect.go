@@ -14,7 +14,7 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 )
 
 // inspect looks at what etcd would read, without changing it. It finds what etcd answers with a

@@ -16,8 +16,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/annex-api/annex/kubeapiserver/etcd"
-	"github.com/annex-api/annex/kubeapiserver/etcd/datadir"
+	"github.com/annex-api/annex/internal/etcd"
+	"github.com/annex-api/annex/internal/etcd/datadir"
 )
 
 // childDir makes the test binary a writer that acknowledges on standard output, for TestKill.

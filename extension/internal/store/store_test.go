@@ -1,0 +1,237 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/apitesting"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/apis/example"
+	examplev1 "k8s.io/apiserver/pkg/apis/example/v1"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+
+	"github.com/annex-api/annex/extension/internal/store"
+	driver "github.com/annex-api/annex/extension/storage"
+	"github.com/annex-api/annex/extension/storage/embedded"
+)
+
+// limit is for what takes milliseconds where nothing is wrong.
+const limit = 30 * time.Second
+
+func TestCreateGetListWatch(t *testing.T) {
+	opened := open(t)
+	pods := podsOf(t, opened)
+	untilReady(t, opened)
+	w, err := pods.Watch(t.Context(), "/pods/", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+
+	created := create(t, pods, "a")
+	var got example.Pod
+	if err := pods.Get(t.Context(), "/pods/default/a", storage.GetOptions{}, &got); err != nil || got.ResourceVersion != created.ResourceVersion {
+		t.Errorf("get: %v, resourceVersion %s, want %s", err, got.ResourceVersion, created.ResourceVersion)
+	}
+	var list example.PodList
+	if err := pods.GetList(t.Context(), "/pods/", storage.ListOptions{Predicate: storage.Everything, Recursive: true}, &list); err != nil || len(list.Items) != 1 {
+		t.Errorf("list: %v, %d items, want 1", err, len(list.Items))
+	}
+	select {
+	case event := <-w.ResultChan():
+		if key, err := podKey(event.Object); err != nil || event.Type != watch.Added || key != "/pods/default/a" {
+			t.Errorf("event %v of %s %v", event.Type, key, err)
+		}
+	case <-time.After(limit):
+		t.Error("no event")
+	}
+	err = pods.Create(t.Context(), "/pods/default/a", &example.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, nil, 0)
+	if !storage.IsExist(err) {
+		t.Errorf("create again: %v", err)
+	}
+}
+
+// A streaming list goes through the watch cache only where the storage is known to report progress.
+func TestStreamingListsAreServed(t *testing.T) {
+	opened := open(t)
+	pods := podsOf(t, opened)
+	untilReady(t, opened)
+	create(t, pods, "a")
+	everything := storage.Everything
+	everything.AllowWatchBookmarks = true
+	initial := true
+	w, err := pods.Watch(t.Context(), "/pods/", storage.ListOptions{
+		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, Predicate: everything, Recursive: true, SendInitialEvents: &initial,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	var types []watch.EventType
+	for range 2 {
+		select {
+		case event := <-w.ResultChan():
+			types = append(types, event.Type)
+		case <-time.After(limit):
+			t.Fatalf("after %v no event", types)
+		}
+	}
+	if fmt.Sprint(types) != "[ADDED BOOKMARK]" {
+		t.Errorf("initial events %v", types)
+	}
+}
+
+func TestCloseEndsWatchesAndIsWhole(t *testing.T) {
+	closed := make(chan struct{})
+	endpoint := embeddedEndpoint(t)
+	inner := endpoint.Close
+	endpoint.Close = func() error { close(closed); return inner() }
+	opened, err := store.Open(t.Context(), endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := podsOf(t, opened)
+	untilReady(t, opened)
+	w, err := pods.Watch(t.Context(), "/pods/", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-closed:
+	default:
+		t.Error("the endpoint is still open")
+	}
+	select {
+	case _, more := <-w.ResultChan():
+		if more {
+			t.Error("an event after the end")
+		}
+	case <-time.After(limit):
+		t.Error("the watch goes on")
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	opened, err := store.Open(t.Context(), &driver.Endpoint{Name: "etcd nowhere", Targets: []string{"unix://" + filepath.Join(t.TempDir(), "none.sock")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, opened) })
+	pods := podsOf(t, opened)
+	if err := opened.Ready(); err == nil {
+		t.Error("ready")
+	}
+	everything := storage.ListOptions{Predicate: storage.Everything, Recursive: true}
+	poll := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, limit, true, func(context.Context) (bool, error) {
+		err = pods.GetList(t.Context(), "/pods/", everything, &example.PodList{})
+		// The watch cache asks to come again, until the storage is known to be away.
+		return !apierrors.IsTooManyRequests(err), nil
+	})
+	if poll != nil || !apierrors.IsServiceUnavailable(err) {
+		t.Errorf("list: %v (%v)", err, poll)
+	}
+	err = pods.Create(t.Context(), "/pods/default/a", &example.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, nil, 0)
+	if !apierrors.IsServiceUnavailable(err) {
+		t.Errorf("create: %v", err)
+	}
+}
+
+func open(t *testing.T) *store.Opened {
+	t.Helper()
+	opened, err := store.Open(t.Context(), embeddedEndpoint(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, opened) })
+	return opened
+}
+
+func embeddedEndpoint(t *testing.T) *driver.Endpoint {
+	t.Helper()
+	endpoint, err := driver.Open(t.Context(), "embedded://"+filepath.Join(t.TempDir(), "etcd"), logr.Discard(), embedded.Driver())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return endpoint
+}
+
+func closeStore(t *testing.T, opened *store.Opened) {
+	t.Helper()
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func untilReady(t *testing.T, opened *store.Opened) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 5*time.Millisecond, limit, true, func(context.Context) (bool, error) {
+		return opened.Ready() == nil, nil
+	})
+	if err != nil {
+		t.Fatal(opened.Ready())
+	}
+}
+
+func create(t *testing.T, pods storage.Interface, name string) *example.Pod {
+	t.Helper()
+	out := &example.Pod{}
+	pod := &example.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	if err := pods.Create(t.Context(), "/pods/default/"+name, pod, out, 0); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// podsOf is the storage of example.Pod.
+func podsOf(t *testing.T, opened *store.Opened) storage.Interface {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, metav1.SchemeGroupVersion)
+	for _, add := range []func(*runtime.Scheme) error{example.AddToScheme, examplev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	codec := apitesting.TestCodec(serializer.NewCodecFactory(scheme), examplev1.SchemeGroupVersion)
+	config := storagebackend.NewDefaultConfig("/registry/test", codec).ForResource(schema.GroupResource{Resource: "pods"})
+	pods, destroy, err := opened.Decorator()(config, "/pods/", podKey,
+		func() runtime.Object { return &example.Pod{} }, func() runtime.Object { return &example.PodList{} }, podAttributes, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(destroy)
+	return pods
+}
+
+func podKey(obj runtime.Object) (string, error) {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return "", err
+	}
+	return "/pods/" + m.GetNamespace() + "/" + m.GetName(), nil
+}
+
+func podAttributes(obj runtime.Object) (labels.Set, fields.Set, error) {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.GetLabels(), fields.Set{"metadata.name": m.GetName(), "metadata.namespace": m.GetNamespace()}, nil
+}

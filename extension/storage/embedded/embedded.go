@@ -1,0 +1,71 @@
+// Package embedded runs etcd in process, for one server that keeps its objects in a directory of its own.
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/annex-api/annex/extension/storage"
+	"github.com/annex-api/annex/internal/etcd"
+)
+
+// Driver opens embedded:///directory[?quota=SIZE]. The directory is made where it is missing, and no other
+// process uses it at the time. The quota, 8Gi by default, bounds the database: beyond it writes
+// fail and reads go on. A disk that is full before the quota is reached ends the process, as etcd
+// cannot go on without losing what it acknowledged.
+func Driver() storage.Driver {
+	return storage.Driver{Scheme: "embedded", Example: "embedded:///var/lib/widgets", Open: open}
+}
+
+func open(_ context.Context, u *url.URL, log logr.Logger) (*storage.Endpoint, error) {
+	options, err := options(u)
+	if err != nil {
+		return nil, err
+	}
+	options.Log = lines{log}
+	options.OnFatal = func(err error) { log.Error(err, "embedded etcd ends the process") }
+	server, err := etcd.Launch(options)
+	if err != nil {
+		return nil, err
+	}
+	return &storage.Endpoint{
+		Name:    "embedded etcd " + options.Dir,
+		Targets: []string{server.Endpoint()},
+		Close:   server.Stop,
+	}, nil
+}
+
+func options(u *url.URL) (etcd.Options, error) {
+	if u.Host != "" || u.Path == "" || u.Path == "/" {
+		return etcd.Options{}, errors.New("a directory is named by its absolute path, with three slashes after the colon")
+	}
+	for name := range u.Query() {
+		if !slices.Contains([]string{"quota"}, name) {
+			return etcd.Options{}, fmt.Errorf("unknown parameter %q; the only one is quota", name)
+		}
+	}
+	o := etcd.Options{Dir: u.Path}
+	if quota := u.Query().Get("quota"); quota != "" {
+		size, err := resource.ParseQuantity(quota)
+		if err != nil || size.Value() <= 0 {
+			return etcd.Options{}, fmt.Errorf("quota %q is not a size such as 2Gi", quota)
+		}
+		o.QuotaBytes = size.Value()
+	}
+	return o, nil
+}
+
+// lines logs what etcd says, an object a line.
+type lines struct{ log logr.Logger }
+
+func (l lines) Write(p []byte) (int, error) {
+	l.log.Info("etcd says", "entry", string(bytes.TrimSpace(p)))
+	return len(p), nil
+}
