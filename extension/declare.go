@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,26 +16,32 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/schema"
 )
 
 // addTo implements Part.
 func (r Resource[T, L]) addTo(a *assembly) error {
-	k, err := r.declare()
+	definition, err := r.definition()
+	if err != nil {
+		return err
+	}
+	k, err := r.declare(definition)
 	if err != nil {
 		return err
 	}
 	a.kinds = append(a.kinds, k)
-	if r.Schema != nil {
-		a.schemas[k] = r.Schema
+	if definition != nil {
+		a.definitions[k] = definition
 	}
 	return nil
 }
 
-// declare makes a kind of the resource. The error has all that is wrong with it.
-func (r Resource[T, L]) declare() (*kind.Kind, error) {
+// declare makes a kind of the resource and its definition, which may be nil. The error has
+// all that is wrong with it.
+func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 	k := &kind.Kind{
 		Hub:            r.GroupVersion,
-		Names:          names(r.Names, reflect.TypeFor[T](), reflect.TypeFor[L]()),
+		Names:          names(r.Names, d, reflect.TypeFor[T](), reflect.TypeFor[L]()),
 		Namespaced:     r.Scope != Cluster,
 		New:            func() runtime.Object { return any(new(T)).(runtime.Object) },
 		NewList:        func() runtime.Object { return any(new(L)).(runtime.Object) },
@@ -65,17 +72,22 @@ func (r Resource[T, L]) declare() (*kind.Kind, error) {
 	}
 	if r.Scale != nil {
 		k.Scale = &kind.Scale{SpecReplicas: r.Scale.SpecReplicas, StatusReplicas: r.Scale.StatusReplicas, Selector: r.Scale.Selector}
-		c.scale(k.Scale, reflect.TypeFor[T]())
 	}
 	for i, column := range r.Columns {
 		k.Columns = append(k.Columns, c.column(i, column.Name, column.Type, column.Description, column.Wide, column.Value == nil, func(obj runtime.Object) any { return column.Value(any(obj).(*T)) }))
 	}
-	c.fields(k)
 	for _, s := range r.Versions {
 		k.Spokes = append(k.Spokes, c.spoke(k, s.version, s.example, s.list, s.deprecated, s.notServed, s.newFromSpoke,
 			func(from, to runtime.Object) error { return s.toHub(from, to) },
 			func(from, to runtime.Object) error { return s.fromHub(from, to) }))
 	}
+	if d != nil {
+		c.apply(k, d, r.Scope)
+	}
+	if k.Scale != nil {
+		c.scale(k.Scale, reflect.TypeFor[T]())
+	}
+	c.fields(k)
 	if _, _, ok := k.Version(k.StorageVersion); !ok {
 		c.add("StorageVersion", "%q is neither the hub nor one of Versions", k.StorageVersion)
 	}
@@ -87,8 +99,18 @@ func (r Resource[T, L]) declare() (*kind.Kind, error) {
 }
 
 // names fills what is empty.
-func names(n Names, object, list reflect.Type) kind.Names {
+func names(n Names, d *schema.Definition, object, list reflect.Type) kind.Names {
 	out := kind.Names{Kind: n.Kind, List: n.List, Plural: n.Plural, Singular: n.Singular, Short: slices.Clone(n.Short), Categories: slices.Clone(n.Categories)}
+	if d != nil {
+		out.Kind, out.List = cmp.Or(out.Kind, d.Kind), cmp.Or(out.List, d.ListKind)
+		out.Plural, out.Singular = cmp.Or(out.Plural, d.Plural), cmp.Or(out.Singular, d.Singular)
+		if out.Short == nil {
+			out.Short = d.ShortNames
+		}
+		if out.Categories == nil {
+			out.Categories = d.Categories
+		}
+	}
 	if out.Kind == "" {
 		out.Kind = object.Name()
 	}

@@ -3,13 +3,13 @@ package extension
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/schema"
 	"github.com/annex-api/annex/extension/storage"
 )
 
@@ -20,14 +20,14 @@ type Part interface{ addTo(*assembly) error }
 // assembly collects parts.
 type assembly struct {
 	kinds []*kind.Kind
-	// schemas are the file systems that kinds take their schemas from.
-	schemas map[*kind.Kind]fs.FS
+	// definitions are those of kinds that have a schema.
+	definitions map[*kind.Kind]*schema.Definition
 	drivers []storage.Driver
 }
 
 // assemble gives what the parts come to, or all that is wrong with them.
 func assemble(parts []Part) (*assembly, error) {
-	a := &assembly{schemas: map[*kind.Kind]fs.FS{}}
+	a := &assembly{definitions: map[*kind.Kind]*schema.Definition{}}
 	var errs []error
 	for _, p := range parts {
 		if p == nil {
@@ -66,15 +66,15 @@ func describe(k *kind.Kind) string {
 }
 
 // groupVersions are all that the kinds are served in, each once.
-func (a *assembly) groupVersions() []schema.GroupVersion {
-	var all []schema.GroupVersion
+func (a *assembly) groupVersions() []runtimeschema.GroupVersion {
+	var all []runtimeschema.GroupVersion
 	for _, k := range a.kinds {
 		for _, v := range k.Served() {
-			if gv := (schema.GroupVersion{Group: k.Hub.Group, Version: v}); !slices.Contains(all, gv) {
+			if gv := (runtimeschema.GroupVersion{Group: k.Hub.Group, Version: v}); !slices.Contains(all, gv) {
 				all = append(all, gv)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(all, func(a, b runtimeschema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
 	return all
 }

@@ -31,7 +31,7 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	if err := errors.Join(err, c.Validate()); err != nil {
 		return nil, err
 	}
-	documents, err := a.describeKinds()
+	documents, err := a.documents()
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,9 @@
 // Package install puts kinds on a generic API server: their routes, their discovery,
 // their readiness.
+//
+// It does for a group what k8s.io/apiserver's InstallAPIGroups does, one level below: what
+// makes, converts and describes objects are interfaces there, so that a kind needs no Go
+// type.
 package install
 
 import (
@@ -7,10 +11,18 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/endpoints"
+	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
@@ -23,28 +35,101 @@ type Served struct {
 	Storage map[string]rest.Storage
 }
 
-// Kinds installs kinds whose types the scheme has.
-func Kinds(s *genericapiserver.GenericAPIServer, scheme *runtime.Scheme, codecs serializer.CodecFactory, kinds []Served) error {
-	groups := map[string]*genericapiserver.APIGroupInfo{}
+// Objects makes, converts and describes the objects of all kinds.
+type Objects struct {
+	Scheme     *runtime.Scheme
+	Serializer runtime.NegotiatedSerializer
+	// Types is by what apply merges objects.
+	Types managedfields.TypeConverter
+}
+
+// Settings are those of the server that its kinds are served with.
+type Settings struct {
+	Admission           admission.Interface
+	MinRequestTimeout   time.Duration
+	MaxRequestBodyBytes int64
+}
+
+// Kinds installs kinds.
+func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, kinds []Served) error {
+	groups := map[string]map[string]map[string]rest.Storage{} // by group, version, path
 	for _, k := range kinds {
-		group := groups[k.Group]
-		if group == nil {
-			info := genericapiserver.NewDefaultAPIGroupInfo(k.Group, scheme, metav1.ParameterCodec, codecs)
-			group = &info
-			groups[k.Group] = group
+		if groups[k.Group] == nil {
+			groups[k.Group] = map[string]map[string]rest.Storage{}
 		}
 		for _, v := range k.Versions {
-			if group.VersionedResourcesStorageMap[v] == nil {
-				group.VersionedResourcesStorageMap[v] = map[string]rest.Storage{}
+			if groups[k.Group][v] == nil {
+				groups[k.Group][v] = map[string]rest.Storage{}
 			}
-			maps.Copy(group.VersionedResourcesStorageMap[v], k.Storage)
+			maps.Copy(groups[k.Group][v], k.Storage)
 		}
 	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		if err := s.InstallAPIGroup(groups[name]); err != nil {
-			errs = append(errs, fmt.Errorf("install the group %s: %w", name, err))
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		if err := installGroup(s, o, settings, group, groups[group]); err != nil {
+			errs = append(errs, fmt.Errorf("install the group %s: %w", group, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func installGroup(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, group string, versions map[string]map[string]rest.Storage) error {
+	names := slices.SortedFunc(maps.Keys(versions), func(a, b string) int { return version.CompareKubeAwareVersionStrings(b, a) })
+	served := map[string][]string{}
+	for _, v := range names {
+		for path := range versions[v] {
+			served[path] = append(served[path], group+"/"+v)
+		}
+	}
+	discovered := metav1.APIGroup{Name: group}
+	for _, v := range names {
+		gv := schema.GroupVersion{Group: group, Version: v}
+		resources, _, err := groupVersion(s, o, settings, gv, versions[v], served).InstallREST(s.Handler.GoRestfulContainer)
+		if err != nil {
+			return err
+		}
+		s.AggregatedDiscoveryGroupManager.AddGroupVersion(group, apidiscoveryv2.APIVersionDiscovery{
+			Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Version: v, Resources: resources,
+		})
+		discovered.Versions = append(discovered.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: v})
+		for path, storage := range versions[v] {
+			if checked, ok := storage.(rest.StorageWithReadiness); ok {
+				s.StorageReadinessHook.RegisterStorage(metav1.GroupVersionResource{Group: group, Version: v, Resource: path}, checked)
+			}
+		}
+	}
+	discovered.PreferredVersion = discovered.Versions[0]
+	s.DiscoveryGroupManager.AddGroup(discovered)
+	s.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(o.Serializer, discovered).WebService())
+	s.RegisterDestroyFunc(func() {
+		for _, storage := range versions[names[0]] {
+			storage.Destroy()
+		}
+	})
+	return nil
+}
+
+func groupVersion(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, gv schema.GroupVersion, storage map[string]rest.Storage, served map[string][]string) *endpoints.APIGroupVersion {
+	return &endpoints.APIGroupVersion{
+		Storage:                     storage,
+		Root:                        genericapiserver.APIGroupPrefix,
+		GroupVersion:                gv,
+		AllServedVersionsByResource: served,
+		OptionsExternalVersion:      &schema.GroupVersion{Version: "v1"},
+		Serializer:                  o.Serializer,
+		ParameterCodec:              metav1.ParameterCodec,
+		Typer:                       o.Scheme,
+		Creater:                     o.Scheme,
+		Convertor:                   o.Scheme,
+		ConvertabilityChecker:       o.Scheme,
+		Defaulter:                   o.Scheme,
+		Namer:                       runtime.Namer(meta.NewAccessor()),
+		UnsafeConvertor:             runtime.UnsafeObjectConvertor(o.Scheme),
+		TypeConverter:               o.Types,
+		EquivalentResourceRegistry:  s.EquivalentResourceRegistry,
+		Authorizer:                  s.Authorizer,
+		Admit:                       settings.Admission,
+		MinRequestTimeout:           settings.MinRequestTimeout,
+		MaxRequestBodyBytes:         settings.MaxRequestBodyBytes,
+	}
 }

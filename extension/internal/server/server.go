@@ -13,17 +13,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/util/compatibility"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	restclient "k8s.io/client-go/rest"
-	openapicommon "k8s.io/kube-openapi/pkg/common"
 
 	"github.com/annex-api/annex/extension/internal/inprocess"
 	"github.com/annex-api/annex/extension/internal/install"
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/openapi"
 	"github.com/annex-api/annex/extension/internal/registry"
 	"github.com/annex-api/annex/extension/internal/versions"
 )
@@ -61,8 +64,8 @@ type Config struct {
 	Identity func(context.Context, *genericapiserver.Config) error
 	// Policies sets admission, fairness and audit; nil leaves them out.
 	Policies func(*genericapiserver.Config) error
-	// OpenAPI describes the kinds of a scheme.
-	OpenAPI func(*runtime.Scheme) (*openapicommon.Config, *openapicommon.OpenAPIV3Config, error)
+	// OpenAPI describes the kinds.
+	OpenAPI *openapi.Definitions
 	// RequestTimeout bounds requests that are not long-running; Drain the wait for watches
 	// at a stop.
 	RequestTimeout, Drain time.Duration
@@ -111,11 +114,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 	config.ShutdownWatchTerminationGracePeriod = c.Drain
 	config.LongRunningFunc = longRunning(c.Kinds)
 	config.BuildHandlerChainFunc = chain(c.Kinds)
-	var err error
-	if config.OpenAPIConfig, config.OpenAPIV3Config, err = c.OpenAPI(scheme); err != nil {
-		return nil, err
-	}
-	config.OpenAPIConfig.Info.Title, config.OpenAPIV3Config.Info.Title = c.Name, c.Name
+	config.OpenAPIConfig, config.OpenAPIV3Config = c.OpenAPI.V2(c.Name), c.OpenAPI.V3(c.Name)
 	if c.Serving != nil {
 		if err := c.Serving(config); err != nil {
 			return nil, err
@@ -124,6 +123,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 		config.ExternalAddress = inprocess.Address
 	}
 	// The server's requests to itself have no port to go by.
+	var err error
 	if config.LoopbackClientConfig, err = s.As(&user.DefaultInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}}); err != nil {
 		return nil, err
 	}
@@ -150,7 +150,34 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 		}
 		served = append(served, install.Served{Group: k.Hub.Group, Versions: k.Served(), Storage: storage})
 	}
-	return install.Kinds(s.generic, scheme, codecs, served)
+	types, err := c.OpenAPI.TypeConverter()
+	if err != nil {
+		return err
+	}
+	objects := install.Objects{Scheme: scheme, Serializer: negotiated(scheme), Types: types}
+	settings := install.Settings{
+		Admission:           config.AdmissionControl,
+		MinRequestTimeout:   time.Duration(config.MinRequestTimeout) * time.Second,
+		MaxRequestBodyBytes: config.MaxRequestBodyBytes,
+	}
+	if err := install.Kinds(s.generic, objects, settings, served); err != nil {
+		return err
+	}
+	services := s.generic.Handler.GoRestfulContainer.RegisteredWebServices()
+	return errors.Join(c.OpenAPI.NameSamples(services...), c.OpenAPI.Check(services...))
+}
+
+// negotiated are the media types of objects. CBOR is among them where the process has
+// the gate CBORServingAndStorage on; it is alpha.
+func negotiated(scheme *runtime.Scheme) runtime.NegotiatedSerializer {
+	options := []serializer.CodecFactoryOptionsMutator{
+		serializer.WithStreamingCollectionEncodingToJSON(),
+		serializer.WithStreamingCollectionEncodingToProtobuf(),
+	}
+	if utilfeature.DefaultFeatureGate.Enabled(features.CBORServingAndStorage) {
+		options = append(options, serializer.WithSerializer(cbor.NewSerializerInfo))
+	}
+	return serializer.NewCodecFactory(scheme, options...)
 }
 
 func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {

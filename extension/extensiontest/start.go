@@ -1,0 +1,70 @@
+// Package extensiontest runs extension API servers inside Go tests.
+package extensiontest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/annex-api/annex/extension"
+	"github.com/annex-api/annex/extension/storage/embedded"
+)
+
+// startTimeout bounds the wait for a server to be ready.
+const startTimeout = 30 * time.Second
+
+// Running is a server that runs until the test ends.
+type Running struct {
+	Server *extension.Server
+	// Config reaches it as a user who may do everything.
+	Config *rest.Config
+}
+
+// Admin is the user of Running.Config.
+func Admin() extension.Caller {
+	return extension.Caller{Name: "admin", Groups: []string{"system:masters", "system:authenticated"}}
+}
+
+// Start runs a server of parts, in process and standalone. It is ready, or the test has
+// failed. change may change its configuration before.
+func Start(t testing.TB, change func(*extension.Config), parts ...extension.Part) *Running {
+	t.Helper()
+	c := extension.Config{
+		Name:       "test",
+		Storage:    "embedded://" + t.TempDir() + "/etcd",
+		Standalone: &extension.Standalone{},
+	}
+	if change != nil {
+		change(&c)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	s, err := extension.New(ctx, c, append(parts, extension.Drivers(embedded.Driver()))...)
+	if err != nil {
+		stop()
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("the server ended with an error: %v", err)
+		}
+	})
+	select {
+	case <-s.Ready():
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the server ended before it was ready: %v", err)
+	case <-time.After(startTimeout):
+		t.Fatalf("the server is not ready after %v", startTimeout)
+	}
+	config, err := s.As(Admin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Running{Server: s, Config: config}
+}
