@@ -1,0 +1,160 @@
+package openapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/emicklei/go-restful/v3"
+	openapi_v2 "github.com/google/gnostic-models/openapiv2"
+	"k8s.io/kube-openapi/pkg/builder"
+	"k8s.io/kube-openapi/pkg/builder3"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/common/restfuladapter"
+	"k8s.io/kube-openapi/pkg/handler"
+	"k8s.io/kube-openapi/pkg/schemamutation"
+	"k8s.io/kube-openapi/pkg/util"
+	"k8s.io/kube-openapi/pkg/util/proto"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+)
+
+// Check builds OpenAPI v2 and v3 of the services as the server will, and reads v2 as
+// kubectl does. A fault names the kind, or the route if it is the route's.
+func (d *Definitions) Check(services ...*restful.WebService) error {
+	known := d.DefinitionsV3(func(string) spec.Ref { return spec.Ref{} })
+	var errs []error
+	for _, service := range services {
+		for _, route := range service.Routes() {
+			errs = append(errs, checkRoute(&route, known))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := d.build(services); err != nil {
+		return d.blame(err)
+	}
+	return nil
+}
+
+// build makes everything that is published.
+func (d *Definitions) build(services []*restful.WebService) error {
+	if _, err := d.TypeConverter(); err != nil {
+		return err
+	}
+	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2(""))
+	if err == nil {
+		err = checkV2(v2)
+	}
+	if err != nil {
+		return fmt.Errorf("OpenAPI v2: %w", err)
+	}
+	for _, service := range services {
+		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3(""))
+		if err == nil {
+			err = checkV3(v3.Components.Schemas)
+		}
+		if err != nil {
+			return fmt.Errorf("OpenAPI v3 of %s: %w", service.RootPath(), err)
+		}
+	}
+	return nil
+}
+
+// blame names the kinds whose definitions are at fault for err, where it is theirs.
+func (d *Definitions) blame(err error) error {
+	var errs []error
+	for i := range d.kinds {
+		k := &d.kinds[i]
+		name := nameOf(k.GroupVersion.WithKind(k.Kind))
+		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2(""), name)
+		if err == nil {
+			err = checkV2(v2)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: OpenAPI v2: %w", k, err))
+		}
+		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3(""), name)
+		if err == nil {
+			err = checkV3(v3)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: OpenAPI v3: %w", k, err))
+		}
+	}
+	if len(errs) == 0 {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+// checkRoute finds samples without a definition.
+func checkRoute(route *restful.Route, known map[string]common.OpenAPIDefinition) error {
+	models := []any{route.ReadSample, route.WriteSample}
+	for _, response := range route.ResponseErrors {
+		models = append(models, response.Model)
+	}
+	for _, model := range models {
+		if model == nil {
+			continue
+		}
+		name := util.GetCanonicalTypeName(model)
+		if simple, _ := common.OpenAPITypeFormat(name); simple != "" {
+			continue
+		}
+		if _, ok := known[name]; !ok {
+			return fmt.Errorf("%s %s, of %v: OpenAPI has no definition of %s", route.Method, route.Path, route.Metadata[extensionKinds], name)
+		}
+	}
+	return nil
+}
+
+func checkV2(document *spec.Swagger) error {
+	for name, model := range document.Definitions {
+		if err := resolves(&model, "#/definitions/", func(name string) bool { _, ok := document.Definitions[name]; return ok }); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	document.Definitions = handler.PruneDefaults(document.Definitions)
+	_, err := readV2(document)
+	return err
+}
+
+func checkV3(models map[string]*spec.Schema) error {
+	for name, model := range models {
+		if err := resolves(model, "#/components/schemas/", func(name string) bool { return models[name] != nil }); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// readV2 reads a document into models as kubectl and client-go do.
+func readV2(document *spec.Swagger) (proto.Models, error) {
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := openapi_v2.ParseDocument(raw)
+	if err != nil {
+		return nil, err
+	}
+	return proto.NewOpenAPIData(parsed)
+}
+
+// resolves follows every reference of a model.
+func resolves(model *spec.Schema, prefix string, has func(string) bool) error {
+	var missing error
+	walker := schemamutation.Walker{
+		SchemaCallback: schemamutation.SchemaCallBackNoop,
+		RefCallback: func(ref *spec.Ref) *spec.Ref {
+			if name, ours := strings.CutPrefix(ref.String(), prefix); ref.String() != "" && (!ours || !has(name)) {
+				missing = errors.Join(missing, fmt.Errorf("reference to %s, which is not there", ref))
+			}
+			return ref
+		},
+	}
+	walker.WalkSchema(model)
+	return missing
+}

@@ -1,0 +1,204 @@
+package schema
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	kjson "sigs.k8s.io/json"
+)
+
+// setter sets the defaults in a value, which can be set.
+type setter func(reflect.Value)
+
+// field gives the setter of a struct's field: its own default, and those below.
+func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p place) setter {
+	inner := f.value(field.typ, prop, p)
+	if prop.Default.Object == nil {
+		if inner == nil || field.omitZero == nil {
+			return inner
+		}
+		return func(v reflect.Value) {
+			if !field.omitZero(v) {
+				inner(v)
+			}
+		}
+	}
+	nullIsAbsent := zeroIsNull(field.typ) && !prop.Nullable
+	if !field.canLeave() && !nullIsAbsent {
+		f.needsRaw = true
+		return inner
+	}
+	set, zero := f.fixed(field.typ, prop.Default.Object, p)
+	if set == nil {
+		return nil
+	}
+	if !zero {
+		f.impossible(field, prop, p)
+	}
+	return func(v reflect.Value) {
+		if field.left(v) || nullIsAbsent && v.IsZero() {
+			set(v)
+		}
+		if inner != nil {
+			inner(v)
+		}
+	}
+}
+
+// impossible finds what can no longer be said beside a default that is not zero.
+func (f *fitter) impossible(field *jsonField, prop *structuralschema.Structural, p place) {
+	switch field.typ.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return // what they point at may be zero
+	}
+	empty := reflect.New(field.typ).Elem()
+	switch field.typ.Kind() {
+	case reflect.Slice:
+		empty = reflect.MakeSlice(field.typ, 0, 0)
+	case reflect.Map:
+		empty = reflect.MakeMap(field.typ)
+	}
+	if !field.left(empty) {
+		return // an empty list that is written is not absent
+	}
+	written, err := json.Marshal(empty.Interface())
+	if err != nil {
+		return // an unwritable zero cannot have been said
+	}
+	var value any
+	if err := json.Unmarshal(written, &value); err != nil || value == nil {
+		return
+	}
+	values := validation.NewSchemaValidatorFromOpenAPI(prop.ToKubeOpenAPI())
+	if len(validation.ValidateCustomResource(nil, value, values)) > 0 {
+		return // zero may not be said anyway
+	}
+	fallback, err := json.Marshal(prop.Default.Object)
+	if err != nil {
+		fallback = []byte("?")
+	}
+	switch field.typ.Kind() {
+	case reflect.String, reflect.Slice, reflect.Map, reflect.Struct, reflect.Array:
+		f.warnings = append(f.warnings, p.String()+": the default "+string(fallback)+" takes the place of "+string(written)+", too, as the field is left out then; make it a pointer if that matters")
+	default:
+		f.fault(p, "the default %s makes %s impossible to say; make it a pointer", fallback, written)
+	}
+}
+
+// item gives the setter of a list's item or a map's value: defaults there stand for null.
+func (f *fitter) item(t reflect.Type, s *structuralschema.Structural, inner setter, p place) setter {
+	if s.Default.Object == nil || s.Nullable {
+		return inner
+	}
+	if !zeroIsNull(t) {
+		f.needsRaw = true
+		return inner
+	}
+	set, _ := f.fixed(t, s.Default.Object, p)
+	if set == nil {
+		return nil
+	}
+	return func(v reflect.Value) {
+		if v.IsZero() {
+			set(v)
+		}
+		if inner != nil {
+			inner(v)
+		}
+	}
+}
+
+// fixed sets a value to a default, which must fit the type; each time to a copy of its
+// own. It tells whether the default is the zero value.
+func (f *fitter) fixed(t reflect.Type, fallback any, p place) (set setter, zero bool) {
+	raw, err := json.Marshal(fallback)
+	if err != nil {
+		f.fault(p, "the default cannot be written: %v", err)
+		return nil, false
+	}
+	decoded := reflect.New(t)
+	strict, err := kjson.UnmarshalStrict(raw, decoded.Interface())
+	if err = errors.Join(append(strict, err)...); err != nil {
+		f.fault(p, "the default %s does not fit %s: %v", raw, t, err)
+		return nil, false
+	}
+	value := decoded.Elem()
+	switch {
+	case scalar(t):
+		return func(v reflect.Value) { v.Set(value) }, value.IsZero()
+	case t.Kind() == reflect.Pointer && scalar(t.Elem()):
+		return func(v reflect.Value) {
+			own := reflect.New(t.Elem())
+			own.Elem().Set(value.Elem())
+			v.Set(own)
+		}, false
+	}
+	return func(v reflect.Value) {
+		own := reflect.New(t)
+		// It has been decoded once without an error.
+		_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, own.Interface())
+		v.Set(own.Elem())
+	}, value.IsZero()
+}
+
+func scalar(t reflect.Type) bool {
+	k := t.Kind()
+	return k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String
+}
+
+// below sets defaults behind a pointer, if there is something.
+func below(inner setter) setter {
+	if inner == nil {
+		return nil
+	}
+	return func(v reflect.Value) {
+		if !v.IsNil() {
+			inner(v.Elem())
+		}
+	}
+}
+
+func eachItem(inner setter) setter {
+	if inner == nil {
+		return nil
+	}
+	return func(v reflect.Value) {
+		for i := range v.Len() {
+			inner(v.Index(i))
+		}
+	}
+}
+
+// eachValue sets defaults in the values of a map, which must be taken out for it.
+func eachValue(t reflect.Type, inner setter) setter {
+	if inner == nil {
+		return nil
+	}
+	return func(v reflect.Value) {
+		for _, key := range v.MapKeys() {
+			own := reflect.New(t.Elem()).Elem()
+			own.Set(v.MapIndex(key))
+			inner(own)
+			v.SetMapIndex(key, own)
+		}
+	}
+}
+
+type fieldSetter struct {
+	index []int
+	set   setter
+}
+
+func eachField(sets []fieldSetter) setter {
+	if len(sets) == 0 {
+		return nil
+	}
+	return func(v reflect.Value) {
+		for _, s := range sets {
+			s.set(v.FieldByIndex(s.index))
+		}
+	}
+}
