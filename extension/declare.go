@@ -62,13 +62,13 @@ func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 	if len(c.errs) > 0 { // what follows uses the types
 		return nil, errors.Join(c.errs...)
 	}
-	if r.Status {
+	if r.Status || hasStatus(d, r.GroupVersion.Version) {
 		k.Status = &kind.StatusHooks{PrepareForUpdate: pair(r.PrepareForStatusUpdate), ValidateUpdate: pairOf(r.ValidateStatusUpdate)}
 		if fieldOf(reflect.TypeFor[T](), "status") == nil {
 			c.add("Status", "%v has no field with the JSON name status", reflect.TypeFor[T]())
 		}
 	} else if r.PrepareForStatusUpdate != nil || r.ValidateStatusUpdate != nil {
-		c.add("PrepareForStatusUpdate, ValidateStatusUpdate", "these are hooks of a subresource that the kind does not have: set Status")
+		c.add("PrepareForStatusUpdate, ValidateStatusUpdate", "these are hooks of a subresource that the kind does not have: set Status, or the marker +kubebuilder:subresource:status")
 	}
 	if r.Scale != nil {
 		k.Scale = &kind.Scale{SpecReplicas: r.Scale.SpecReplicas, StatusReplicas: r.Scale.StatusReplicas, Selector: r.Scale.Selector}

@@ -56,9 +56,6 @@ func (c *complaints) apply(k *kind.Kind, d *schema.Definition, say Scope) {
 		c.add("Schema", "%s:%d has no version %s", d.File, d.Line, k.Hub.Version)
 		return
 	}
-	if k.Status == nil && hub.Status {
-		k.Status = &kind.StatusHooks{}
-	}
 	if k.Scale == nil && hub.Scale != nil {
 		k.Scale = &kind.Scale{SpecReplicas: hub.Scale.SpecReplicas, StatusReplicas: hub.Scale.StatusReplicas, Selector: hub.Scale.Selector}
 	}
@@ -73,6 +70,11 @@ func (c *complaints) apply(k *kind.Kind, d *schema.Definition, say Scope) {
 	for _, v := range append([]string{k.Hub.Version}, spokeNames(k)...) {
 		c.fit(k, d, v)
 	}
+}
+
+// hasStatus says whether a definition makes status a subresource of a version.
+func hasStatus(d *schema.Definition, version string) bool {
+	return d != nil && d.Version(version) != nil && d.Version(version).Status
 }
 
 func spokeNames(k *kind.Kind) []string {

@@ -90,3 +90,17 @@ func Authenticator() authenticator.Request {
 		return &authenticator.Response{User: who}, true, nil
 	})
 }
+
+// Nowhere is a listener that nobody reaches: a generic API server ends in good order only
+// if it has one.
+func Nowhere() net.Listener { return nowhere{bufconn.Listen(0)} }
+
+type nowhere struct{ *bufconn.Listener }
+
+// Addr is a name that nothing resolves.
+func (nowhere) Addr() net.Addr { return address{} }
+
+type address struct{}
+
+func (address) Network() string { return "in-process" }
+func (address) String() string  { return Address }

@@ -43,7 +43,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 	if _, err := d.TypeConverter(); err != nil {
 		return err
 	}
-	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2(""))
+	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2("check"))
 	if err == nil {
 		err = checkV2(v2)
 	}
@@ -51,7 +51,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 		return fmt.Errorf("OpenAPI v2: %w", err)
 	}
 	for _, service := range services {
-		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3(""))
+		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3("check"))
 		if err == nil {
 			err = checkV3(v3.Components.Schemas)
 		}
@@ -68,14 +68,14 @@ func (d *Definitions) blame(err error) error {
 	for i := range d.kinds {
 		k := &d.kinds[i]
 		name := nameOf(k.GroupVersion.WithKind(k.Kind))
-		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2(""), name)
+		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2("check"), name)
 		if err == nil {
 			err = checkV2(v2)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: OpenAPI v2: %w", k, err))
 		}
-		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3(""), name)
+		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3("check"), name)
 		if err == nil {
 			err = checkV3(v3)
 		}

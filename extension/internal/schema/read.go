@@ -86,7 +86,10 @@ func (d *document) definition() (*Definition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
-	var what struct{ APIVersion, Kind string }
+	var what struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &what); err != nil || what.Kind != "CustomResourceDefinition" {
 		return nil, nil
 	}
@@ -148,6 +151,12 @@ func (d *document) check(crd *apiextensionsv1.CustomResourceDefinition) []error 
 	internal := &apiextensions.CustomResourceDefinition{}
 	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(checked, internal, nil); err != nil {
 		return []error{d.fault("spec", err.Error())}
+	}
+	if s := &internal.Spec; s.Validation == nil { // what all versions can be selected by stands above schemas that differ
+		for i := range s.Versions {
+			s.Versions[i].SelectableFields = append(s.Versions[i].SelectableFields, s.SelectableFields...)
+		}
+		s.SelectableFields = nil
 	}
 	var errs []error
 	for _, err := range crdvalidation.ValidateCustomResourceDefinition(context.Background(), internal) {

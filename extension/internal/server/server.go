@@ -120,6 +120,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 			return nil, err
 		}
 	} else {
+		config.SecureServing = &genericapiserver.SecureServingInfo{Listener: inprocess.Nowhere()}
 		config.ExternalAddress = inprocess.Address
 	}
 	// The server's requests to itself have no port to go by.
@@ -202,10 +203,10 @@ func (s *Server) Handler() http.Handler { return s.generic.Handler }
 
 // Address is where the server listens; nil if it serves in process alone.
 func (s *Server) Address() net.Addr {
-	if s.generic.SecureServingInfo == nil {
-		return nil
+	if a, ok := s.generic.SecureServingInfo.Listener.Addr().(*net.TCPAddr); ok {
+		return a
 	}
-	return s.generic.SecureServingInfo.Listener.Addr()
+	return nil
 }
 
 // Ready is closed once /readyz passes for the first time.

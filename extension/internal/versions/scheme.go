@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,9 @@ func Scheme(kinds ...*kind.Kind) (*runtime.Scheme, error) {
 	core := schema.GroupVersion{Version: "v1"}
 	metav1.AddToGroupVersion(s, core)
 	s.AddUnversionedTypes(core, &metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
+	// The subresource scale shows a kind of another group, which is its own hub, too.
+	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
+	s.AddKnownTypes(schema.GroupVersion{Group: autoscalingv1.GroupName, Version: runtime.APIVersionInternal}, &autoscalingv1.Scale{})
 	groups := map[string][]string{}
 	var errs []error
 	for _, k := range kinds {
