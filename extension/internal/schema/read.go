@@ -86,7 +86,10 @@ func (d *document) definition() (*Definition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
-	var what struct{ APIVersion, Kind string }
+	var what struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &what); err != nil || what.Kind != "CustomResourceDefinition" {
 		return nil, nil
 	}
