@@ -19,17 +19,13 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
+// title is that of documents that nobody sees.
+const title = "check"
+
 // Check builds OpenAPI v2 and v3 of the services as the server will, and reads v2 as
 // kubectl does. A fault names the kind, or the route if it is the route's.
 func (d *Definitions) Check(services ...*restful.WebService) error {
-	known := d.DefinitionsV3(func(string) spec.Ref { return spec.Ref{} })
-	var errs []error
-	for _, service := range services {
-		for _, route := range service.Routes() {
-			errs = append(errs, checkRoute(&route, known))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := d.checkSamples(services); err != nil {
 		return err
 	}
 	if err := d.build(services); err != nil {
@@ -43,7 +39,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 	if _, err := d.TypeConverter(); err != nil {
 		return err
 	}
-	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2("check"))
+	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2(title))
 	if err == nil {
 		err = checkV2(v2)
 	}
@@ -51,7 +47,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 		return fmt.Errorf("OpenAPI v2: %w", err)
 	}
 	for _, service := range services {
-		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3("check"))
+		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3(title))
 		if err == nil {
 			err = checkV3(v3.Components.Schemas)
 		}
@@ -68,14 +64,14 @@ func (d *Definitions) blame(err error) error {
 	for i := range d.kinds {
 		k := &d.kinds[i]
 		name := nameOf(k.GroupVersion.WithKind(k.Kind))
-		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2("check"), name)
+		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2(title), name)
 		if err == nil {
 			err = checkV2(v2)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: OpenAPI v2: %w", k, err))
 		}
-		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3("check"), name)
+		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3(title), name)
 		if err == nil {
 			err = checkV3(v3)
 		}
@@ -89,12 +85,32 @@ func (d *Definitions) blame(err error) error {
 	return errors.Join(errs...)
 }
 
-// checkRoute finds samples without a definition.
-func checkRoute(route *restful.Route, known map[string]common.OpenAPIDefinition) error {
+// checkSamples finds samples without a definition, and names one route for each.
+func (d *Definitions) checkSamples(services []*restful.WebService) error {
+	known := d.DefinitionsV3(func(string) spec.Ref { return spec.Ref{} })
+	told := map[string]bool{}
+	var errs []error
+	for _, service := range services {
+		for _, route := range service.Routes() {
+			for _, name := range missing(&route, known) {
+				err := fmt.Errorf("%v: OpenAPI has no definition of %s", route.Metadata[extensionKinds], name)
+				if !told[err.Error()] {
+					told[err.Error()] = true
+					errs = append(errs, fmt.Errorf("%w, see %s %s", err, route.Method, route.Path))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// missing gives the names of a route's samples that have no definition.
+func missing(route *restful.Route, known map[string]common.OpenAPIDefinition) []string {
 	models := []any{route.ReadSample, route.WriteSample}
 	for _, response := range route.ResponseErrors {
 		models = append(models, response.Model)
 	}
+	var names []string
 	for _, model := range models {
 		if model == nil {
 			continue
@@ -104,10 +120,10 @@ func checkRoute(route *restful.Route, known map[string]common.OpenAPIDefinition)
 			continue
 		}
 		if _, ok := known[name]; !ok {
-			return fmt.Errorf("%s %s, of %v: OpenAPI has no definition of %s", route.Method, route.Path, route.Metadata[extensionKinds], name)
+			names = append(names, name)
 		}
 	}
-	return nil
+	return names
 }
 
 func checkV2(document *spec.Swagger) error {

@@ -12,7 +12,7 @@ const quantityPattern = `^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[n
 
 // constrains is true if a schema, or one below it, asks for more than types.
 func constrains(s *structuralschema.Structural) bool {
-	if constrainsHere(s) || (s.ValueValidation != nil && (len(s.ValueValidation.Required) > 0 || formatOfText(s))) {
+	if constrainsHere(s) || (s.ValueValidation != nil && (len(s.ValueValidation.Required) > 0 || formatConstrains(s))) {
 		return true
 	}
 	return anyBelow(s, constrains)
@@ -53,9 +53,20 @@ func intOrStringForm() []structuralschema.NestedValueValidation {
 	}
 }
 
-// formatOfText is true for formats that are checked; those of numbers only describe.
-func formatOfText(s *structuralschema.Structural) bool {
-	return s.ValueValidation != nil && s.ValueValidation.Format != "" && s.Type != "integer" && s.Type != "number"
+// formatConstrains is true for formats that not every value of the type has.
+func formatConstrains(s *structuralschema.Structural) bool {
+	if s.ValueValidation == nil {
+		return false
+	}
+	switch s.ValueValidation.Format {
+	case "":
+		return false
+	case "int64":
+		return s.Type != "integer"
+	case "double":
+		return s.Type != "number"
+	}
+	return true
 }
 
 // hasDefaults is true if a schema has defaults below its root.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+
+	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
 // jsonField is a field of a struct as encoding/json sees it.
@@ -59,7 +61,7 @@ func jsonFields(t reflect.Type) []jsonField {
 			case "omitempty":
 				f.omitEmpty = true
 			case "omitzero":
-				f.omitZero = isZero(sf.Type)
+				f.omitZero = value.OmitZeroFunc(sf.Type)
 			}
 		}
 		direct[name] = true
@@ -83,19 +85,6 @@ func jsonFields(t reflect.Type) []jsonField {
 		embedded = embedded[1:]
 	}
 	return all
-}
-
-// isZero is what omitzero asks of a type.
-func isZero(t reflect.Type) func(reflect.Value) bool {
-	if t.Implements(reflect.TypeFor[interface{ IsZero() bool }]()) {
-		return func(v reflect.Value) bool {
-			if k := v.Kind(); (k == reflect.Pointer || k == reflect.Interface) && v.IsNil() {
-				return true
-			}
-			return v.Interface().(interface{ IsZero() bool }).IsZero()
-		}
-	}
-	return reflect.Value.IsZero
 }
 
 // isEmpty is what omitempty asks of a value; structs are never empty.
@@ -140,4 +129,16 @@ func zeroIsNull(t reflect.Type) bool {
 	}
 	written, err := json.Marshal(reflect.New(t).Interface())
 	return err == nil && string(written) == "null"
+}
+
+// isNull gives what is true for values of a type that are written as null.
+func isNull(t reflect.Type) func(reflect.Value) bool {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		behind := isNull(t.Elem())
+		return func(v reflect.Value) bool { return v.IsNil() || behind(v.Elem()) }
+	case zeroIsNull(t):
+		return value.OmitZeroFunc(t)
+	}
+	return func(reflect.Value) bool { return false }
 }

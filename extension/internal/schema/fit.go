@@ -174,7 +174,8 @@ var metaFields = map[string]bool{"apiVersion": true, "kind": true, "metadata": t
 
 // constraints notes whether values of a type may be other than a schema asks.
 func (f *fitter) constraints(t reflect.Type, s *structuralschema.Structural) {
-	f.validates = f.validates || constrainsHere(withoutGiven(t, s)) || formatOfText(withoutGiven(t, s))
+	asked := withoutGiven(t, s)
+	f.validates = f.validates || constrainsHere(asked) || formatConstrains(asked)
 }
 
 // nulls notes that items may be null where the schema allows none.

@@ -3,10 +3,14 @@ package schema
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -20,6 +24,9 @@ func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p pl
 		if inner == nil || field.omitZero == nil {
 			return inner
 		}
+		// An empty struct that a client sent is left out, and no longer there to set
+		// anything in.
+		f.needsRaw = f.needsRaw || field.typ.Kind() == reflect.Struct
 		return func(v reflect.Value) {
 			if !field.omitZero(v) {
 				inner(v)
@@ -31,15 +38,16 @@ func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p pl
 		f.needsRaw = true
 		return inner
 	}
-	set, zero := f.fixed(field.typ, prop.Default.Object, p)
+	set, zero := f.fixed(field.typ, prop, p)
 	if set == nil {
 		return nil
 	}
 	if !zero {
 		f.impossible(field, prop, p)
 	}
+	null := isNull(field.typ)
 	return func(v reflect.Value) {
-		if field.left(v) || nullIsAbsent && v.IsZero() {
+		if field.left(v) || nullIsAbsent && null(v) {
 			set(v)
 		}
 		if inner != nil {
@@ -50,19 +58,19 @@ func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p pl
 
 // impossible finds what can no longer be said beside a default that is not zero.
 func (f *fitter) impossible(field *jsonField, prop *structuralschema.Structural, p place) {
-	switch field.typ.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		return // what they point at may be zero
-	}
 	empty := reflect.New(field.typ).Elem()
 	switch field.typ.Kind() {
+	case reflect.Interface:
+		return // what it holds may be zero
+	case reflect.Pointer:
+		empty = reflect.New(field.typ.Elem())
 	case reflect.Slice:
 		empty = reflect.MakeSlice(field.typ, 0, 0)
 	case reflect.Map:
 		empty = reflect.MakeMap(field.typ)
 	}
 	if !field.left(empty) {
-		return // an empty list that is written is not absent
+		return // an empty value that is written is not absent
 	}
 	written, err := json.Marshal(empty.Interface())
 	if err != nil {
@@ -72,20 +80,24 @@ func (f *fitter) impossible(field *jsonField, prop *structuralschema.Structural,
 	if err := json.Unmarshal(written, &value); err != nil || value == nil {
 		return
 	}
+	value, _ = withoutNulls(value, prop)
+	said := []any{value}
+	if _, object := value.(map[string]any); object {
+		said = append(said, map[string]any{}) // it is decoded as the same
+	}
 	values := validation.NewSchemaValidatorFromOpenAPI(prop.ToKubeOpenAPI())
-	if len(validation.ValidateCustomResource(nil, value, values)) > 0 {
+	if !slices.ContainsFunc(said, func(value any) bool { return len(validation.ValidateCustomResource(nil, value, values)) == 0 }) {
 		return // zero may not be said anyway
 	}
 	fallback, err := json.Marshal(prop.Default.Object)
 	if err != nil {
 		fallback = []byte("?")
 	}
-	switch field.typ.Kind() {
-	case reflect.String, reflect.Slice, reflect.Map, reflect.Struct, reflect.Array:
-		f.warnings = append(f.warnings, p.String()+": the default "+string(fallback)+" takes the place of "+string(written)+", too, as the field is left out then; make it a pointer if that matters")
-	default:
+	if scalar(field.typ) && field.typ.Kind() != reflect.String {
 		f.fault(p, "the default %s makes %s impossible to say; make it a pointer", fallback, written)
+		return
 	}
+	f.warnings = append(f.warnings, fmt.Sprintf("%s: the default %s takes the place of %s, too, as the field is left out then; make it a pointer with omitempty if that matters", p, fallback, written))
 }
 
 // item gives the setter of a list's item or a map's value: defaults there stand for null.
@@ -97,12 +109,13 @@ func (f *fitter) item(t reflect.Type, s *structuralschema.Structural, inner sett
 		f.needsRaw = true
 		return inner
 	}
-	set, _ := f.fixed(t, s.Default.Object, p)
+	set, _ := f.fixed(t, s, p)
 	if set == nil {
 		return nil
 	}
+	null := isNull(t)
 	return func(v reflect.Value) {
-		if v.IsZero() {
+		if null(v) {
 			set(v)
 		}
 		if inner != nil {
@@ -111,9 +124,12 @@ func (f *fitter) item(t reflect.Type, s *structuralschema.Structural, inner sett
 	}
 }
 
-// fixed sets a value to a default, which must fit the type; each time to a copy of its
-// own. It tells whether the default is the zero value.
-func (f *fitter) fixed(t reflect.Type, fallback any, p place) (set setter, zero bool) {
+// fixed sets a value to a schema's default, which must fit the type; each time to a copy
+// of its own. It tells whether the default is the zero value. Defaults below are set in
+// the map already, as the type may not tell what is absent in it.
+func (f *fitter) fixed(t reflect.Type, s *structuralschema.Structural, p place) (set setter, zero bool) {
+	fallback := runtime.DeepCopyJSONValue(s.Default.Object)
+	defaulting.Default(fallback, s)
 	raw, err := json.Marshal(fallback)
 	if err != nil {
 		f.fault(p, "the default cannot be written: %v", err)

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"reflect"
+	"slices"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -136,12 +137,26 @@ func withoutGiven(t reflect.Type, s *structuralschema.Structural) *structuralsch
 	given := *s
 	asked := *s.ValueValidation
 	given.ValueValidation = &asked
-	switch {
-	case t == reflect.TypeFor[resource.Quantity]() && asked.Pattern == quantityPattern:
+	if t == reflect.TypeFor[resource.Quantity]() && asked.Pattern == quantityPattern {
 		asked.Pattern = ""
-	case (t == reflect.TypeFor[metav1.Time]() || t == reflect.TypeFor[metav1.MicroTime]()) && asked.Format == "date-time",
-		t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 && asked.Format == "byte":
+	}
+	if formatGiven(t, asked.Format) {
 		asked.Format = ""
 	}
 	return &given
+}
+
+// formatGiven is true if every value of a type has a format.
+func formatGiven(t reflect.Type, format string) bool {
+	switch format {
+	case "date-time":
+		return t == reflect.TypeFor[metav1.Time]() || t == reflect.TypeFor[metav1.MicroTime]()
+	case "byte":
+		return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+	case "int32":
+		return slices.Contains([]reflect.Kind{reflect.Int8, reflect.Int16, reflect.Int32, reflect.Uint8, reflect.Uint16}, t.Kind())
+	case "float":
+		return t.Kind() == reflect.Float32
+	}
+	return false
 }
