@@ -49,6 +49,11 @@ func Checks() []Check {
 		tableChecks(),
 		listChecks(),
 		pagingChecks(),
+		watchChecks(),
+		watchRefusalChecks(),
+		watchSelectorChecks(),
+		watchListChecks(),
+		watchLoadChecks(),
 	)
 }
 
