@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
 
+	"github.com/annex-api/annex/internal/cli/conformance"
 	"github.com/annex-api/annex/internal/cli/demoserver"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/serve"
@@ -28,7 +29,7 @@ import (
 )
 
 // Main runs the command line that args, the program's name first, spell. It returns the exit code:
-// 0, or 1 after one line on the error stream. The first SIGINT or SIGTERM ends the command
+// 0, or 1, or what the error says, after one line on the error stream. The first SIGINT or SIGTERM ends the command
 // gracefully, the second ends the process.
 func Main(args []string, streams terminal.IO, chain launch.Chain) int {
 	if err := kubeapiserver.RegisterFeatureGates(); err != nil {
@@ -46,9 +47,17 @@ func Main(args []string, streams terminal.IO, chain launch.Chain) int {
 	}
 	if err != nil {
 		fmt.Fprintf(streams.Err, "%s: %s\n", cmd.Name(), describe(err))
-		return 1
+		return exitCode(err)
 	}
 	return 0
+}
+
+func exitCode(err error) int {
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
 }
 
 // errVersion asks for the version in place of what the verb does.
@@ -81,7 +90,10 @@ Start with "annex up": one command from nothing to a working server.`,
   annex up
 
   # In place of kube-apiserver, with its flags.
-  annex serve --help`,
+  annex serve --help
+
+  # Does an extension API server keep the contract of the Kubernetes API?
+  annex conformance --apiservice v1.example.com`,
 			Args: knownVerb,
 			RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 			PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -98,6 +110,7 @@ Start with "annex up": one command from nothing to a working server.`,
 		root.AddCommand(
 			up.New(streams, chain, fatal),
 			serve.New("serve", streams, chain, fatal),
+			conformance.New(streams),
 			version.New(streams),
 			demoserver.New(),
 		)
