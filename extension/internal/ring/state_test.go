@@ -328,7 +328,7 @@ func TestKnownIsExact(t *testing.T) {
 func TestUpdateOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := NewState(time.UnixMicro(1), 1, 0, DefaultWindow(), nil)
-		answers := rapid.SliceOfN(rapid.MapOf(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}), rapid.StringN(1, 1, 1)), 2, 2).Draw(t, "answers")
+		answers := rapid.SliceOfN(rapid.MapOf(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}), rapid.SampledFrom([]string{"1", "2"})), 2, 2).Draw(t, "answers")
 		var events []Event
 		for _, answer := range answers {
 			var objects []Object

@@ -156,10 +156,15 @@ func podAttributes(o runtime.Object) (labels.Set, fields.Set, error) {
 }
 
 // put writes, waits until the cache has it, and reads it.
-func (w writable) put(ctx context.Context, key string, object, out runtime.Object) error {
+func (w writable) put(ctx context.Context, object, out runtime.Object) error {
 	if err := w.Ring.Put(object); err != nil {
 		return err
 	}
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return err
+	}
+	key := w.Ring.Key(m.GetNamespace(), m.GetName())
 	written := w.New()
 	if err := w.Ring.Get(ctx, key, storage.GetOptions{}, written); err != nil {
 		return err
@@ -194,7 +199,7 @@ func (w writable) Create(ctx context.Context, key string, object, out runtime.Ob
 	if err := w.Ring.Get(ctx, key, storage.GetOptions{}, w.New()); err == nil {
 		return storage.NewKeyExistsError(key, 0)
 	}
-	return w.put(ctx, key, object, out)
+	return w.put(ctx, object, out)
 }
 
 func (w writable) Delete(ctx context.Context, key string, out runtime.Object, conditions *storage.Preconditions, validate storage.ValidateObjectFunc, _ runtime.Object, _ storage.DeleteOptions) error {
@@ -240,5 +245,5 @@ func (w writable) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 	if err != nil {
 		return err
 	}
-	return w.put(ctx, key, changed, out)
+	return w.put(ctx, changed, out)
 }
