@@ -57,7 +57,9 @@ func (l *lab) Update(objects []kruntime.Object) error {
 		return fmt.Errorf("%d objects, want the one that List gave", len(objects))
 	}
 	if l.refuse != nil {
-		return l.refuse()
+		if err := l.refuse(); err != nil {
+			return err
+		}
 	}
 	l.updates++
 	l.problem = nil
