@@ -19,8 +19,8 @@ import (
 var _ storage.Interface = &Storage{}
 
 // firstAnswer is how long a list waits for the first Update. The watch cache lists
-// once a second until it has an answer, so that waiting makes a server ready sooner.
-const firstAnswer = 30 * time.Second
+// again a second after each failure, so that waiting makes a server ready sooner.
+const firstAnswer = 5 * time.Minute
 
 // retryAfter is what a client is told that is ahead of the ring, in seconds.
 const retryAfter = 1

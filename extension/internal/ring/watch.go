@@ -27,8 +27,11 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if err := s.readyLocked(); err != nil {
-		return nil, unavailable(err)
+	switch {
+	case s.isClosed():
+		return nil, unavailable(errClosed)
+	case !s.answered: // but one that is withdrawn does: watches go on in silence
+		return nil, unavailable(s.readyLocked())
 	}
 	if from == 0 {
 		from = s.state.Last()

@@ -104,17 +104,19 @@ func (f *filtered) next(ctx context.Context, e watch.Event) (*watch.Event, error
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	event, remembered := f.resource.cache.Ring.EventAt(version)
-	had, err := f.had(ctx, key, e.Type, event.Previous)
+	// What the ring remembers of the event needs no copy, unlike what is in the cache's wrapping.
+	object, previous := e.Object, runtime.Object(nil)
+	if event, remembered := f.resource.cache.Ring.EventAt(version); remembered {
+		object, previous = event.Object, event.Previous
+	} else if wrapped, ok := object.(runtime.CacheableObject); ok {
+		object = wrapped.GetObject()
+	}
+	had, err := f.had(ctx, key, e.Type, object, previous)
 	if err != nil {
 		return nil, err
 	}
 	has := false
 	if e.Type != watch.Deleted {
-		object := event.Object
-		if !remembered { // an initial event, or one that is old
-			object = plain(e.Object)
-		}
 		if has, err = f.resource.visible(ctx, "watch", object); err != nil {
 			return nil, err
 		}
@@ -127,10 +129,10 @@ func (f *filtered) next(ctx context.Context, e watch.Event) (*watch.Event, error
 		return &watch.Event{Type: watch.Added, Object: e.Object}, nil
 	case had && e.Type == watch.Deleted:
 		return &e, nil
-	case had && event.Previous == nil:
-		return nil, apierrors.NewResourceExpired("The watch is so far behind that what it showed last is forgotten: list again.")
+	case had && previous == nil:
+		return nil, tooFarBehind()
 	case had:
-		gone := event.Previous.DeepCopyObject()
+		gone := previous.DeepCopyObject()
 		if err := (storage.APIObjectVersioner{}).UpdateObject(gone, version); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -139,14 +141,24 @@ func (f *filtered) next(ctx context.Context, e watch.Event) (*watch.Event, error
 	return nil, nil
 }
 
-// had says whether the client has the object as it was before an event. The cache
-// says ADDED of what the client's selectors did not match before.
-func (f *filtered) had(ctx context.Context, key string, kind watch.EventType, previous runtime.Object) (bool, error) {
-	if seen, ok := f.seen[key]; ok || f.complete {
+func tooFarBehind() error {
+	return apierrors.NewResourceExpired("The watch is so far behind that what it showed last is forgotten: list again.")
+}
+
+// had says whether the client has the object as it was before an event. object is
+// that of the event, and previous the one before, if it is remembered. The cache says ADDED of
+// what the client's selectors did not match before.
+func (f *filtered) had(ctx context.Context, key string, kind watch.EventType, object, previous runtime.Object) (bool, error) {
+	seen, known := f.seen[key]
+	switch {
+	case known || f.complete:
 		return seen, nil
-	}
-	if kind == watch.Added || previous == nil {
+	case kind == watch.Added:
 		return false, nil
+	case previous == nil && kind == watch.Deleted: // the object is the last one
+		previous = object
+	case previous == nil:
+		return false, tooFarBehind()
 	}
 	return f.resource.visible(ctx, "watch", previous)
 }
@@ -160,14 +172,6 @@ func (f *filtered) remember(key string, has bool, kind watch.EventType) {
 	default:
 		f.seen[key] = false
 	}
-}
-
-// plain takes an object out of the cache's wrapping, at the price of a copy.
-func plain(object runtime.Object) runtime.Object {
-	if wrapped, ok := object.(runtime.CacheableObject); ok {
-		return wrapped.GetObject()
-	}
-	return object
 }
 
 // failed is a watch that ends with an error.
