@@ -1,0 +1,293 @@
+package ring
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+	"time"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Object is an object with the key under which it is remembered. It must have
+// object metadata.
+type Object struct {
+	Key    string
+	Object runtime.Object
+}
+
+// Event is one change of one object. Nobody may change the objects.
+type Event struct {
+	Type            watch.EventType
+	Key             string
+	ResourceVersion uint64
+	// At is when it was noticed.
+	At time.Time
+	// Object has the event's resourceVersion. That of a deletion is the last one
+	// otherwise.
+	Object runtime.Object
+	// Previous is what was there before; nil for an addition.
+	Previous runtime.Object
+}
+
+// Window says how many events are remembered: those younger than Age, and Events at
+// least, but never more than Most.
+type Window struct {
+	Age          time.Duration
+	Events, Most int
+}
+
+// DefaultWindow is the window that a Storage has unless told otherwise.
+func DefaultWindow() Window {
+	return Window{Age: 5 * time.Minute, Events: 10_000, Most: 100_000}
+}
+
+// State is what is remembered: the objects as of now and the events of the window.
+// It is for one goroutine at a time; those that only read may be many.
+type State struct {
+	replica Replica
+	window  Window
+	equal   func(a, b runtime.Object) bool
+
+	objects map[string]runtime.Object
+	events  []Event
+	// start is the first resourceVersion that was issued, oldest the one before the
+	// first event that is remembered, last the latest.
+	start, oldest, last uint64
+}
+
+// NewState is empty. after is a resourceVersion that this kind is known to have issued before,
+// or zero: all that are issued now are later. equal says that two objects are the
+// same to a watcher; nil compares everything but metadata.resourceVersion.
+func NewState(now time.Time, replica Replica, after uint64, window Window, equal func(a, b runtime.Object) bool) *State {
+	if equal == nil {
+		equal = equalButVersion
+	}
+	start := replica.next(now, after)
+	return &State{
+		replica: replica, window: window, equal: equal,
+		objects: map[string]runtime.Object{},
+		start:   start, oldest: start, last: start,
+	}
+}
+
+// Change is an event that has not happened yet.
+type Change struct {
+	kind        watch.EventType
+	key         string
+	object, old runtime.Object
+}
+
+// Compare finds what leads from what is remembered to a complete answer, and changes
+// nothing. The order is deletions, changes, additions, each by key. The
+// objects are copied where they differ. Of two with one key the last counts.
+func (s *State) Compare(objects []Object) []Change {
+	answer := make(map[string]runtime.Object, len(objects))
+	for _, o := range objects {
+		answer[o.Key] = o.Object
+	}
+	var deleted, modified, added []Change
+	for key, old := range s.objects {
+		if _, ok := answer[key]; !ok {
+			deleted = append(deleted, Change{watch.Deleted, key, old.DeepCopyObject(), old})
+		}
+	}
+	for key, object := range answer {
+		for _, c := range s.CompareOne(Object{key, object}) {
+			if c.kind == watch.Added {
+				added = append(added, c)
+			} else {
+				modified = append(modified, c)
+			}
+		}
+	}
+	changes := make([]Change, 0, len(deleted)+len(modified)+len(added))
+	for _, group := range [][]Change{deleted, modified, added} {
+		slices.SortFunc(group, func(a, b Change) int { return cmp.Compare(a.key, b.key) })
+		changes = append(changes, group...)
+	}
+	return changes
+}
+
+// CompareOne is Compare for one object that is there.
+func (s *State) CompareOne(o Object) []Change {
+	old, exists := s.objects[o.Key]
+	switch {
+	case !exists:
+		return []Change{{watch.Added, o.Key, o.Object.DeepCopyObject(), nil}}
+	case s.equal(old, o.Object):
+		return nil
+	}
+	return []Change{{watch.Modified, o.Key, o.Object.DeepCopyObject(), old}}
+}
+
+// CompareGone is Compare for one object that is no longer there.
+func (s *State) CompareGone(key string) []Change {
+	old, exists := s.objects[key]
+	if !exists {
+		return nil
+	}
+	return []Change{{watch.Deleted, key, old.DeepCopyObject(), old}}
+}
+
+// Apply makes changes happen. Nothing may have been applied since they were found.
+func (s *State) Apply(now time.Time, changes []Change) []Event {
+	events := make([]Event, 0, len(changes))
+	for _, c := range changes {
+		s.last = s.replica.next(now, s.last)
+		setVersion(c.object, s.last)
+		events = append(events, Event{
+			Type: c.kind, Key: c.key, ResourceVersion: s.last, At: now, Object: c.object, Previous: c.old,
+		})
+		if c.kind == watch.Deleted {
+			delete(s.objects, c.key)
+		} else {
+			s.objects[c.key] = c.object
+		}
+	}
+	s.events = append(s.events, events...)
+	s.Trim(now)
+	return events
+}
+
+// Update compares a complete answer with what is remembered, and makes the
+// difference happen.
+func (s *State) Update(now time.Time, objects []Object) []Event {
+	return s.Apply(now, s.Compare(objects))
+}
+
+// Put adds or changes one object, unless it is the same as before.
+func (s *State) Put(now time.Time, o Object) []Event { return s.Apply(now, s.CompareOne(o)) }
+
+// Remove deletes one object, if there is one.
+func (s *State) Remove(now time.Time, key string) []Event { return s.Apply(now, s.CompareGone(key)) }
+
+// Trim forgets the events that are out of the window.
+func (s *State) Trim(now time.Time) {
+	forget := 0
+	for left := len(s.events); forget < len(s.events); forget, left = forget+1, left-1 {
+		old := left > s.window.Events && now.Sub(s.events[forget].At) > s.window.Age
+		if !old && left <= s.window.Most {
+			break
+		}
+	}
+	if forget == 0 {
+		return
+	}
+	s.oldest = s.events[forget-1].ResourceVersion
+	clear(s.events[:forget]) // lets the objects go before the array does
+	s.events = s.events[forget:]
+}
+
+// Known says what a client's resourceVersion is.
+func (s *State) Known(version uint64) Verdict {
+	switch mine := s.replica.issued(version); {
+	case version > s.last && mine:
+		return Ahead
+	case version > s.last:
+		return AheadElsewhere
+	case version < s.start, mine && version < s.oldest:
+		return TooOld
+	case version == s.oldest:
+		return Known
+	}
+	if _, ok := s.EventAt(version); ok {
+		return Known
+	}
+	return Unknown
+}
+
+// Last is the latest resourceVersion that was issued: that of the objects as a whole.
+func (s *State) Last() uint64 { return s.last }
+
+// Oldest is the earliest resourceVersion that is Known.
+func (s *State) Oldest() uint64 { return s.oldest }
+
+// Len is the number of objects.
+func (s *State) Len() int { return len(s.objects) }
+
+// Get gives an object by its key.
+func (s *State) Get(key string) (runtime.Object, bool) {
+	object, ok := s.objects[key]
+	return object, ok
+}
+
+// List gives all objects by key.
+func (s *State) List() []Object { return sorted(s.objects) }
+
+// At gives all objects as they were at a Known resourceVersion.
+func (s *State) At(version uint64) ([]Object, bool) {
+	if s.Known(version) != Known {
+		return nil, false
+	}
+	then := maps.Clone(s.objects)
+	for _, e := range slices.Backward(s.events[s.after(version):]) {
+		if e.Type == watch.Added {
+			delete(then, e.Key)
+		} else {
+			then[e.Key] = e.Previous
+		}
+	}
+	return sorted(then), true
+}
+
+// Since gives the events after a resourceVersion, the first most of them. It is false if some are
+// forgotten.
+func (s *State) Since(version uint64, most int) ([]Event, bool) {
+	if version < s.oldest {
+		return nil, false
+	}
+	events := s.events[s.after(version):]
+	return slices.Clone(events[:min(len(events), most)]), true
+}
+
+// EventAt gives the event with this resourceVersion, if it is remembered.
+func (s *State) EventAt(version uint64) (Event, bool) {
+	i, found := slices.BinarySearchFunc(s.events, version, func(e Event, v uint64) int {
+		return cmp.Compare(e.ResourceVersion, v)
+	})
+	if !found {
+		return Event{}, false
+	}
+	return s.events[i], true
+}
+
+// after is the index of the first event after a resourceVersion.
+func (s *State) after(version uint64) int {
+	return sort.Search(len(s.events), func(i int) bool { return s.events[i].ResourceVersion > version })
+}
+
+func sorted(objects map[string]runtime.Object) []Object {
+	list := make([]Object, 0, len(objects))
+	for _, key := range slices.Sorted(maps.Keys(objects)) {
+		list = append(list, Object{key, objects[key]})
+	}
+	return list
+}
+
+// setVersion is for objects whose metadata was found when they came in.
+func setVersion(o runtime.Object, version uint64) {
+	if m, err := meta.Accessor(o); err == nil {
+		m.SetResourceVersion(strconv.FormatUint(version, 10))
+	}
+}
+
+// equalButVersion compares everything but metadata.resourceVersion.
+func equalButVersion(old, object runtime.Object) bool {
+	was, err := meta.Accessor(old)
+	if err != nil {
+		return false
+	}
+	same := object.DeepCopyObject()
+	is, err := meta.Accessor(same)
+	if err != nil {
+		return false
+	}
+	is.SetResourceVersion(was.GetResourceVersion())
+	return apiequality.Semantic.DeepEqual(old, same)
+}

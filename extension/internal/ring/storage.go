@@ -1,0 +1,296 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Config is what a Storage must know of its kind.
+type Config struct {
+	// Resource names the kind in errors, and begins the keys of its objects.
+	Resource schema.GroupResource
+	// Namespaced says that every object must have a namespace; otherwise none may.
+	Namespaced bool
+	// New and NewList make an empty object and an empty list.
+	New, NewList func() runtime.Object
+	// Attributes gives what selectors see. It must be a pure function. Nil gives labels,
+	// name and namespace.
+	Attributes func(runtime.Object) (labels.Set, fields.Set, error)
+	// Equal says that two objects are the same to a watcher; nil compares everything
+	// but metadata.resourceVersion.
+	Equal func(old, object runtime.Object) bool
+	// Replica is that of the process.
+	Replica Replica
+	// After is the latest resourceVersion that an earlier process is known to have
+	// issued, or zero.
+	After uint64
+	// Window is how many events are remembered; zero means DefaultWindow.
+	Window Window
+}
+
+// errClosed is what a Storage answers after Close.
+var errClosed = errors.New("the server is stopping")
+
+// Storage is the shell around a State: a storage.Interface for reading. Its writers
+// are Update, Put and Remove. It is not ready until the first Update.
+type Storage struct {
+	config Config
+
+	// changing is held from Compare to Apply. It is taken before mu, and never by a reader.
+	changing sync.Mutex
+
+	mu    sync.RWMutex
+	state *State
+	// answered is set by the first Update.
+	answered bool
+	// problem is why the objects are too old to be shown, or nil.
+	problem error
+	// progress counts the requests for a sign of progress.
+	progress uint64
+	// changed is closed, and another put in its place, whenever something above has changed.
+	changed chan struct{}
+
+	closed  chan struct{}
+	closing sync.Once
+	watches sync.WaitGroup
+}
+
+// NewStorage is empty, and not ready.
+func NewStorage(config Config) (*Storage, error) {
+	switch {
+	case config.Resource.Resource == "":
+		return nil, errors.New("a kind without a resource name cannot be remembered")
+	case config.New == nil || config.NewList == nil:
+		return nil, fmt.Errorf("%s: New and NewList are needed", config.Resource)
+	}
+	if config.Window == (Window{}) {
+		config.Window = DefaultWindow()
+	}
+	return &Storage{
+		config:  config,
+		state:   NewState(time.Now(), config.Replica, config.After, config.Window, config.Equal),
+		changed: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}, nil
+}
+
+// Close ends all watches, and waits for them.
+func (s *Storage) Close() {
+	s.closing.Do(func() {
+		s.mu.Lock() // no watch begins between the two
+		close(s.closed)
+		s.mu.Unlock()
+	})
+	s.watches.Wait()
+}
+
+// Update makes objects all that there is. It keeps none of them. An object
+// that cannot be served refuses them all, and nothing changes.
+func (s *Storage) Update(objects []runtime.Object) error {
+	remembered := make([]Object, 0, len(objects))
+	seen := make(map[string]struct{}, len(objects))
+	for _, object := range objects {
+		o, err := s.object(object)
+		if err != nil {
+			return err
+		}
+		if _, twice := seen[o.Key]; twice {
+			return fmt.Errorf("%s: %s is there twice", s.config.Resource, o.Key)
+		}
+		seen[o.Key] = struct{}{}
+		remembered = append(remembered, o)
+	}
+	s.change(func() []Change { return s.state.Compare(remembered) }, true)
+	return nil
+}
+
+// Put adds or changes one object. It keeps a copy.
+func (s *Storage) Put(object runtime.Object) error {
+	o, err := s.object(object)
+	if err != nil {
+		return err
+	}
+	s.change(func() []Change { return s.state.CompareOne(o) }, false)
+	return nil
+}
+
+// Remove deletes one object, if there is one.
+func (s *Storage) Remove(namespace, name string) {
+	key := s.Key(namespace, name)
+	s.change(func() []Change { return s.state.CompareGone(key) }, false)
+}
+
+// change compares without holding mu, as readers may go on meanwhile and Equal is
+// somebody else's code.
+func (s *Storage) change(compare func() []Change, complete bool) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	changes := compare()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Apply(time.Now(), changes)
+	if complete {
+		s.answered, s.problem = true, nil
+	}
+	s.tell()
+}
+
+// tell wakes all who wait. It is for those who hold mu.
+func (s *Storage) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Unavailable makes reads fail with 503 until the next Update, for what is remembered is too
+// old. Watches that run go on in silence.
+func (s *Storage) Unavailable(problem error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problem = problem
+	s.tell()
+}
+
+// ReadinessCheck says why nothing can be read now.
+func (s *Storage) ReadinessCheck() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.readyLocked()
+}
+
+func (s *Storage) readyLocked() error {
+	switch {
+	case s.isClosed():
+		return errClosed
+	case s.problem != nil:
+		return fmt.Errorf("%s are not known: %w", s.config.Resource, s.problem)
+	case !s.answered:
+		return fmt.Errorf("%s are not known yet", s.config.Resource)
+	}
+	return nil
+}
+
+func (s *Storage) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// unavailable makes a 503 of a reason.
+func unavailable(err error) error { return apierrors.NewServiceUnavailable(err.Error()) }
+
+// Known says what a client's resourceVersion is, and Last is the latest one.
+func (s *Storage) Known(version uint64) (verdict Verdict, last uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.state.Known(version), s.state.Last()
+}
+
+// WaitFor is Known after the ring has come to a resourceVersion, or ctx has ended.
+func (s *Storage) WaitFor(ctx context.Context, version uint64) (verdict Verdict, last uint64) {
+	for {
+		s.mu.RLock()
+		verdict, last, changed := s.state.Known(version), s.state.Last(), s.changed
+		s.mu.RUnlock()
+		if verdict != Ahead {
+			return verdict, last
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return verdict, last
+		case <-s.closed:
+			return verdict, last
+		}
+	}
+}
+
+// EventAt gives the event with this resourceVersion, if it is remembered. Nobody may
+// change its objects.
+func (s *Storage) EventAt(version uint64) (Event, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.state.EventAt(version)
+}
+
+// Prefix begins every key, and ends with a slash.
+func (s *Storage) Prefix() string {
+	if s.config.Resource.Group == "" {
+		return "/" + s.config.Resource.Resource + "/"
+	}
+	return "/" + s.config.Resource.Group + "/" + s.config.Resource.Resource + "/"
+}
+
+// Key is that of an object.
+func (s *Storage) Key(namespace, name string) string {
+	if namespace == "" {
+		return s.Prefix() + name
+	}
+	return s.Prefix() + namespace + "/" + name
+}
+
+// object checks that an object can be served, and gives it its key. What is found
+// here cannot fail later, in the watch cache, where nobody could be told.
+func (s *Storage) object(o runtime.Object) (Object, error) {
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return Object{}, fmt.Errorf("%s: an object without metadata: %w", s.config.Resource, err)
+	}
+	namespace, name := m.GetNamespace(), m.GetName()
+	called := fmt.Sprintf("%s: the object %q in the namespace %q", s.config.Resource, name, namespace)
+	switch wrong := path.IsValidPathSegmentName(name); {
+	case name == "":
+		return Object{}, fmt.Errorf("%s has no name", called)
+	case len(wrong) > 0:
+		return Object{}, fmt.Errorf("%s has a name that cannot be in a path: %v", called, wrong)
+	case s.config.Namespaced && namespace == "":
+		return Object{}, fmt.Errorf("%s has no namespace, but its kind has", called)
+	case !s.config.Namespaced && namespace != "":
+		return Object{}, fmt.Errorf("%s has a namespace, but its kind has none", called)
+	}
+	if wrong := path.IsValidPathSegmentName(namespace); len(wrong) > 0 {
+		return Object{}, fmt.Errorf("%s has a namespace that cannot be in a path: %v", called, wrong)
+	}
+	if _, _, err := s.Attributes(o); err != nil {
+		return Object{}, fmt.Errorf("%s: %w", called, err)
+	}
+	return Object{Key: s.Key(namespace, name), Object: o}, nil
+}
+
+// Attributes gives what selectors see of an object. A panic becomes an error.
+func (s *Storage) Attributes(o runtime.Object) (l labels.Set, f fields.Set, err error) {
+	if s.config.Attributes == nil {
+		return s.plainAttributes(o)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			l, f, err = nil, nil, fmt.Errorf("its selectable fields: panic: %v", p)
+		}
+	}()
+	return s.config.Attributes(o)
+}
+
+func (s *Storage) plainAttributes(o runtime.Object) (labels.Set, fields.Set, error) {
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := fields.Set{"metadata.name": m.GetName()}
+	if s.config.Namespaced {
+		f["metadata.namespace"] = m.GetNamespace()
+	}
+	return m.GetLabels(), f, nil
+}
