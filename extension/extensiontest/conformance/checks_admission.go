@@ -13,7 +13,7 @@ func admissionChecks() []Check {
 		Promise: "A ValidatingAdmissionPolicy of the API server that denies a create is obeyed.",
 		Source:  "https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/",
 		Faults:  []int{9},
-		Needs:   []Need{Writable},
+		Needs:   []Need{Writable, Namespaces},
 		Run:     checkPolicy,
 	}}
 }

@@ -13,7 +13,7 @@ func namespaceChecks() []Check {
 		Promise: "When a namespace is deleted its objects go, nothing can be created in it any more, and it ends.",
 		Source:  "https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/, and k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle",
 		Faults:  []int{9},
-		Needs:   []Need{Writable, Namespaced, Verb("deletecollection"), Verb("list")},
+		Needs:   []Need{Writable, Namespaced, Namespaces, Verb("deletecollection"), Verb("list")},
 		Within:  90 * time.Second,
 		Run:     checkNamespaceDeletion,
 	}}

@@ -24,9 +24,19 @@ func (r *runner) makeNamespaces(ctx context.Context) error {
 	return nil
 }
 
+// servesNamespaces says whether there are namespaces to make. An extension server that is asked without
+// an API server in front has none, and takes objects in any.
+func servesNamespaces(ctx context.Context, c *client) (bool, error) {
+	a, err := try(ctx, c, request{method: http.MethodGet, path: "/api/v1"})
+	if err != nil {
+		return false, fmt.Errorf("ask for the kinds of the API server: %w", err)
+	}
+	return a.Code != http.StatusNotFound, nil
+}
+
 // namespaces are the kit's own.
 func (s *subject) namespaces() []string {
-	if !s.namespaced {
+	if !s.namespaced || s.noNamespaces {
 		return nil
 	}
 	return []string{s.namespace, s.other}

@@ -12,6 +12,8 @@ const (
 	Watchable Need = "list and watch"
 	// Namespaced resources live in namespaces.
 	Namespaced Need = "a namespaced resource"
+	// Namespaces are an API server's own.
+	Namespaces Need = "an API server with namespaces"
 	// Schema is an OpenAPI v3 schema of the kind.
 	Schema Need = "an OpenAPI v3 schema of the kind"
 	// Changeable is a field that may be changed.
@@ -62,6 +64,8 @@ func (s *subject) unmet(need Need, target Target) string {
 		return missing("list", "watch")
 	case Namespaced:
 		return unless(s.namespaced, s.Resource+" is cluster-scoped")
+	case Namespaces:
+		return unless(!s.noNamespaces, "no API server with namespaces is asked")
 	case Schema:
 		return unless(s.schema != nil, "OpenAPI v3 has no schema of the kind"+because(s.schemaProblem))
 	case Changeable:

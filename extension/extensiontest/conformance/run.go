@@ -77,6 +77,12 @@ func prepare(ctx context.Context, target Target) (*runner, error) {
 	if r.subject.namespaced {
 		r.subject.namespace, r.subject.other = target.Name, target.Name+"-other"
 	}
+	served, err := servesNamespaces(ctx, r.admin)
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	r.subject.noNamespaces = !served
 	return r, nil
 }
 

@@ -18,6 +18,7 @@ type subject struct {
 	schema.GroupVersionResource
 	kind          string
 	namespaced    bool
+	noNamespaces  bool // objects are put into namespaces that nobody made
 	verbs         map[string]bool
 	subresources  map[string]bool
 	otherVersions []string // that serve the resource too

@@ -13,16 +13,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 
-	"google.golang.org/grpc/test/bufconn"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 )
 
 const (
-	// bufferBytes is what a connection holds in each direction.
-	bufferBytes = 64 << 10
 	// header carries the user. It never leaves the process.
 	header = "X-Extension-In-Process-User"
 	// host stands in URLs; nothing resolves it.
@@ -34,11 +32,56 @@ const Address = host + ":443"
 
 type marked struct{}
 
-// Listener is where clients of the same process connect.
-type Listener struct{ *bufconn.Listener }
+// Listener is where clients of the same process connect, by pipes.
+type Listener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	close  sync.Once
+}
 
-// Listen makes a listener.
-func Listen() *Listener { return &Listener{bufconn.Listen(bufferBytes)} }
+var _ net.Listener = &Listener{}
+
+// Listen makes a listener. A generic API server, which ends in good order only if it has a
+// listener of its own, may get one that nobody is a client of.
+func Listen() *Listener {
+	return &Listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. Connections that there are stay.
+func (l *Listener) Close() error {
+	l.close.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener, with a name that nothing resolves.
+func (l *Listener) Addr() net.Addr { return address{} }
+
+type address struct{}
+
+func (address) Network() string { return "in-process" }
+func (address) String() string  { return Address }
+
+func (l *Listener) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, &net.OpError{Op: "dial", Net: "in-process", Err: net.ErrClosed}
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
 
 // ConnContext is for the http.Server that serves the listener, and for no other: it
 // says that what a request tells of its user is true.
@@ -56,7 +99,7 @@ func (l *Listener) Client(who user.Info) (*rest.Config, error) {
 	return &rest.Config{
 		Host: "http://" + host,
 		QPS:  -1,
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.DialContext(ctx) },
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
 		WrapTransport: func(next http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(r *http.Request) (*http.Response, error) {
 				r = r.Clone(r.Context())
@@ -90,17 +133,3 @@ func Authenticator() authenticator.Request {
 		return &authenticator.Response{User: who}, true, nil
 	})
 }
-
-// Nowhere is a listener that nobody reaches: a generic API server ends in good order only
-// if it has one.
-func Nowhere() net.Listener { return nowhere{bufconn.Listen(0)} }
-
-type nowhere struct{ *bufconn.Listener }
-
-// Addr is a name that nothing resolves.
-func (nowhere) Addr() net.Addr { return address{} }
-
-type address struct{}
-
-func (address) Network() string { return "in-process" }
-func (address) String() string  { return Address }

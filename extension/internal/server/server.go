@@ -120,7 +120,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 			return nil, err
 		}
 	} else {
-		config.SecureServing = &genericapiserver.SecureServingInfo{Listener: inprocess.Nowhere()}
+		config.SecureServing = &genericapiserver.SecureServingInfo{Listener: inprocess.Listen()}
 		config.ExternalAddress = inprocess.Address
 	}
 	// The server's requests to itself have no port to go by.
