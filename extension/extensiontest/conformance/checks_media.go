@@ -53,8 +53,8 @@ func mediaChecks() []Check {
 		},
 		{
 			ID:      "media/protobuf",
-			Promise: "A client that takes protobuf or else JSON gets one of them; one that takes protobuf alone gets it, or 406 with a Status.",
-			Source:  source + ", and https://github.com/kubernetes/kubernetes/issues/86253",
+			Promise: "A client that takes protobuf or else JSON gets one of them; one that takes protobuf alone gets it, or else JSON, as HTTP allows, or 406 with a Status.",
+			Source:  source + ", https://github.com/kubernetes/kubernetes/issues/86253, and RFC 9110, 12.4.1",
 			Faults:  []int{12},
 			Needs:   []Need{Verb("get"), Verb("list")},
 			Run:     checkProtobuf,
@@ -120,7 +120,7 @@ func checkProtobuf(ctx context.Context, t *T) {
 	}
 	for _, a := range t.readAs(ctx, protobufMedia) {
 		if t.want(a, http.StatusOK, http.StatusNotAcceptable).Code == http.StatusOK {
-			t.wantMedia(a, protobufMedia)
+			t.wantMedia(a, protobufMedia, jsonMedia)
 		}
 	}
 	// An error is for everybody.

@@ -206,10 +206,14 @@ func checkForeignMetadata(ctx context.Context, t *T) {
 	t.keeps(patched, foreign, "a merge patch of the spec")
 }
 
-// owner is a reference to the kit's namespace: an owner that does not exist has its object collected.
+// owner is a reference to the kit's namespace: an owner that does not exist has its object collected. Where
+// there are no namespaces nobody collects.
 func (t *T) owner(ctx context.Context) map[string]any {
 	if !t.subject.namespaced {
 		return nil
+	}
+	if t.subject.noNamespaces {
+		return map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": t.subject.namespace, "uid": "not-made"}
 	}
 	n := t.parsed(t.want(t.do(ctx, request{method: http.MethodGet, path: namespaces + "/" + t.subject.namespace}), http.StatusOK))
 	return map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": n.GetName(), "uid": string(n.GetUID())}

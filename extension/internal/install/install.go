@@ -39,6 +39,8 @@ type Served struct {
 type Objects struct {
 	Scheme     *runtime.Scheme
 	Serializer runtime.NegotiatedSerializer
+	// Lossless is what apply and patches convert with.
+	Lossless runtime.ObjectConvertor
 	// Types is by what apply merges objects.
 	Types managedfields.TypeConverter
 }
@@ -124,7 +126,7 @@ func groupVersion(s *genericapiserver.GenericAPIServer, o Objects, settings Sett
 		ConvertabilityChecker:       o.Scheme,
 		Defaulter:                   o.Scheme,
 		Namer:                       runtime.Namer(meta.NewAccessor()),
-		UnsafeConvertor:             runtime.UnsafeObjectConvertor(o.Scheme),
+		UnsafeConvertor:             o.Lossless,
 		TypeConverter:               o.Types,
 		EquivalentResourceRegistry:  s.EquivalentResourceRegistry,
 		Authorizer:                  s.Authorizer,

@@ -155,7 +155,7 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 	if err != nil {
 		return err
 	}
-	objects := install.Objects{Scheme: scheme, Serializer: negotiated(scheme), Types: types}
+	objects := install.Objects{Scheme: scheme, Serializer: negotiated(scheme), Lossless: versions.Lossless(scheme, c.Kinds...), Types: types}
 	settings := install.Settings{
 		Admission:           config.AdmissionControl,
 		MinRequestTimeout:   time.Duration(config.MinRequestTimeout) * time.Second,

@@ -23,20 +23,28 @@ func KeepHubOnly(k *kind.Kind, version string, obj, stored runtime.Object) error
 	return nil
 }
 
-func keep(k *kind.Kind, s kind.Spoke, obj, stored runtime.Object) error {
-	seen, base := s.New(), k.New()
+// seenThrough gives a stored object as a version shows it, and whether that is less than
+// all of it. Both results are objects of the hub, without kind and version.
+func seenThrough(k *kind.Kind, s kind.Spoke, stored runtime.Object) (base, old runtime.Object, lossy bool, err error) {
+	old = stored.DeepCopyObject()
+	seen := s.New()
+	base = k.New()
 	if err := convert(k.Names.Kind, k.Hub.Version, s.Version, s.FromHub)(stored.DeepCopyObject(), seen, nil); err != nil {
-		return err
+		return nil, nil, false, err
 	}
 	if err := convert(k.Names.Kind, s.Version, k.Hub.Version, s.ToHub)(seen, base, nil); err != nil {
-		return err
+		return nil, nil, false, err
 	}
-	old := stored.DeepCopyObject()
 	for _, o := range []runtime.Object{base, old} {
 		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}
-	if equality.Semantic.DeepEqual(base, old) { // the usual case: the version can say all of it
-		return nil
+	return base, old, !equality.Semantic.DeepEqual(base, old), nil
+}
+
+func keep(k *kind.Kind, s kind.Spoke, obj, stored runtime.Object) error {
+	base, old, lossy, err := seenThrough(k, s, stored)
+	if err != nil || !lossy { // the usual case: the version can say all of it
+		return err
 	}
 	var documents [3]map[string]any
 	for i, o := range []runtime.Object{obj, base, old} {
