@@ -27,10 +27,11 @@ type Widget struct {
 
 // WidgetSpec is what is wanted of a widget.
 type WidgetSpec struct {
-	// Colour is what the widget is painted in: red, green or blue.
+	// Colour is what the widget is painted in. It cannot be changed once the widget is made.
 	//
+	// +kubebuilder:validation:Enum=red;green;blue
 	// +kubebuilder:default=red
-	Colour string `json:"colour,omitempty"`
+	Colour v1.Colour `json:"colour,omitempty"`
 	// Size is how many there shall be; v1 calls it replicas.
 	//
 	// +kubebuilder:validation:Minimum=0
@@ -55,14 +56,14 @@ type WidgetList struct {
 
 // ToHub gives the hub's fields what this version says.
 func ToHub(from *Widget, to *v1.Widget) error {
-	to.Spec = v1.WidgetSpec{Colour: v1.Colour(from.Spec.Colour), Replicas: from.Spec.Size, Parts: from.Spec.Parts}
+	to.Spec = v1.WidgetSpec{Colour: from.Spec.Colour, Replicas: from.Spec.Size, Parts: from.Spec.Parts}
 	to.Status = from.Status
 	return nil
 }
 
 // FromHub says what this version can of the hub.
 func FromHub(from *v1.Widget, to *Widget) error {
-	to.Spec = WidgetSpec{Colour: string(from.Spec.Colour), Size: from.Spec.Replicas, Parts: from.Spec.Parts}
+	to.Spec = WidgetSpec{Colour: from.Spec.Colour, Size: from.Spec.Replicas, Parts: from.Spec.Parts}
 	to.Status = from.Status
 	return nil
 }
