@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
@@ -41,6 +42,17 @@ type Config struct {
 	// Listener is what the server serves on, with TLS; the server closes it. Nil: in
 	// process alone.
 	Listener net.Listener
+	// Serving says where the certificate comes from that Listener shows.
+	Serving Serving
+	// Register keeps an APIService at the host for each group version; nil registers
+	// nothing.
+	Register *Registration
+	// Admission are the host's webhooks and policies, Fairness its flow schemas. Either is
+	// on where the host has them and lets this server see them.
+	Admission, Fairness Feature
+	// ControllerMetrics is the address on which the metrics of controllers are served,
+	// such as 127.0.0.1:8080; empty: nowhere.
+	ControllerMetrics string
 	// RequestTimeout bounds requests that are neither watches nor actions nor streams, 1 s
 	// to 10 m; zero: DefaultRequestTimeout. k8s.io/apiserver bounds create, update, patch
 	// and delete at 34 s in any case.
@@ -56,6 +68,45 @@ type Config struct {
 type Standalone struct {
 	// Tokens are bearer tokens and whose they are.
 	Tokens map[string]Caller
+}
+
+// Feature says whether something is on.
+type Feature int
+
+// Auto means: as far as the host has it and lets this server. On makes it an error if the
+// host has it and does not let this server.
+const (
+	Auto Feature = iota
+	On
+	Off
+)
+
+// Serving says where the serving certificate comes from. With nothing set, it is made in
+// memory, and is another one after a restart.
+type Serving struct {
+	// CertFile and KeyFile are PEM files, which are read again when they change. CAFile is
+	// the bundle that clients know the certificate by; without it somebody else has to see
+	// to the caBundle of APIServices.
+	CertFile, KeyFile, CAFile string
+	// Folder keeps a certificate that the server makes and renews.
+	Folder string
+	// Secret, at the host, does the same for replicas that share one certificate.
+	Secret types.NamespacedName
+	// Hosts are further DNS names and IP addresses that a made certificate is valid for.
+	Hosts []string
+}
+
+// Registration says how a server is registered at its host.
+type Registration struct {
+	// Service is the server's own.
+	Service types.NamespacedName
+	// Port is the Service's; zero means 443.
+	Port int32
+	// GroupPriorityMinimum and VersionPriority order groups and versions in discovery;
+	// zero means 1000 and 15.
+	GroupPriorityMinimum, VersionPriority int32
+	// Owner is a ClusterRole whose deletion takes the APIServices along.
+	Owner string
 }
 
 // WithDefaults is the configuration with defaults in the place of what is empty.
@@ -96,6 +147,15 @@ func (c Config) Validate() error {
 				add("Standalone.Tokens", "the token of %q has fewer than %d bytes, or its user has no name", who.Name, minToken)
 			}
 		}
+	}
+	if c.Register != nil && (c.Host == nil || c.Listener == nil || c.Register.Service.Name == "" || c.Register.Service.Namespace == "") {
+		add("Register", "it needs a Host, a Listener, and the Service's name and namespace")
+	}
+	if c.Serving.Secret.Name != "" && c.Host == nil {
+		add("Serving.Secret", "a Secret needs a Host that has it")
+	}
+	if (c.Serving.CertFile == "") != (c.Serving.KeyFile == "") {
+		add("Serving", "CertFile and KeyFile go together")
 	}
 	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
 		add("RequestTimeout", "%s is not between 1s and 10m", c.RequestTimeout)

@@ -8,6 +8,7 @@ import (
 
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/annex-api/annex/extension/internal/controllers"
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/schema"
 	"github.com/annex-api/annex/extension/storage"
@@ -22,7 +23,8 @@ type assembly struct {
 	kinds []*kind.Kind
 	// definitions are those of kinds that have a schema.
 	definitions map[*kind.Kind]*schema.Definition
-	drivers []storage.Driver
+	drivers     []storage.Driver
+	controllers []controllers.Setup
 }
 
 // assemble gives what the parts come to, or all that is wrong with them.

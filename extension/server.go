@@ -8,10 +8,8 @@ import (
 	"net/http"
 
 	"k8s.io/apiserver/pkg/authentication/user"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/rest"
 
-	"github.com/annex-api/annex/extension/internal/identity"
 	"github.com/annex-api/annex/extension/internal/server"
 	"github.com/annex-api/annex/extension/internal/store"
 	"github.com/annex-api/annex/extension/storage"
@@ -19,12 +17,14 @@ import (
 
 // Server is an extension API server with its controllers. Several may run in one process.
 type Server struct {
-	inner *server.Server
+	inner      *server.Server
+	background []server.Background
 }
 
 // New makes a server. Everything that is wrong with the parts and the configuration is
 // in the error, each fault with its kind and its field. The storage is opened; it need
-// not be reachable yet. Whoever does not call Run calls Close.
+// not be reachable yet. A host is waited for, up to a minute. Whoever does not call Run
+// calls Close.
 func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	c = c.WithDefaults()
 	a, err := assemble(parts)
@@ -35,28 +35,34 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := &Server{}
 	settings := server.Config{
 		Name:           c.Name,
 		Kinds:          a.kinds,
 		Prefix:         c.Prefix,
-		Identity:       c.identity(),
 		OpenAPI:        documents,
 		RequestTimeout: c.RequestTimeout,
 		Drain:          c.Drain,
+	}
+	trust, err := c.trust(ctx, a, &settings)
+	if err != nil {
+		return nil, err
 	}
 	if len(a.kinds) > 0 {
 		if settings.Storage, err = c.openStorage(ctx, a); err != nil {
 			return nil, err
 		}
 	}
-	inner, err := server.New(ctx, settings)
-	if err != nil {
+	if s.inner, err = server.New(ctx, settings); err != nil {
 		if settings.Storage != nil {
 			err = errors.Join(err, settings.Storage.Close())
 		}
 		return nil, fmt.Errorf("make the server %s: %w", c.Name, err)
 	}
-	return &Server{inner: inner}, nil
+	if err := s.addBackground(c, a, trust); err != nil {
+		return nil, errors.Join(err, s.inner.Close())
+	}
+	return s, nil
 }
 
 func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, error) {
@@ -67,25 +73,10 @@ func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, e
 	return store.Open(ctx, endpoint)
 }
 
-func (c Config) identity() func(context.Context, *genericapiserver.Config) error {
-	if c.Standalone != nil {
-		return func(_ context.Context, config *genericapiserver.Config) error {
-			tokens := map[string]user.Info{}
-			for token, who := range c.Standalone.Tokens {
-				tokens[token] = who.info()
-			}
-			return identity.Standalone(tokens, config)
-		}
-	}
-	return func(ctx context.Context, config *genericapiserver.Config) error {
-		return identity.Delegate(ctx, c.Host, config)
-	}
-}
-
-// Run serves until ctx ends, then stops gracefully: it withdraws readiness, ends watches,
-// finishes requests, stops controllers, closes the storage. It gives nil after that. It
-// is called once.
-func (s *Server) Run(ctx context.Context) error { return s.inner.Run(ctx) }
+// Run serves until ctx ends, then stops gracefully: it stops controllers, withdraws
+// readiness, ends watches, finishes requests, closes the storage. It gives nil after that,
+// and an error if it could not go on. It is called once.
+func (s *Server) Run(ctx context.Context) error { return s.inner.Run(ctx, s.background...) }
 
 // Close ends what New opened, if Run is not called.
 func (s *Server) Close() error { return s.inner.Close() }

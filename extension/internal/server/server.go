@@ -18,6 +18,7 @@ import (
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -66,6 +67,8 @@ type Config struct {
 	Policies func(*genericapiserver.Config) error
 	// OpenAPI describes the kinds.
 	OpenAPI *openapi.Definitions
+	// Checks are parts of /readyz.
+	Checks []healthz.HealthChecker
 	// RequestTimeout bounds requests that are not long-running; Drain the wait for watches
 	// at a stop.
 	RequestTimeout, Drain time.Duration
@@ -139,6 +142,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 	if c.Storage != nil {
 		config.AddReadyzChecks(storageCheck{c.Storage})
 	}
+	config.AddReadyzChecks(c.Checks...)
 	return config, nil
 }
 
@@ -212,8 +216,41 @@ func (s *Server) Address() net.Addr {
 // Ready is closed once /readyz passes for the first time.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Run serves until ctx ends, and then stops gracefully. It is called once.
-func (s *Server) Run(ctx context.Context) error {
+// Background is something that runs as long as the server does. An error of it before the
+// server's end ends the server.
+type Background func(context.Context) error
+
+// Run serves until ctx ends, and then stops gracefully: first what runs in the background,
+// then the server that it works with. It is called once.
+func (s *Server) Run(ctx context.Context, background ...Background) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		beside sync.WaitGroup
+		once   sync.Once
+		failed error
+	)
+	for _, run := range background {
+		beside.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				once.Do(func() { failed = err })
+				cancel()
+			}
+		})
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	context.AfterFunc(ctx, func() {
+		beside.Wait()
+		stop()
+	})
+	err := s.serve(serving)
+	cancel()
+	beside.Wait()
+	return errors.Join(failed, err)
+}
+
+func (s *Server) serve(ctx context.Context) error {
 	internal := &http.Server{Handler: s.generic.Handler, ConnContext: inprocess.ConnContext, ReadHeaderTimeout: time.Minute}
 	var group sync.WaitGroup
 	group.Go(func() { _ = internal.Serve(s.listener) }) // it ends with an error whenever it is closed
