@@ -10,7 +10,8 @@ import (
 	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
-// binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, sample-apiserver and etcd.
+// binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, sample-apiserver,
+// testserver and etcd.
 var binaries string
 
 // home is an empty home for every process: nothing of the caller's own is read or changed.
@@ -49,7 +50,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	major, minor := version.MajorMinor()
 	stamp := flag + "gitVersion=" + version.Kubernetes + flag + "gitMajor=" + major + flag + "gitMinor=" + minor
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "github.com/annex-api/annex/extension/internal/testserver", "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-controller-manager"},
 		{"-ldflags=-s -w" + stamp, "k8s.io/kubernetes/cmd/kubectl"},
 	} {
 		build := exec.Command("go", append([]string{"build", "-o", binaries + "/"}, args...)...)

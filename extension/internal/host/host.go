@@ -30,7 +30,7 @@ const (
 
 // Client is what is asked: that of a host, which should not limit its own rate.
 type Client interface {
-	Discovery() discovery.DiscoveryInterface
+	Discovery() discovery.DiscoveryInterfaces
 	AuthorizationV1() authorizationclient.AuthorizationV1Interface
 }
 
@@ -150,16 +150,15 @@ func judge(rights []Right, served []bool, lacks [][]string) Verdict {
 }
 
 // servedBy says of each right whether the host serves its resource.
-func servedBy(ctx context.Context, client discovery.DiscoveryInterface, rights []Right) ([]bool, error) {
+func servedBy(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext, rights []Right) ([]bool, error) {
 	known := map[schema.GroupVersion]map[string]bool{}
 	served := make([]bool, len(rights))
-	with := discovery.ToDiscoveryInterfaceWithContext(client)
 	for i, r := range rights {
 		gv := schema.GroupVersion{Group: r.Group, Version: r.Version}
 		names, ok := known[gv]
 		if !ok {
 			names = map[string]bool{}
-			list, err := with.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
+			list, err := client.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
 			switch {
 			case err == nil:
 				for _, resource := range list.APIResources {

@@ -176,3 +176,7 @@ func (p *pace) tried(now time.Time) {
 	p.wrote, p.since = now, time.Time{}
 	p.repairs++
 }
+
+// renewed notes that the attempt wrote a new bundle of this server's own, which is no
+// repair.
+func (p *pace) renewed() { p.pause, p.repairs = 0, 1 }

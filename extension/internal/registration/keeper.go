@@ -241,6 +241,9 @@ func (k *keeper) settle(ctx context.Context, seen *apiregistrationv1.APIService,
 	if err != nil {
 		return seen, max(k.pace.pause, firstPause), fmt.Errorf("apply: %w", err)
 	}
+	if fresh {
+		k.pace.renewed()
+	}
 	k.report(seen, found, fresh)
 	k.written, k.wrote = bundle, true
 	return after, 0, nil
