@@ -13,7 +13,8 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
-// V2 are the settings of OpenAPI v2 for a server of a title.
+// V2 are the settings of OpenAPI v2 for a server of a title. The version is left to
+// the server.
 func (d *Definitions) V2(title string) *common.Config {
 	return &common.Config{
 		ProtocolList:                   []string{"https"},
@@ -26,7 +27,8 @@ func (d *Definitions) V2(title string) *common.Config {
 	}
 }
 
-// V3 are the settings of OpenAPI v3 for a server of a title.
+// V3 are the settings of OpenAPI v3 for a server of a title. The version is left to
+// the server.
 func (d *Definitions) V3(title string) *common.OpenAPIV3Config {
 	return &common.OpenAPIV3Config{
 		IgnorePrefixes:                 []string{},
@@ -49,7 +51,7 @@ func operation(route common.Route) (id string, tags []string, err error) {
 }
 
 func info(title string) *spec.Info {
-	return &spec.Info{InfoProps: spec.InfoProps{Title: title, Version: "unversioned"}}
+	return &spec.Info{InfoProps: spec.InfoProps{Title: title}}
 }
 
 // TypeConverter is by what server-side apply merges objects of the kinds, and
