@@ -19,9 +19,6 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
-// title is that of documents that nobody sees.
-const title = "check"
-
 // Check builds OpenAPI v2 and v3 of the services as the server will, and reads v2 as
 // kubectl does. A fault names the kind, or the route if it is the route's.
 func (d *Definitions) Check(services ...*restful.WebService) error {
@@ -39,7 +36,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 	if _, err := d.TypeConverter(); err != nil {
 		return err
 	}
-	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.V2(title))
+	v2, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), d.unseenV2())
 	if err == nil {
 		err = checkV2(v2)
 	}
@@ -47,7 +44,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 		return fmt.Errorf("OpenAPI v2: %w", err)
 	}
 	for _, service := range services {
-		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3(title))
+		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3("check"))
 		if err == nil {
 			err = checkV3(v3.Components.Schemas)
 		}
@@ -58,20 +55,27 @@ func (d *Definitions) build(services []*restful.WebService) error {
 	return nil
 }
 
+// unseenV2 are the settings of a document that is read by Check alone.
+func (d *Definitions) unseenV2() *common.Config {
+	config := d.V2("check")
+	config.Info.Version = "unversioned"
+	return config
+}
+
 // blame names the kinds whose definitions are at fault for err, where it is theirs.
 func (d *Definitions) blame(err error) error {
 	var errs []error
 	for i := range d.kinds {
 		k := &d.kinds[i]
 		name := nameOf(k.GroupVersion.WithKind(k.Kind))
-		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.V2(title), name)
+		v2, err := builder.BuildOpenAPIDefinitionsForResources(d.unseenV2(), name)
 		if err == nil {
 			err = checkV2(v2)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: OpenAPI v2: %w", k, err))
 		}
-		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3(title), name)
+		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3("check"), name)
 		if err == nil {
 			err = checkV3(v3)
 		}

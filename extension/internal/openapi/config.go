@@ -8,37 +8,50 @@ import (
 	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/kube-openapi/pkg/builder3"
 	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/common/restfuladapter"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
-// V2 are the settings of OpenAPI v2 for a server of a title.
+// V2 are the settings of OpenAPI v2 for a server of a title. The version is left to
+// the server.
 func (d *Definitions) V2(title string) *common.Config {
 	return &common.Config{
-		ProtocolList:          []string{"https"},
-		IgnorePrefixes:        []string{},
-		Info:                  info(title),
-		DefaultResponse:       &spec.Response{ResponseProps: spec.ResponseProps{Description: "Default Response."}},
-		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
-		GetDefinitionName:     d.Name,
-		GetDefinitions:        d.DefinitionsV2,
+		ProtocolList:                   []string{"https"},
+		IgnorePrefixes:                 []string{},
+		Info:                           info(title),
+		DefaultResponse:                &spec.Response{ResponseProps: spec.ResponseProps{Description: "Default Response."}},
+		GetOperationIDAndTagsFromRoute: operation,
+		GetDefinitionName:              d.Name,
+		GetDefinitions:                 d.DefinitionsV2,
 	}
 }
 
-// V3 are the settings of OpenAPI v3 for a server of a title.
+// V3 are the settings of OpenAPI v3 for a server of a title. The version is left to
+// the server.
 func (d *Definitions) V3(title string) *common.OpenAPIV3Config {
 	return &common.OpenAPIV3Config{
-		IgnorePrefixes:        []string{},
-		Info:                  info(title),
-		DefaultResponse:       &spec3.Response{ResponseProps: spec3.ResponseProps{Description: "Default Response."}},
-		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
-		GetDefinitionName:     d.Name,
-		GetDefinitions:        d.DefinitionsV3,
+		IgnorePrefixes:                 []string{},
+		Info:                           info(title),
+		DefaultResponse:                &spec3.Response{ResponseProps: spec3.ResponseProps{Description: "Default Response."}},
+		GetOperationIDAndTagsFromRoute: operation,
+		GetDefinitionName:              d.Name,
+		GetDefinitions:                 d.DefinitionsV3,
 	}
+}
+
+// operation names a route as Kubernetes does: by the verb, the group, the version and
+// what comes after.
+func operation(route common.Route) (id string, tags []string, err error) {
+	adapter, ok := route.(*restfuladapter.RouteAdapter)
+	if !ok {
+		return "", nil, fmt.Errorf("%s %s is no route of go-restful, but a %T", route.Method(), route.Path(), route)
+	}
+	return apiopenapi.GetOperationIDAndTags(adapter.Route)
 }
 
 func info(title string) *spec.Info {
-	return &spec.Info{InfoProps: spec.InfoProps{Title: title, Version: "unversioned"}}
+	return &spec.Info{InfoProps: spec.InfoProps{Title: title}}
 }
 
 // TypeConverter is by what server-side apply merges objects of the kinds, and

@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -110,7 +111,7 @@ func (d *Definitions) publishShared() {
 		versions[k.GroupVersion] = true
 	}
 	sorted := slices.SortedFunc(maps.Keys(versions), func(a, b schema.GroupVersion) int {
-		return strings.Compare(a.String(), b.String())
+		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Version, b.Version))
 	})
 	for kind, name := range map[string]string{
 		"DeleteOptions": metav1.DeleteOptions{}.OpenAPIModelName(),

@@ -23,7 +23,7 @@ type Definition struct {
 	Namespaced            bool
 	// Versions are in the order of the file.
 	Versions []*Version
-	// File is where the definition was read, and Line where it begins.
+	// File is where the definition was read, and Line that of its spec.
 	File string
 	Line int
 }

@@ -398,7 +398,9 @@ func TestSettersAgreeWithDefaults(t *testing.T) {
 		v.Default(byMap)
 		set(value.Interface())
 		want = typed(t, root, byMap)
-		if diff := cmp.Diff(content(t, want), content(t, value.Interface())); diff != "" && !emptyStruct {
+		// An empty list in a struct is gone when it is read again; so it is for both.
+		got = typed(t, root, content(t, value.Interface()))
+		if diff := cmp.Diff(content(t, want), content(t, got)); diff != "" && !emptyStruct {
 			t.Fatalf("value %v: by map (-) and by setters (+): %s", stored, diff)
 		}
 

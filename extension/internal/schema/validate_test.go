@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"reflect"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -210,4 +212,33 @@ spec:
 	if diff := cmp.Diff(want, obj); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestRequestsShareAVersion is for the race detector.
+func TestRequestsShareAVersion(t *testing.T) {
+	v := read(t, crds(), "Widget").Version("v1")
+	fit, err := v.Fit(reflect.TypeFor[Widget]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := object(t, widgetHead+"spec: {size: 5, ports: [{name: a}], nested: {note: null, depth: null}}")
+	var requests sync.WaitGroup
+	for i := range 8 {
+		requests.Go(func() {
+			obj := runtime.DeepCopyJSON(old)
+			obj["spec"].(map[string]any)["size"] = int64(i)
+			v.Prune(obj)
+			v.Default(obj)
+			if errs := v.Validate(t.Context(), obj, old); len(errs) > 0 != (i == 0) {
+				t.Errorf("size %d: %v", i, errs)
+			}
+			w := &Widget{Spec: WidgetSpec{Ports: []Port{{}}}}
+			fit.Default(w)
+			*w.Spec.Replicas++
+			if *w.Spec.Replicas != 2 || w.Spec.Ports[0].Protocol != "TCP" {
+				t.Errorf("defaults: %+v", w.Spec)
+			}
+		})
+	}
+	requests.Wait()
 }
