@@ -30,7 +30,7 @@ import (
 //	since version= [most=]
 //	known            the verdict on each resourceVersion of the input
 func TestScenarios(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		var s *State
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			return scenario(t, &s, d)

@@ -9,7 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -251,7 +251,7 @@ func (s *Storage) object(o runtime.Object) (Object, error) {
 	}
 	namespace, name := m.GetNamespace(), m.GetName()
 	called := fmt.Sprintf("%s: the object %q in the namespace %q", s.config.Resource, name, namespace)
-	switch wrong := path.IsValidPathSegmentName(name); {
+	switch wrong := content.IsPathSegmentName(name); {
 	case name == "":
 		return Object{}, fmt.Errorf("%s has no name", called)
 	case len(wrong) > 0:
@@ -261,7 +261,7 @@ func (s *Storage) object(o runtime.Object) (Object, error) {
 	case !s.config.Namespaced && namespace != "":
 		return Object{}, fmt.Errorf("%s has a namespace, but its kind has none", called)
 	}
-	if wrong := path.IsValidPathSegmentName(namespace); len(wrong) > 0 {
+	if wrong := content.IsPathSegmentName(namespace); len(wrong) > 0 {
 		return Object{}, fmt.Errorf("%s has a namespace that cannot be in a path: %v", called, wrong)
 	}
 	if _, _, err := s.Attributes(o); err != nil {

@@ -448,6 +448,7 @@ func TestSlowWatcherIsDropped(t *testing.T) {
 // and the kind is back by itself.
 func TestUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		letWaitsEnd(t)
 		l := newLab(t, ring.Window{}, Config{})
 		want503 := func(when string) {
 			t.Helper()

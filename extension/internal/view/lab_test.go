@@ -50,11 +50,18 @@ type lab struct {
 func inLab(t *testing.T, window ring.Window, config Config, test func(l lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		letWaitsEnd(t)
 		l := newLab(t, window, config)
 		l.update()
 		time.Sleep(time.Second) // the cache starts, and has some patience with slow watches
 		test(l)
 	})
+}
+
+// letWaitsEnd is for bubbles: the cache leaves a goroutine for each wait, which ends when the
+// longest wait would have.
+func letWaitsEnd(t *testing.T) {
+	t.Cleanup(func() { time.Sleep(patience) })
 }
 
 func newLab(t *testing.T, window ring.Window, config Config) lab {
@@ -76,8 +83,6 @@ func newLab(t *testing.T, window ring.Window, config Config) lab {
 		t.Fatal(err)
 	}
 	r := New(cache, config)
-	// The cache leaves a goroutine that ends when the longest wait would have.
-	t.Cleanup(func() { time.Sleep(patience) })
 	t.Cleanup(r.Destroy)
 	return lab{r, t, s}
 }

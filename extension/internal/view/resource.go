@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -114,7 +114,7 @@ func (r *Resource) Get(ctx context.Context, name string, options *metav1.GetOpti
 	if options == nil {
 		options = &metav1.GetOptions{}
 	}
-	if wrong := path.IsValidPathSegmentName(name); len(wrong) > 0 {
+	if wrong := content.IsPathSegmentName(name); len(wrong) > 0 {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name %q is invalid: %v", name, wrong))
 	}
 	a, err := ofVersion(notOlder, options.ResourceVersion)

@@ -126,7 +126,7 @@ func (r *run) begin(ctx context.Context, stale *time.Timer) {
 	done := make(chan answer, 1)
 	r.calling = done
 	go func() {
-		a := answer{err: errors.New("List ended its goroutine")}
+		a := answer{err: errors.New("its goroutine ended")}
 		defer func() { done <- a }()
 		a.err = r.guard(func() (err error) {
 			ctx, cancel := context.WithTimeout(ctx, r.Stale)
@@ -191,9 +191,6 @@ func (r *run) pause() (time.Duration, bool) {
 }
 
 func (r *run) withdraw() {
-	if r.failing.IsZero() {
-		return
-	}
 	r.withdrawn = true
 	r.Target.Unavailable(r.problem())
 }
@@ -201,7 +198,7 @@ func (r *run) withdraw() {
 func (r *run) problem() error {
 	err := r.lastError
 	if err == nil {
-		err = errors.New("List has not come back")
+		err = errors.New("the call has not come back")
 	}
 	return fmt.Errorf("listing has failed since %s: %w", r.failing.UTC().Format(time.RFC3339), err)
 }

@@ -94,11 +94,11 @@ func (l *lab) run(t *testing.T, config Config) (stop func()) {
 }
 
 // now is what the target has been told so far.
-func (l *lab) now() (problem error, withdrawn time.Duration, updates int) {
+func (l *lab) now() (withdrawn time.Duration, updates int, problem error) {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.problem, l.withdraw, l.updates
+	return l.withdraw, l.updates, l.problem
 }
 
 func (l *lab) wantCalls(t *testing.T, want ...time.Duration) {
@@ -117,7 +117,7 @@ func TestListIsCalledOnceWithoutEveryOrWake(t *testing.T) {
 		l.run(t, Config{})
 		time.Sleep(time.Hour)
 		l.wantCalls(t, 0)
-		if _, _, updates := l.now(); updates != 1 {
+		if _, updates, _ := l.now(); updates != 1 {
 			t.Errorf("%d updates, want one", updates)
 		}
 	})
@@ -149,6 +149,22 @@ func TestBurstCostsOneCall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSteadyWakes do not put the call off.
+func TestSteadyWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lab{}
+		changed := make(chan struct{})
+		l.run(t, Config{Changed: changed})
+		time.Sleep(time.Second)
+		for range 5 {
+			changed <- struct{}{}
+			time.Sleep(burst / 2)
+		}
+		time.Sleep(time.Second)
+		l.wantCalls(t, 0, time.Second+burst, time.Second+2*burst, time.Second+3*burst)
+	})
 }
 
 // TestWakeDuringACall: one call more, however many wakes, and none is held up.
@@ -196,11 +212,11 @@ func TestStale(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		changed <- struct{}{}
 		time.Sleep(19 * time.Second)
-		if problem, withdrawn, _ := l.now(); problem != nil {
+		if withdrawn, _, problem := l.now(); problem != nil {
 			t.Errorf("withdrawn at %s, with a last answer that is not stale", withdrawn)
 		}
 		time.Sleep(2 * time.Second)
-		problem, withdrawn, _ := l.now()
+		withdrawn, _, problem := l.now()
 		if want := 10*time.Second + burst + 20*time.Second; problem == nil || withdrawn != want {
 			t.Errorf("withdrawn at %s, want %s (%v)", withdrawn, want, problem)
 		}
@@ -212,7 +228,7 @@ func TestStale(t *testing.T) {
 			want = append(want, at)
 		}
 		l.wantCalls(t, want...)
-		if problem, _, updates := l.now(); problem != nil || updates != 2 {
+		if _, updates, problem := l.now(); problem != nil || updates != 2 {
 			t.Errorf("not back: %v, %d updates", problem, updates)
 		}
 	})
@@ -236,12 +252,12 @@ func TestListThatHangs(t *testing.T) {
 		l.run(t, Config{Every: time.Second, Stale: time.Minute})
 		time.Sleep(time.Hour)
 		l.wantCalls(t, 0)
-		problem, withdrawn, _ := l.now()
+		withdrawn, _, problem := l.now()
 		if at := <-ended; at != time.Minute || withdrawn != time.Minute || problem == nil {
 			t.Errorf("its context ended at %s and the kind was withdrawn at %s (%v), want a minute", at, withdrawn, problem)
 		}
 		close(release)
-		if problem, _, updates := l.now(); problem != nil || updates != 1 {
+		if _, updates, problem := l.now(); problem != nil || updates != 1 {
 			t.Errorf("not back: %v, %d updates", problem, updates)
 		}
 	})
@@ -274,7 +290,7 @@ func TestWhatEndsAList(t *testing.T) {
 				l.run(t, Config{})
 				time.Sleep(time.Hour)
 				l.wantCalls(t, 0, time.Second)
-				if problem, _, updates := l.now(); problem != nil || updates != 1 {
+				if _, updates, problem := l.now(); problem != nil || updates != 1 {
 					t.Errorf("not back: %v, %d updates", problem, updates)
 				}
 			})
