@@ -141,7 +141,7 @@ func (s settings) serve(ctx context.Context) error {
 	errs := make(chan error, 4)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, run := range []func(context.Context) error{inner.Run, certificate.Run, informers.Run, register.Run} {
+	for _, run := range []func(context.Context) error{func(ctx context.Context) error { return inner.Run(ctx) }, certificate.Run, informers.Run, register.Run} {
 		group.Go(func() {
 			defer cancel()
 			errs <- run(ctx)
