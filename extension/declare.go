@@ -21,19 +21,25 @@ import (
 
 // addTo implements Part.
 func (r Resource[T, L]) addTo(a *assembly) error {
-	definition, err := r.definition()
+	_, err := a.declare(r.definition, r.declare)
+	return err
+}
+
+// declare adds a kind that a definition and a declaration make.
+func (a *assembly) declare(definition func() (*schema.Definition, error), declare func(*schema.Definition) (*kind.Kind, error)) (*kind.Kind, error) {
+	d, err := definition()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	k, err := r.declare(definition)
+	k, err := declare(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.kinds = append(a.kinds, k)
-	if definition != nil {
-		a.definitions[k] = definition
+	if d != nil {
+		a.definitions[k] = d
 	}
-	return nil
+	return k, nil
 }
 
 // declare makes a kind of the resource and its definition, which may be nil. The error has
@@ -116,6 +122,9 @@ func names(n Names, d *schema.Definition, object, list reflect.Type) kind.Names 
 	}
 	if out.List == "" {
 		out.List = list.Name()
+		if strings.Contains(out.List, "[") { // a generic one
+			out.List = out.Kind + "List"
+		}
 	}
 	if out.Singular == "" {
 		out.Singular = strings.ToLower(out.Kind)
@@ -136,6 +145,8 @@ type complaints struct {
 func (c *complaints) add(field, format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("%s: %s: %s", c.about, field, fmt.Sprintf(format, args...)))
 }
+
+func (c *complaints) err() error { return errors.Join(c.errs...) }
 
 func (c *complaints) names(k *kind.Kind) {
 	switch problems := validation.IsDNS1123Subdomain(k.Hub.Group); {

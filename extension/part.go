@@ -11,6 +11,7 @@ import (
 	"github.com/annex-api/annex/extension/internal/controllers"
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/schema"
+	"github.com/annex-api/annex/extension/internal/server"
 	"github.com/annex-api/annex/extension/storage"
 )
 
@@ -21,6 +22,8 @@ type Part interface{ addTo(*assembly) error }
 // assembly collects parts.
 type assembly struct {
 	kinds []*kind.Kind
+	// views open kinds that are not stored.
+	views map[*kind.Kind]func() (server.View, error)
 	// definitions are those of kinds that have a schema.
 	definitions map[*kind.Kind]*schema.Definition
 	drivers     []storage.Driver
@@ -29,7 +32,7 @@ type assembly struct {
 
 // assemble gives what the parts come to, or all that is wrong with them.
 func assemble(parts []Part) (*assembly, error) {
-	a := &assembly{definitions: map[*kind.Kind]*schema.Definition{}}
+	a := &assembly{views: map[*kind.Kind]func() (server.View, error){}, definitions: map[*kind.Kind]*schema.Definition{}}
 	var errs []error
 	for _, p := range parts {
 		if p == nil {

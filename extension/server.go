@@ -39,6 +39,7 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	settings := server.Config{
 		Name:           c.Name,
 		Kinds:          a.kinds,
+		Views:          a.views,
 		Prefix:         c.Prefix,
 		OpenAPI:        documents,
 		RequestTimeout: c.RequestTimeout,
@@ -48,7 +49,7 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(a.kinds) > 0 {
+	if len(a.kinds) > len(a.views) {
 		if settings.Storage, err = c.openStorage(ctx, a); err != nil {
 			return nil, err
 		}

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/yaml"
 
@@ -25,7 +24,7 @@ const maxActionBytes = 3 << 20
 
 // connect gives requests for a subresource to a user's handler.
 type connect struct {
-	store   *registry.Store
+	store   rest.Getter
 	kind    *kind.Kind
 	name    string
 	connect *kind.Connect
@@ -64,7 +63,7 @@ func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, re
 	}), nil
 }
 
-func load(ctx context.Context, store *registry.Store, name string) (runtime.Object, error) {
+func load(ctx context.Context, store rest.Getter, name string) (runtime.Object, error) {
 	obj, err := store.Get(ctx, name, &metav1.GetOptions{})
 	if err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func load(ctx context.Context, store *registry.Store, name string) (runtime.Obje
 
 // action does something with an object.
 type action struct {
-	store  *registry.Store
+	store  rest.Getter
 	kind   *kind.Kind
 	name   string
 	action *kind.Action

@@ -49,7 +49,7 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		ResetFieldsStrategy:       main,
 		TableConvertor:            table.New(k.Columns),
 	}
-	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: attributes(k)}
+	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: Attributes(k)}
 	if k.Indexed != "" {
 		options.TriggerFunc = storage.IndexerFuncs{k.Indexed: func(obj runtime.Object) string { return k.Fields(obj)[k.Indexed] }}
 	}
@@ -68,17 +68,32 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		switch {
 		case s.Update != nil:
 			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
-		case s.Action != nil:
-			add(s.Name, &action{store: store, kind: k, name: s.Name, action: s.Action})
-		case s.Connect != nil:
-			add(s.Name, &connect{store: store, kind: k, name: s.Name, connect: s.Connect})
+		default:
+			add(s.Name, ofObject(k, s, store))
 		}
 	}
 	return out, nil
 }
 
+// View gives what serves a kind that something else keeps, with its subresources.
+func View(k *kind.Kind, main rest.Storage) map[string]rest.Storage {
+	out := map[string]rest.Storage{k.Names.Plural: main}
+	for _, s := range k.Subresources {
+		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter))
+	}
+	return out
+}
+
+// ofObject serves an action or a stream.
+func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter) rest.Storage {
+	if s.Action != nil {
+		return &action{store: of, kind: k, name: s.Name, action: s.Action}
+	}
+	return &connect{store: of, kind: k, name: s.Name, connect: s.Connect}
+}
+
 func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {
-	attrs := attributes(k)
+	attrs := Attributes(k)
 	return func(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
 		p := storage.SelectionPredicate{Label: label, Field: field, GetAttrs: attrs}
 		if k.Indexed != "" {
@@ -88,9 +103,9 @@ func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.Sele
 	}
 }
 
-// attributes gives what label and field selectors are matched against. It runs in the
+// Attributes gives what label and field selectors are matched against. It runs in the
 // watch cache, where a panic would end the process.
-func attributes(k *kind.Kind) storage.AttrFunc {
+func Attributes(k *kind.Kind) storage.AttrFunc {
 	return func(obj runtime.Object) (_ labels.Set, set fields.Set, err error) {
 		m, err := meta.Accessor(obj)
 		if err != nil {

@@ -17,18 +17,22 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/healthz"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	restclient "k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/extension/internal/inprocess"
 	"github.com/annex-api/annex/extension/internal/install"
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/openapi"
 	"github.com/annex-api/annex/extension/internal/registry"
+	"github.com/annex-api/annex/extension/internal/ring"
 	"github.com/annex-api/annex/extension/internal/versions"
 )
 
@@ -53,9 +57,9 @@ type Storage interface {
 type Config struct {
 	Name  string
 	Kinds []*kind.Kind
-	// Views are kinds that are not stored.
-	Views []install.Served
-	// Storage is nil if there are no Kinds. The server closes it.
+	// Views open those of Kinds that are not stored.
+	Views map[*kind.Kind]func() (View, error)
+	// Storage is nil if no kind is stored. The server closes it.
 	Storage Storage
 	// Prefix is the key below which everything is stored.
 	Prefix string
@@ -74,6 +78,16 @@ type Config struct {
 	RequestTimeout, Drain time.Duration
 }
 
+// View is a kind that is not stored, as it is served.
+type View struct {
+	Resource rest.Storage
+	// Run keeps it current until its context ends.
+	Run Background
+}
+
+// Attributes gives what selectors of a kind are matched against.
+func Attributes(k *kind.Kind) storage.AttrFunc { return registry.Attributes(k) }
+
 // Server is a generic API server with its kinds.
 type Server struct {
 	generic *genericapiserver.GenericAPIServer
@@ -83,6 +97,7 @@ type Server struct {
 	}
 	listener *inprocess.Listener
 	storage  Storage
+	views    []Background
 	ready    chan struct{}
 }
 
@@ -93,6 +108,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	codecs := serializer.NewCodecFactory(scheme)
+	if len(c.Views) > 0 && !ring.SupportWatchList(ctx) {
+		klog.FromContext(ctx).Info("An etcd of this process is too old for watches with initial events: no kind serves them")
+	}
 	s := &Server{listener: inprocess.Listen(), storage: c.Storage, ready: make(chan struct{})}
 	config, err := newConfig(ctx, c, s, scheme, codecs)
 	if err != nil {
@@ -147,9 +165,9 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 }
 
 func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) error {
-	served := c.Views
+	var served []install.Served
 	for _, k := range c.Kinds {
-		storage, err := registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs)})
+		storage, err := s.open(c, config, k, scheme, codecs)
 		if err != nil {
 			return err
 		}
@@ -183,6 +201,20 @@ func negotiated(scheme *runtime.Scheme) runtime.NegotiatedSerializer {
 		options = append(options, serializer.WithSerializer(cbor.NewSerializerInfo))
 	}
 	return serializer.NewCodecFactory(scheme, options...)
+}
+
+// open gives the storage of a kind and of its subresources.
+func (s *Server) open(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) (map[string]rest.Storage, error) {
+	open, ok := c.Views[k]
+	if !ok {
+		return registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs)})
+	}
+	v, err := open()
+	if err != nil {
+		return nil, err
+	}
+	s.views = append(s.views, v.Run)
+	return registry.View(k, v.Resource), nil
 }
 
 func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {
@@ -230,7 +262,7 @@ func (s *Server) Run(ctx context.Context, background ...Background) error {
 		once   sync.Once
 		failed error
 	)
-	for _, run := range background {
+	for _, run := range append(s.views, background...) {
 		beside.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				once.Do(func() { failed = err })
