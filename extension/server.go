@@ -11,14 +11,16 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/extension/internal/server"
+	"github.com/annex-api/annex/extension/internal/serving"
 	"github.com/annex-api/annex/extension/internal/store"
 	"github.com/annex-api/annex/extension/storage"
 )
 
 // Server is an extension API server with its controllers. Several may run in one process.
 type Server struct {
-	inner      *server.Server
-	background []server.Background
+	inner       *server.Server
+	certificate *serving.Certificate // nil where nothing is listened on
+	background  []server.Background
 }
 
 // New makes a server. Everything that is wrong with the parts and the configuration is
@@ -49,6 +51,7 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.certificate = trust.certificate
 	if len(a.kinds) > len(a.views) {
 		if settings.Storage, err = c.openStorage(ctx, a); err != nil {
 			return nil, err
