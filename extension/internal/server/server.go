@@ -22,7 +22,6 @@ import (
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
-	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -129,7 +128,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 
 func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme, codecs serializer.CodecFactory) (*genericapiserver.Config, error) {
 	config := genericapiserver.NewConfig(codecs)
-	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
+	config.EffectiveVersion = effectiveVersion()
 	config.EnableProfiling = false
 	config.RequestTimeout = c.RequestTimeout
 	config.ShutdownWatchTerminationGracePeriod = c.Drain
