@@ -1,7 +1,5 @@
-// Package bulletin is a small extension API server: it serves the group
-// demo.annex.dev/v1 with one resource, notices, on the generic API server
-// library and an etcd, and leaves authentication and authorization to its host.
+// Package bulletin is a small extension API server: it serves the group demo.annex.dev/v1
+// with one resource, notices.
 //
-// Read it in this order: v1/types.go, storage.go, strategy.go, table.go, then
-// run.go, which puts them together.
+// Read v1/types.go, then bulletin.go.
 package bulletin

@@ -1,18 +1,22 @@
-// Package v1 holds the types of the API group demo.annex.dev/v1, with
-// everything an API server must know of them: scheme, defaults, validation and
-// OpenAPI schema.
+// Package v1 has the types of the API group demo.annex.dev/v1.
+//
+// +kubebuilder:object:generate=true
+// +groupName=demo.annex.dev
 package v1
 
 import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// MaxMessageBytes bounds the length of a notice's message.
-const MaxMessageBytes = 1024
+// GroupVersion is demo.annex.dev/v1.
+var GroupVersion = schema.GroupVersion{Group: "demo.annex.dev", Version: "v1"}
 
 // Severity says how much a notice matters.
+//
+// +kubebuilder:validation:Enum=info;warning;critical
 type Severity string
 
 // The severities, in rising order.
@@ -23,6 +27,8 @@ const (
 )
 
 // Phase says whether a notice still counts.
+//
+// +kubebuilder:validation:Enum=Active;Expired
 type Phase string
 
 // The phases.
@@ -32,6 +38,11 @@ const (
 )
 
 // Notice is a message pinned to a namespace's bulletin board.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=nt
+// +kubebuilder:subresource:status
+// +kubebuilder:selectablefield:JSONPath=.spec.severity
 type Notice struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -42,9 +53,14 @@ type Notice struct {
 
 // NoticeSpec is what its author wants to say.
 type NoticeSpec struct {
-	// Message is the text, 1 to MaxMessageBytes bytes.
+	// Message is the text.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message"`
-	// Severity is info unless set.
+	// Severity says how much the notice matters.
+	//
+	// +kubebuilder:default=info
 	Severity Severity `json:"severity,omitempty"`
 	// Expires is when the notice stops counting; nil means never.
 	Expires *metav1.Time `json:"expires,omitempty"`
@@ -58,6 +74,8 @@ type NoticeStatus struct {
 }
 
 // NoticeList is a list of notices.
+//
+// +kubebuilder:object:root=true
 type NoticeList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
