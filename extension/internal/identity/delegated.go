@@ -101,7 +101,7 @@ func Delegate(ctx context.Context, host *rest.Config, config *genericapiserver.C
 	if err != nil {
 		return fmt.Errorf("delegate authentication: %w", err)
 	}
-	config.Authentication.Authenticator = union.New(group.NewAuthenticatedGroupAdder(inprocess.Authenticator()), delegated)
+	config.Authentication.Authenticator = union.NewFailOnError(group.NewAuthenticatedGroupAdder(inprocess.Authenticator()), delegated)
 	review, err := authorizerfactory.DelegatingAuthorizerConfig{
 		SubjectAccessReviewClient: client.AuthorizationV1(),
 		AllowCacheTTL:             cacheTTL,
