@@ -165,6 +165,9 @@ func published(t *testing.T) []openapi.Kind {
 	var out []openapi.Kind
 	for _, d := range definitions {
 		for _, v := range d.Versions {
+			if !v.Served {
+				continue
+			}
 			k := openapi.Kind{
 				GroupVersion: kindschema.GroupVersion{Group: d.Group, Version: v.Name},
 				Kind:         d.Kind, ListKind: d.ListKind, Plural: d.Plural,

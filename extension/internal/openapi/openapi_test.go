@@ -2,6 +2,7 @@ package openapi_test
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -220,6 +221,9 @@ func TestExplainFindsFieldsInV3(t *testing.T) {
 	if got := explain("example.com", "v1", "WidgetList", "items.spec.ports.target"); len(got.AnyOf) != 2 {
 		t.Errorf("spec.ports.target: %v", got)
 	}
+	if got := explain("example.com", "v1", "Widget", "spec.mode"); len(got.AnyOf) != 2 {
+		t.Errorf("spec.mode: %v", got)
+	}
 	if got := explain("example.com", "v1", "Widget", "metadata.labels"); got.AdditionalProperties == nil {
 		t.Errorf("metadata.labels: %v", got)
 	}
@@ -295,6 +299,23 @@ func TestApplyMergesByTheSchema(t *testing.T) {
 	wrong := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.com/v1", "kind": "Widget", "spec": map[string]any{"shape": "round"}}}
 	if _, err := converter.ObjectToTyped(wrong); err == nil || !strings.Contains(err.Error(), ".spec.shape") {
 		t.Errorf("a field that the schema has not: %v", err)
+	}
+}
+
+func TestSchemasAreNotChanged(t *testing.T) {
+	kinds, same := published(t), published(t)
+	d, err := openapi.New(kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := installed(t, d)
+	if err := errors.Join(d.NameSamples(services...), d.Check(services...)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range kinds {
+		if diff := cmp.Diff(same[i].Schema, kinds[i].Schema); diff != "" {
+			t.Errorf("%s: %s", &kinds[i], diff)
+		}
 	}
 }
 

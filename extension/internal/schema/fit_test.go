@@ -34,6 +34,7 @@ type WidgetSpec struct {
 	Tags     []string                     `json:"tags,omitempty"`
 	Limits   map[string]resource.Quantity `json:"limits,omitempty"`
 	Since    *metav1.Time                 `json:"since,omitempty"`
+	Mode     *intstr.IntOrString          `json:"mode,omitempty"`
 	Extra    runtime.RawExtension         `json:"extra,omitempty"`
 	Template runtime.RawExtension         `json:"template,omitempty"`
 	Nested   *Nested                      `json:"nested,omitempty"`
@@ -266,6 +267,15 @@ h: {type: number, format: float}`, false, false},
 		"a default for null items": {struct {
 			A []string `json:"a,omitempty"`
 		}{}, "a: {type: array, items: {type: string, default: x}}", false, true},
+		"a default that null is not": {struct {
+			A *string `json:"a"`
+		}{}, "a: {type: string, nullable: true, default: x}", false, true},
+		"fields of an embedded object": {struct {
+			A runtime.RawExtension `json:"a,omitempty"`
+		}{}, "a: {type: object, required: [b], properties: {b: {type: string}}}", true, false},
+		"limits in an embedded object": {struct {
+			A runtime.RawExtension `json:"a,omitempty"`
+		}{}, "a: {type: object, properties: {b: {type: string, maxLength: 3}}}", true, false},
 		"a time's default": {struct {
 			A metav1.Time `json:"a"`
 		}{}, "a: {type: string, format: date-time, default: '2026-01-01T00:00:00Z'}", false, false},
@@ -279,5 +289,30 @@ h: {type: number, format: float}`, false, false},
 				t.Errorf("validates %v, want %v; needs raw %v, want %v", fit.Validates, c.validates, fit.NeedsRaw, c.needsRaw)
 			}
 		})
+	}
+}
+
+// A time that is zero is null in JSON, so that a default stands for it.
+func TestNullTakesTheDefault(t *testing.T) {
+	type thing struct {
+		A metav1.Time  `json:"a"`
+		B *metav1.Time `json:"b"`
+		C []string     `json:"c"`
+		D *string      `json:"d"`
+	}
+	fit, err := version(t, "a: {type: string, format: date-time, default: '2026-01-01T00:00:00Z'}\nb: {type: string, format: date-time, default: '2026-01-01T00:00:00Z'}\n"+
+		"c: {type: array, items: {type: string}, default: [x]}\nd: {type: string, nullable: true, default: x}").Fit(reflect.TypeFor[thing]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &thing{B: &metav1.Time{}}
+	fit.Default(got)
+	if got.A.Year() != 2026 || got.B.Year() != 2026 || len(got.C) != 1 || got.D != nil {
+		t.Errorf("got %+v", got)
+	}
+	empty := &thing{C: []string{}}
+	fit.Default(empty)
+	if len(empty.C) != 0 {
+		t.Errorf("an empty list that is written takes the default: %v", empty.C)
 	}
 }

@@ -18,7 +18,6 @@ import (
 type everything struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Base              `json:",inline"`
 	*Pointed          `json:",inline"`
 	Named             Base `json:"named"`
 
@@ -40,6 +39,7 @@ type everything struct {
 	Template template             `json:"template"`
 	Hidden   chan int             `json:"-"`
 	private  int
+	Base     `json:",inline"`
 }
 
 type Base struct {

@@ -56,11 +56,11 @@ func TestRead(t *testing.T) {
 	if widget.Line != 11 {
 		t.Errorf("the definition begins in line %d", widget.Line)
 	}
-	if widget.Version("v2") != nil {
-		t.Error("there is a v2")
+	if widget.Version("v3") != nil {
+		t.Error("there is a v3")
 	}
 
-	v1, beta := widget.Versions[0], widget.Versions[1]
+	v1, beta := widget.Versions[0], widget.Versions[2]
 	if diff := cmp.Diff([]any{
 		[]string{"wd"},
 		[]string{"all"},
@@ -125,6 +125,13 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		"unknown field in items": {
 			map[string]string{"a.yaml": thing("a:\n  type: array\n  items:\n    type: string\n    maxlength: 3\nb: {type: strin}")},
 			[]string{"a.yaml:20: " + root + ".properties.a.items.maxlength: unknown field"},
+		},
+		"unknown field in all that a schema holds": {
+			map[string]string{"a.yaml": thing("a:\n  type: array\n  items:\n    type: object\n    additionalProperties:\n      type: string\n      oops: 1\n      not: {oops: 1}\n      anyOf: [{oops: 1}]\nb: {type: object, properties: {c: {type: string, oops: 1}}}")},
+			[]string{
+				root + ".properties.a.items.additionalProperties.oops: unknown field", root + ".properties.a.items.additionalProperties.not.oops: unknown field",
+				root + ".properties.a.items.additionalProperties.anyOf[0].oops: unknown field", root + ".properties.b.properties.c.oops: unknown field",
+			},
 		},
 		"key twice": {
 			map[string]string{"a.yaml": thing("a: {type: string}\na: {type: string}")},

@@ -214,6 +214,16 @@ spec:
 	}
 }
 
+func TestNullIsAbsentUnlessItIsAllowed(t *testing.T) {
+	v := version(t, "a: {type: object, required: [b], properties: {b: {type: string, nullable: true}}}\nc: {type: object, required: [d], properties: {d: {type: string}}}")
+	if errs := v.Validate(t.Context(), object(t, "a: {b: null}"), nil); len(errs) > 0 {
+		t.Errorf("null that is allowed: %v", errs)
+	}
+	if errs := v.Validate(t.Context(), object(t, "c: {d: null}"), nil); len(errs) != 1 || errs[0].Type != field.ErrorTypeRequired {
+		t.Errorf("null that is not allowed: %v", errs)
+	}
+}
+
 // TestRequestsShareAVersion is for the race detector.
 func TestRequestsShareAVersion(t *testing.T) {
 	v := read(t, crds(), "Widget").Version("v1")
