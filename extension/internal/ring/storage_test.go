@@ -170,6 +170,18 @@ func TestListWaitsForTheFirstAnswer(t *testing.T) {
 		if _, _, err := names(t, s, storage.ListOptions{}); !apierrors.IsServiceUnavailable(err) {
 			t.Errorf("a list of an answer that is withdrawn: %v", err)
 		}
+		if err := s.Put(named("b")[0]); err != nil {
+			t.Error(err)
+		}
+		if s.ReadinessCheck() == nil {
+			t.Error("one object made an answer that is withdrawn count again")
+		}
+		if err := s.Update(named("a")); err != nil {
+			t.Error(err)
+		}
+		if err := s.ReadinessCheck(); err != nil {
+			t.Errorf("a new answer does not count: %v", err)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := newStorage(t)
@@ -302,6 +314,12 @@ func TestProgress(t *testing.T) {
 		if got := next(t, w); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+	if err := s.Update(named("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := next(t, w), "ADDED b @"+current(t, s); got != want {
+		t.Errorf("got %s, want %s and no second bookmark", got, want)
 	}
 }
 
