@@ -294,33 +294,29 @@ func current(t *testing.T, s *ring.Storage) string {
 
 // TestProgress: when asked, a watch tells how far it is, after its events.
 func TestProgress(t *testing.T) {
-	s := newStorage(t)
-	if err := s.Update(nil); err != nil {
-		t.Fatal(err)
-	}
-	w, err := s.Watch(t.Context(), s.Prefix(), everything(current(t, s)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
-	if err := s.Update(named("a")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RequestWatchProgress(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	v := current(t, s)
-	for _, want := range []string{"ADDED a @" + v, "BOOKMARK  @" + v} {
-		if got := next(t, w); got != want {
-			t.Errorf("got %s, want %s", got, want)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStorage(t)
+		if err := s.Update(nil); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := s.Update(named("a", "b")); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := next(t, w), "ADDED b @"+current(t, s); got != want {
-		t.Errorf("got %s, want %s and no second bookmark", got, want)
-	}
+		w, err := s.Watch(t.Context(), s.Prefix(), everything(current(t, s)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+		if err := s.Update(named("a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RequestWatchProgress(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v := current(t, s)
+		for _, want := range []string{"ADDED a @" + v, "BOOKMARK  @" + v, "nothing"} {
+			if got := next(t, w); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
 }
 
 // TestWatchInBatches: more events than are taken at once come all, in order, and the
