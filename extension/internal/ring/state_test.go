@@ -362,6 +362,24 @@ func TestWhatComesInIsCopied(t *testing.T) {
 	if events := s.Put(time.UnixMicro(3), given); len(events) != 1 || valueOf(events[0].Previous) != "1" {
 		t.Errorf("the change came as %s", showEvents(events))
 	}
+	given.Object.(*corev1.ConfigMap).Data["value"] = "3"
+	if remembered, _ := s.Get("a"); valueOf(remembered) != "2" {
+		t.Error("what was changed changed again with the given object")
+	}
+}
+
+// TestForgottenObjectsAreLetGo, although their events' places are used again only
+// later.
+func TestForgottenObjectsAreLetGo(t *testing.T) {
+	s := NewState(time.UnixMicro(1), 1, 0, Window{Most: 1}, nil)
+	s.events = make([]Event, 0, 8)
+	s.Put(time.UnixMicro(2), object("a", "1"))
+	places := s.events
+	s.Put(time.UnixMicro(3), object("a", "2"))
+	s.Put(time.UnixMicro(4), object("a", "3"))
+	if len(s.events) != 1 || places[0].Object != nil {
+		t.Errorf("%d events are remembered, and the object of the first is %v", len(s.events), places[0].Object)
+	}
 }
 
 // TestOwnEqual: what the kind calls the same is no event.

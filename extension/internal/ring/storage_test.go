@@ -170,6 +170,18 @@ func TestListWaitsForTheFirstAnswer(t *testing.T) {
 		if _, _, err := names(t, s, storage.ListOptions{}); !apierrors.IsServiceUnavailable(err) {
 			t.Errorf("a list of an answer that is withdrawn: %v", err)
 		}
+		if err := s.Put(named("b")[0]); err != nil {
+			t.Error(err)
+		}
+		if s.ReadinessCheck() == nil {
+			t.Error("one object made an answer that is withdrawn count again")
+		}
+		if err := s.Update(named("a")); err != nil {
+			t.Error(err)
+		}
+		if err := s.ReadinessCheck(); err != nil {
+			t.Errorf("a new answer does not count: %v", err)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := newStorage(t)
@@ -282,27 +294,29 @@ func current(t *testing.T, s *ring.Storage) string {
 
 // TestProgress: when asked, a watch tells how far it is, after its events.
 func TestProgress(t *testing.T) {
-	s := newStorage(t)
-	if err := s.Update(nil); err != nil {
-		t.Fatal(err)
-	}
-	w, err := s.Watch(t.Context(), s.Prefix(), everything(current(t, s)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
-	if err := s.Update(named("a")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RequestWatchProgress(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	v := current(t, s)
-	for _, want := range []string{"ADDED a @" + v, "BOOKMARK  @" + v} {
-		if got := next(t, w); got != want {
-			t.Errorf("got %s, want %s", got, want)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStorage(t)
+		if err := s.Update(nil); err != nil {
+			t.Fatal(err)
 		}
-	}
+		w, err := s.Watch(t.Context(), s.Prefix(), everything(current(t, s)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+		if err := s.Update(named("a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RequestWatchProgress(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v := current(t, s)
+		for _, want := range []string{"ADDED a @" + v, "BOOKMARK  @" + v, "nothing"} {
+			if got := next(t, w); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
 }
 
 // TestWatchInBatches: more events than are taken at once come all, in order, and the
