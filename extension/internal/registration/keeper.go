@@ -40,8 +40,8 @@ type keeper struct {
 	polls bool
 	// owned is set once the owner, or a reference to it, was found.
 	owned bool
-	// told is what was said last, to say it once.
-	told string
+	// told is what was said last, to say it once; toldOwner is the same for the owner.
+	told, toldOwner string
 }
 
 // run looks, writes and watches until ctx ends.
@@ -303,13 +303,21 @@ func (k *keeper) owner(ctx context.Context, seen *apiregistrationv1.APIService) 
 	case apierrors.IsNotFound(err) && k.owned:
 		return nil, errUninstalled
 	case apierrors.IsNotFound(err):
-		k.say("The APIService gets no owner, and stays when the server is uninstalled: there is no ClusterRole "+name, "")
+		k.ownerless("there is no ClusterRole " + name)
 		return nil, nil
 	case last != nil:
 		return last, nil // applying without it would remove it
 	}
-	k.say("The APIService gets no owner, and stays when the server is uninstalled: ClusterRole "+name+" cannot be read", err.Error())
+	k.ownerless("ClusterRole " + name + " cannot be read: " + err.Error())
 	return nil, nil
+}
+
+// ownerless says once why the APIService has no owner.
+func (k *keeper) ownerless(reason string) {
+	if k.toldOwner != reason {
+		k.toldOwner = reason
+		k.log.Info("The APIService gets no owner, and stays when the server is uninstalled", "reason", reason)
+	}
 }
 
 // hasOwner says whether seen names the owner, or needs none.

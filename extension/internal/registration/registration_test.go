@@ -393,6 +393,10 @@ func TestOwnerThatIsNotThere(t *testing.T) {
 		if a := b.get(); a == nil || len(a.OwnerReferences) != 0 {
 			t.Errorf("registered %+v", a)
 		}
+		for range 3 {
+			b.change(func(a *apiregistrationv1.APIService) { a.Labels = map[string]string{"at": time.Now().Format("150405")} })
+			time.Sleep(time.Minute)
+		}
 		if n := b.log.with("there is no ClusterRole widgets"); n != 1 {
 			t.Errorf("%d lines: %q", n, b.log.text)
 		}
