@@ -124,7 +124,9 @@ spec:
 			[]string{"PrepareForStatusUpdate", "set Status"},
 		},
 		"scale without such fields": {
-			[]extension.Part{set(func(r *things) { r.Scale = &extension.Scale{SpecReplicas: ".spec.text", StatusReplicas: ".status.replicas"} })},
+			[]extension.Part{set(func(r *things) {
+				r.Scale = &extension.Scale{SpecReplicas: ".spec.text", StatusReplicas: ".status.replicas"}
+			})},
 			[]string{`Scale.SpecReplicas: the field ".spec.text"`, `no field ".status.replicas"`},
 		},
 		"a column without a value": {[]extension.Part{set(func(r *things) { r.Columns = extension.Columns(extension.Column[thing]("Text", nil)) })}, []string{"Columns[0]", "no Value"}},
@@ -149,7 +151,9 @@ spec:
 			[]string{`Sub "size"`, `no field ".spec.size"`},
 		},
 		"a subresource of Kubernetes' own": {
-			[]extension.Part{set(func(r *things) { r.Sub = extension.Sub(extension.Update("status", extension.UpdateOf[thing]{Fields: []string{".spec.text"}})) })},
+			[]extension.Part{set(func(r *things) {
+				r.Sub = extension.Sub(extension.Update("status", extension.UpdateOf[thing]{Fields: []string{".spec.text"}}))
+			})},
 			[]string{`Sub "status"`, "Kubernetes' own"},
 		},
 		"two kinds of one name": {

@@ -13,7 +13,9 @@ import (
 // builtVersion is what a server says it is: the version of Kubernetes whose library it is
 // built with. The library itself learns that from the linker alone, which a program that
 // was built by go build has not told it; clients cannot read what it says then.
-type builtVersion struct{ basecompatibility.EffectiveVersion }
+type builtVersion struct {
+	basecompatibility.EffectiveVersion
+}
 
 func effectiveVersion() basecompatibility.EffectiveVersion {
 	return builtVersion{compatibility.DefaultBuildEffectiveVersion()}
