@@ -19,9 +19,6 @@ func storageChecks() []Check {
 	}}
 }
 
-// recovery is how long the server may take to come back.
-const recovery = time.Minute
-
 func checkStorageDown(ctx context.Context, t *T) {
 	o := t.create(ctx)
 	w := t.watching(ctx, "resourceVersion", o.GetResourceVersion())
@@ -60,7 +57,7 @@ func checkStorageDown(ctx context.Context, t *T) {
 		t.fatalf(nil, "the storage could not be started again: %v", err)
 	}
 	stopped = false
-	t.eventually(ctx, recovery, func() (*Exchange, string) {
+	t.eventually(ctx, t.target.recovery(), func() (*Exchange, string) {
 		a, err := try(ctx, t.admin, t.listing())
 		if err != nil {
 			return a.Exchange, "there is no answer: " + err.Error()
