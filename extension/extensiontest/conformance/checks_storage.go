@@ -19,6 +19,9 @@ func storageChecks() []Check {
 	}}
 }
 
+// silence is how long we wait for an answer that may not come.
+const silence = 10 * time.Second
+
 func checkStorageDown(ctx context.Context, t *T) {
 	o := t.create(ctx)
 	w := t.watching(ctx, "resourceVersion", o.GetResourceVersion())
@@ -38,7 +41,9 @@ func checkStorageDown(ctx context.Context, t *T) {
 		t.notApplicable("the storage could not be stopped: %v", err)
 	}
 	// A consistent list goes to the storage; the watch cache may answer others.
-	a, err := try(ctx, t.admin, t.listing())
+	bounded, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	a, err := try(bounded, t.admin, t.listing())
 	if err == nil {
 		if a.Code == http.StatusOK && len(t.own(t.listed(a))) == 0 {
 			t.failf(a.Exchange, "the list is empty while the storage is down: a controller would delete everything")
@@ -49,7 +54,9 @@ func checkStorageDown(ctx context.Context, t *T) {
 			t.status(a)
 		}
 	}
-	write, err := try(ctx, t.admin, t.posting(t.object()))
+	bounded, cancel = context.WithTimeout(ctx, silence)
+	defer cancel()
+	write, err := try(bounded, t.admin, t.posting(t.object()))
 	if err == nil && write.Code/100 == 2 {
 		t.failf(write.Exchange, "a write was answered %s while the storage is down", code(write.Code))
 	}
