@@ -135,7 +135,7 @@ func checkBundleRestored(ctx context.Context, t *T) {
 		t.notApplicable("the user may not change APIServices")
 	}
 	t.want(a, http.StatusOK)
-	t.eventually(ctx, time.Minute, func() (*Exchange, string) {
+	t.eventually(ctx, t.target.recovery(), func() (*Exchange, string) {
 		a := t.do(ctx, request{method: http.MethodGet, path: path})
 		o := t.parsed(t.want(a, http.StatusOK))
 		if text, _, _ := unstructured.NestedString(o.Object, "spec", "caBundle"); text == "" {

@@ -15,7 +15,7 @@ func deleteChecks() []Check {
 			ID:      "delete/finalizer",
 			Promise: "An object with a finalizer that is deleted has a deletionTimestamp and stays until the finalizer is taken off; the answer and watchers say so.",
 			Source:  "https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/",
-			Faults:  []int{7},
+			Faults:  []int{4, 7},
 			Needs:   []Need{Writable, Watchable},
 			Run:     checkFinalizer,
 		},

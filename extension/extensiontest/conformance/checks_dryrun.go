@@ -16,7 +16,7 @@ func dryRunChecks() []Check {
 			Source:  source,
 			Needs:   []Need{Writable, Watchable},
 			Run: func(ctx context.Context, t *T) {
-				w := t.watching(ctx, "resourceVersion", t.list(ctx).version)
+				w := t.watching(ctx, "resourceVersion", t.now(ctx))
 				o := t.object()
 				a := t.want(t.post(ctx, o, "dryRun", "All"), http.StatusCreated)
 				if got := t.parsed(a); got.GetName() != o.GetName() || got.GetUID() == "" {

@@ -75,6 +75,7 @@ func listChecks() []Check {
 // wellFormed fails unless a resourceVersion is a positive integer.
 func (t *T) wellFormed(e *Exchange, of, version string) {
 	if _, err := resourceversion.CompareResourceVersion(version, version); err != nil {
+		t.unusable()
 		t.failf(e, "the resourceVersion %q of %s is no positive integer", version, of)
 	}
 }

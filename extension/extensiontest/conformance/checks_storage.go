@@ -19,8 +19,8 @@ func storageChecks() []Check {
 	}}
 }
 
-// recovery is how long the server may take to come back.
-const recovery = time.Minute
+// silence is how long we wait for an answer that may not come.
+const silence = 10 * time.Second
 
 func checkStorageDown(ctx context.Context, t *T) {
 	o := t.create(ctx)
@@ -41,7 +41,9 @@ func checkStorageDown(ctx context.Context, t *T) {
 		t.notApplicable("the storage could not be stopped: %v", err)
 	}
 	// A consistent list goes to the storage; the watch cache may answer others.
-	a, err := try(ctx, t.admin, t.listing())
+	bounded, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	a, err := try(bounded, t.admin, t.listing())
 	if err == nil {
 		if a.Code == http.StatusOK && len(t.own(t.listed(a))) == 0 {
 			t.failf(a.Exchange, "the list is empty while the storage is down: a controller would delete everything")
@@ -52,7 +54,9 @@ func checkStorageDown(ctx context.Context, t *T) {
 			t.status(a)
 		}
 	}
-	write, err := try(ctx, t.admin, t.posting(t.object()))
+	bounded, cancel = context.WithTimeout(ctx, silence)
+	defer cancel()
+	write, err := try(bounded, t.admin, t.posting(t.object()))
 	if err == nil && write.Code/100 == 2 {
 		t.failf(write.Exchange, "a write was answered %s while the storage is down", code(write.Code))
 	}
@@ -60,7 +64,7 @@ func checkStorageDown(ctx context.Context, t *T) {
 		t.fatalf(nil, "the storage could not be started again: %v", err)
 	}
 	stopped = false
-	t.eventually(ctx, recovery, func() (*Exchange, string) {
+	t.eventually(ctx, t.target.recovery(), func() (*Exchange, string) {
 		a, err := try(ctx, t.admin, t.listing())
 		if err != nil {
 			return a.Exchange, "there is no answer: " + err.Error()

@@ -18,6 +18,7 @@ func tableChecks() []Check {
 			ID:      "table/list",
 			Promise: "A list can be had as a Table: a cell for each column, the list's resourceVersion, and the object in each row as includeObject says.",
 			Source:  source,
+			Faults:  []int{3},
 			Needs:   []Need{Verb("list")},
 			Run:     checkTableList,
 		},
@@ -89,7 +90,7 @@ func kindOf(raw []byte) string {
 }
 
 func checkTableWatch(ctx context.Context, t *T) {
-	version := t.list(ctx).version
+	version := t.now(ctx)
 	w := t.granted(t.watchPath(ctx, t.admin, t.subject.path(t.subject.namespace, ""), tableMedia, "resourceVersion", version))
 	t.create(ctx)
 	t.create(ctx)

@@ -62,8 +62,8 @@ func watchChecks() []Check {
 
 func checkWatchFromVersion(ctx context.Context, t *T) {
 	before := []string{t.create(ctx).GetName(), t.create(ctx).GetName()}
-	l := t.list(ctx)
-	w := t.watching(ctx, "resourceVersion", l.version)
+	version := t.now(ctx)
+	w := t.watching(ctx, "resourceVersion", version)
 	var want []string
 	for range 3 {
 		want = append(want, t.create(ctx).GetName())
@@ -75,10 +75,10 @@ func checkWatchFromVersion(ctx context.Context, t *T) {
 		}
 		return count == len(want)
 	})
-	seen = t.ownEvents(append(seen, w.during(ctx, 300*time.Millisecond)...))
+	seen = t.ownEvents(w, append(seen, w.during(ctx, 300*time.Millisecond)...))
 	for _, e := range seen {
 		if e.object.GetName() == before[0] || e.object.GetName() == before[1] {
-			t.fatalf(w.exchange(), "%v was there at resourceVersion %s, from which the watch begins, and is replayed", e, l.version)
+			t.fatalf(w.exchange(), "%v was there at resourceVersion %s, from which the watch begins, and is replayed", e, version)
 		}
 	}
 	if count != len(want) || len(seen) != len(want) {
@@ -98,7 +98,7 @@ func checkWatchFromZero(ctx context.Context, t *T) {
 			return len(missing) == 0
 		})
 		if !ok {
-			t.fatalf(w.exchange(), "no ADDED of %s, which existed, came within %v; it saw: %s", keys(missing), soon, describe(t.ownEvents(seen)))
+			t.fatalf(w.exchange(), "no ADDED of %s, which existed, came within %v; it saw: %s", keys(missing), soon, describe(t.ownEvents(w, seen)))
 		}
 		t.await(ctx, w, added, t.create(ctx))
 		w.stop()
@@ -198,7 +198,7 @@ func checkDeletedObject(ctx context.Context, t *T) {
 
 func checkWatchTimeout(ctx context.Context, t *T) {
 	const seconds = 2
-	version := t.list(ctx).version
+	version := t.now(ctx)
 	w := t.watching(ctx, "resourceVersion", version, "timeoutSeconds", strconv.Itoa(seconds))
 	if !w.ended(ctx, (seconds+6)*time.Second) {
 		t.fatalf(w.exchange(), "the watch is open %v after it began, with timeoutSeconds=%d", time.Since(w.began).Round(time.Second), seconds)
@@ -217,7 +217,7 @@ func watchRefusalChecks() []Check {
 			ID:      "watch/expired",
 			Promise: "A watch from a resourceVersion that is too old is answered 410 Gone, as the answer or as the first event, an ERROR.",
 			Source:  concepts + "#410-gone-responses",
-			Faults:  []int{3},
+			Faults:  []int{2, 3},
 			Needs:   []Need{Watchable},
 			Run:     checkWatchExpired,
 		},

@@ -157,7 +157,7 @@ func checkListEqualsWatchList(ctx context.Context, t *T) {
 
 func checkBookmarks(ctx context.Context, t *T) {
 	const seconds = 4 // the server sends one shortly before the end
-	version := t.list(ctx).version
+	version := t.now(ctx)
 	w := t.watching(ctx, "resourceVersion", version, "allowWatchBookmarks", "true", "timeoutSeconds", strconv.Itoa(seconds))
 	t.create(ctx)
 	var marks []event

@@ -72,7 +72,7 @@ func (t *T) labelled(name, value string) *unstructured.Unstructured {
 func checkLabelLeave(ctx context.Context, t *T) {
 	in := t.createThis(ctx, t.labelled("color", "red"))
 	out := t.createThis(ctx, t.labelled("color", "blue"))
-	w := t.watching(ctx, "resourceVersion", t.list(ctx).version, "labelSelector", "color=red")
+	w := t.watching(ctx, "resourceVersion", t.now(ctx), "labelSelector", "color=red")
 	left := t.relabel(ctx, in, "color", "green")
 	t.relabel(ctx, out, "color", "green")
 	events := t.settled(ctx, w, t.createThis(ctx, t.labelled("color", "red")))
@@ -89,7 +89,7 @@ func checkLabelLeave(ctx context.Context, t *T) {
 
 func checkLabelEnter(ctx context.Context, t *T) {
 	o := t.createThis(ctx, t.labelled("color", "blue"))
-	w := t.watching(ctx, "resourceVersion", t.list(ctx).version, "labelSelector", "color=red")
+	w := t.watching(ctx, "resourceVersion", t.now(ctx), "labelSelector", "color=red")
 	o = t.relabel(ctx, o, "color", "green")
 	o = t.relabel(ctx, o, "color", "red")
 	events := t.await(ctx, w, added, o)
@@ -103,7 +103,7 @@ func checkLabelEnter(ctx context.Context, t *T) {
 func checkDeletedSelector(ctx context.Context, t *T) {
 	in := t.createThis(ctx, t.labelled("color", "red"))
 	out := t.createThis(ctx, t.labelled("color", "blue"))
-	w := t.watching(ctx, "resourceVersion", t.list(ctx).version, "labelSelector", "color=red")
+	w := t.watching(ctx, "resourceVersion", t.now(ctx), "labelSelector", "color=red")
 	t.delete(ctx, out)
 	t.delete(ctx, in)
 	events := t.settled(ctx, w, t.createThis(ctx, t.labelled("color", "red")))
@@ -114,7 +114,7 @@ func checkDeletedSelector(ctx context.Context, t *T) {
 
 func checkWatchFields(ctx context.Context, t *T) {
 	o := t.create(ctx)
-	w := t.watching(ctx, "resourceVersion", t.list(ctx).version, "fieldSelector", "metadata.name="+o.GetName())
+	w := t.watching(ctx, "resourceVersion", t.now(ctx), "fieldSelector", "metadata.name="+o.GetName())
 	other := t.create(ctx)
 	t.relabel(ctx, other, "more", "true")
 	t.delete(ctx, other)
@@ -168,13 +168,13 @@ func (t *T) setChange(o *unstructured.Unstructured, i int) {
 }
 
 func checkWatchNamespace(ctx context.Context, t *T) {
-	w := t.watching(ctx, "resourceVersion", t.list(ctx).version)
+	w := t.watching(ctx, "resourceVersion", t.now(ctx))
 	foreign := t.object()
 	foreign.SetNamespace(t.subject.other)
 	foreign = t.createThis(ctx, foreign)
 	t.delete(ctx, t.relabel(ctx, foreign, "more", "true"))
 	events := t.settled(ctx, w, t.create(ctx))
-	events = append(events, t.ownEvents(w.during(ctx, 100*time.Millisecond))...)
+	events = append(events, t.ownEvents(w, w.during(ctx, 100*time.Millisecond))...)
 	for _, e := range events {
 		if e.object.GetNamespace() != t.subject.namespace {
 			t.failf(w.exchange(), "the watch of namespace %s showed %v of namespace %s", t.subject.namespace, e, e.object.GetNamespace())

@@ -15,13 +15,19 @@ const namespaces = "/api/v1/namespaces"
 // removeLimit bounds the removal of the kit's namespaces.
 const removeLimit = 90 * time.Second
 
-func (r *runner) makeNamespaces(ctx context.Context) error {
+// makeNamespaces gives those that it has made, or may have.
+func (r *runner) makeNamespaces(ctx context.Context) ([]string, error) {
+	var made []string
 	for _, name := range r.subject.namespaces() {
-		if err := makeNamespace(ctx, r.admin, name); err != nil {
-			return err
+		mine, err := makeNamespace(ctx, r.admin, name)
+		if mine {
+			made = append(made, name)
+		}
+		if err != nil {
+			return made, err
 		}
 	}
-	return nil
+	return made, nil
 }
 
 // servesNamespaces says whether there are namespaces to make. An extension server that is asked without
@@ -42,25 +48,30 @@ func (s *subject) namespaces() []string {
 	return []string{s.namespace, s.other}
 }
 
-func makeNamespace(ctx context.Context, c *client, name string) error {
+// makeNamespace says whether there is a new namespace, or may be: where no answer came.
+func makeNamespace(ctx context.Context, c *client, name string) (bool, error) {
 	o := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name, "labels": map[string]any{ownLabel: "true"}}}
 	r := request{method: http.MethodPost, path: namespaces, body: body(o)}
 	a, err := try(ctx, c, r.with("Content-Type", "application/json"))
 	if err != nil {
-		return fmt.Errorf("create namespace %s: %w", name, err)
+		return true, fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	if a.Code != http.StatusCreated {
-		return fmt.Errorf("create namespace %s: %s%s", name, code(a.Code), saying(a.raw))
+		return false, fmt.Errorf("create namespace %s: %s%s", name, code(a.Code), saying(a.raw))
 	}
-	return nil
+	return true, nil
 }
 
 // removeNamespaces removes the kit's namespaces and says what is left.
-func (r *runner) removeNamespaces(ctx context.Context) []string {
+func (r *runner) removeNamespaces(ctx context.Context, names []string) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
 	var left []string
-	for _, name := range slices.Backward(r.subject.namespaces()) {
+	for _, name := range names {
+		// They end side by side; an error shows again below.
+		_, _ = try(ctx, r.admin, request{method: http.MethodDelete, path: namespaces + "/" + name})
+	}
+	for _, name := range slices.Backward(names) {
 		if err := removeNamespace(ctx, r.admin, name); err != nil {
 			left = append(left, fmt.Sprintf("namespace %s: %v", name, err))
 		}

@@ -68,7 +68,12 @@ func (t *T) object() *unstructured.Unstructured {
 	if t.subject.namespaced {
 		o.SetNamespace(t.subject.namespace)
 	}
-	o.SetLabels(map[string]string{ownLabel: t.slug()})
+	labels := o.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[ownLabel] = t.slug()
+	o.SetLabels(labels)
 	return o
 }
 
@@ -264,13 +269,34 @@ func (t *T) existing(ctx context.Context) *unstructured.Unstructured {
 	return l.items[0]
 }
 
-// newer says whether the resourceVersion a is above b; it ends the check where one is no integer.
+// newer says whether the resourceVersion a is above b; it ends the check where one is no positive
+// integer.
 func (t *T) newer(e *Exchange, a, b string) bool {
 	sign, err := resourceversion.CompareResourceVersion(a, b)
 	if err != nil {
+		t.unusable()
 		t.fatalf(e, "a resourceVersion is no positive integer: %v", err)
 	}
 	return sign > 0
+}
+
+// versionFault is the number of the fault of unusable resourceVersions.
+const versionFault = 3
+
+// unusable ends a check that is about something else than resourceVersions, and cannot do without them.
+func (t *T) unusable() {
+	if !t.check.Finds(versionFault) {
+		t.notApplicable("the server's resourceVersions are no integers; list/resource-version says so")
+	}
+}
+
+// now is the resourceVersion from which a watch shows what is written next.
+func (t *T) now(ctx context.Context) string {
+	version := t.list(ctx).version
+	if version == "" {
+		t.unusable()
+	}
+	return version
 }
 
 // content is an object without what the server writes by itself.

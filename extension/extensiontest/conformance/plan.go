@@ -16,13 +16,13 @@ func (r *runner) plan() Plan {
 		for _, name := range s.namespaces() {
 			p.Creates = append(p.Creates, "Namespace "+name)
 		}
-		where = "in these namespaces"
+		where = "in the namespaces " + s.namespace + " and " + s.other
 	}
 	if s.unmet(Writable, r.target) == "" {
 		p.Creates = append(p.Creates, fmt.Sprintf("up to %d objects of %s at a time, %s", mostObjects, s.Resource, where))
 	}
 	if r.planned("admission/policy") {
-		p.Creates = append(p.Creates, "ValidatingAdmissionPolicy and ValidatingAdmissionPolicyBinding "+s.prefix)
+		p.Creates = append(p.Creates, "ValidatingAdmissionPolicy "+s.prefix, "ValidatingAdmissionPolicyBinding "+s.prefix)
 	}
 	if r.planned("namespace/deletion") {
 		p.Creates = append(p.Creates, "Namespace "+s.endingNamespace())

@@ -109,8 +109,9 @@ func run(ctx context.Context, target Target, reporter Reporter) (summary Summary
 	}
 	defer r.close()
 	reporter.Planned(r.plan())
-	defer func() { summary.Left = append(summary.Left, r.removeNamespaces(ctx)...) }()
-	if err := r.makeNamespaces(ctx); err != nil {
+	made, err := r.makeNamespaces(ctx)
+	defer func() { summary.Left = append(summary.Left, r.removeNamespaces(ctx, made)...) }()
+	if err != nil {
 		return Summary{Err: err}
 	}
 	if err := r.trySample(ctx, &summary); err != nil {

@@ -30,6 +30,7 @@ type T struct {
 	direct  *client // nil without a way straight to the server
 
 	mu       sync.Mutex
+	last     *Exchange // of the goroutine that runs the check
 	failures []Failure
 	reason   string // why the check is not applicable
 	made     []made
@@ -44,10 +45,13 @@ type made struct{ namespace, name string }
 // stopped ends a check: it is recovered by run.
 type stopped struct{}
 
-// failf records a failure, seen in an exchange, and goes on.
+// failf records a failure, seen in an exchange, or else in the last one, and goes on.
 func (t *T) failf(e *Exchange, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if e == nil {
+		e = t.last
+	}
 	if len(t.failures) < maxFailures {
 		t.failures = append(t.failures, Failure{Message: fmt.Sprintf(format, args...), Exchange: e})
 	}
@@ -120,14 +124,19 @@ func (t *T) clean(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
 	var left []string
+	done := map[made]bool{}
+	for _, m := range slices.Backward(t.made) {
+		if done[m] {
+			continue
+		}
+		done[m] = true
+		if err := t.remove(ctx, m); err != nil {
+			left = append(left, fmt.Sprintf("%s %s: %v", t.subject.Resource, m.name, err))
+		}
+	}
 	for _, undo := range slices.Backward(t.undo) {
 		if err := undo(ctx); err != nil {
 			left = append(left, err.Error())
-		}
-	}
-	for _, m := range slices.Backward(t.made) {
-		if err := t.remove(ctx, m); err != nil {
-			left = append(left, fmt.Sprintf("%s %s: %v", t.subject.Resource, m.name, err))
 		}
 	}
 	return left
@@ -141,8 +150,11 @@ func (t *T) remove(ctx context.Context, m made) error {
 		if err != nil {
 			return err
 		}
-		if a.Code == http.StatusNotFound {
+		switch a.Code {
+		case http.StatusNotFound:
 			return nil
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed:
+			return fmt.Errorf("delete: %s%s", code(a.Code), saying(a.raw))
 		}
 		if o, err := parse(a.raw); err == nil && len(o.GetFinalizers()) > 0 {
 			free := request{method: http.MethodPatch, path: path, body: []byte(`{"metadata":{"finalizers":null}}`)}
@@ -177,6 +189,9 @@ func (t *T) do(ctx context.Context, r request) answer { return t.as(ctx, t.admin
 // as sends a request as a user, and ends the check when there is no answer.
 func (t *T) as(ctx context.Context, c *client, r request) answer {
 	a, err := try(ctx, c, r)
+	t.mu.Lock()
+	t.last = a.Exchange
+	t.mu.Unlock()
 	if err != nil {
 		t.fatalf(a.Exchange, "there was no answer: %v", err)
 	}

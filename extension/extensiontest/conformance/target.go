@@ -36,6 +36,9 @@ type Target struct {
 	Stream Stream
 	// Storage stops and starts what the server keeps its objects in.
 	Storage Storage
+	// Recovery is how long the server may take to come back after its storage is back, or to set its
+	// caBundle again. Zero means a minute.
+	Recovery time.Duration
 	// Intrusive allows to change the APIService of the group version for a moment.
 	Intrusive bool
 
@@ -60,6 +63,16 @@ type Stream struct {
 // Storage are commands on what is behind the server. Both return once it is done.
 type Storage struct {
 	Stop, Start func(context.Context) error
+}
+
+// defaultRecovery is how long a server may take to come back.
+const defaultRecovery = time.Minute
+
+func (t Target) recovery() time.Duration {
+	if t.Recovery > 0 {
+		return t.Recovery
+	}
+	return defaultRecovery
 }
 
 func (t Target) validate() error {
