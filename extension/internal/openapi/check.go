@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/emicklei/go-restful/v3"
 	openapi_v2 "github.com/google/gnostic-models/openapiv2"
@@ -13,7 +12,6 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/common/restfuladapter"
 	"k8s.io/kube-openapi/pkg/handler"
-	"k8s.io/kube-openapi/pkg/schemamutation"
 	"k8s.io/kube-openapi/pkg/util"
 	"k8s.io/kube-openapi/pkg/util/proto"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -44,11 +42,7 @@ func (d *Definitions) build(services []*restful.WebService) error {
 		return fmt.Errorf("OpenAPI v2: %w", err)
 	}
 	for _, service := range services {
-		v3, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3("check"))
-		if err == nil {
-			err = checkV3(v3.Components.Schemas)
-		}
-		if err != nil {
+		if _, err := builder3.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices([]*restful.WebService{service}), d.V3("check")); err != nil {
 			return fmt.Errorf("OpenAPI v3 of %s: %w", service.RootPath(), err)
 		}
 	}
@@ -75,11 +69,7 @@ func (d *Definitions) blame(err error) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: OpenAPI v2: %w", k, err))
 		}
-		v3, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3("check"), name)
-		if err == nil {
-			err = checkV3(v3)
-		}
-		if err != nil {
+		if _, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3("check"), name); err != nil {
 			errs = append(errs, fmt.Errorf("%s: OpenAPI v3: %w", k, err))
 		}
 	}
@@ -131,23 +121,9 @@ func missing(route *restful.Route, known map[string]common.OpenAPIDefinition) []
 }
 
 func checkV2(document *spec.Swagger) error {
-	for name, model := range document.Definitions {
-		if err := resolves(&model, "#/definitions/", func(name string) bool { _, ok := document.Definitions[name]; return ok }); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
 	document.Definitions = handler.PruneDefaults(document.Definitions)
 	_, err := readV2(document)
 	return err
-}
-
-func checkV3(models map[string]*spec.Schema) error {
-	for name, model := range models {
-		if err := resolves(model, "#/components/schemas/", func(name string) bool { return models[name] != nil }); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // readV2 reads a document into models as kubectl and client-go do.
@@ -161,20 +137,4 @@ func readV2(document *spec.Swagger) (proto.Models, error) {
 		return nil, err
 	}
 	return proto.NewOpenAPIData(parsed)
-}
-
-// resolves follows every reference of a model.
-func resolves(model *spec.Schema, prefix string, has func(string) bool) error {
-	var missing error
-	walker := schemamutation.Walker{
-		SchemaCallback: schemamutation.SchemaCallBackNoop,
-		RefCallback: func(ref *spec.Ref) *spec.Ref {
-			if name, ours := strings.CutPrefix(ref.String(), prefix); ref.String() != "" && (!ours || !has(name)) {
-				missing = errors.Join(missing, fmt.Errorf("reference to %s, which is not there", ref))
-			}
-			return ref
-		},
-	}
-	walker.WalkSchema(model)
-	return missing
 }

@@ -55,17 +55,14 @@ func info(title string) *spec.Info {
 }
 
 // TypeConverter is by what server-side apply merges objects of the kinds, and
-// autoscaling/v1 Scale.
+// autoscaling/v1 Scale: the definitions of v3, in which it passes over what only
+// validates.
 func (d *Definitions) TypeConverter() (managedfields.TypeConverter, error) {
-	config := d.V3("")
-	config.GetDefinitions = func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
-		return d.models(forApply, ref)
-	}
 	names := []string{autoscalingv1.Scale{}.OpenAPIModelName()}
 	for i := range d.kinds {
 		names = append(names, nameOf(d.kinds[i].GroupVersion.WithKind(d.kinds[i].Kind)))
 	}
-	models, err := builder3.BuildOpenAPIDefinitionsForResources(config, names...)
+	models, err := builder3.BuildOpenAPIDefinitionsForResources(d.V3(""), names...)
 	if err != nil {
 		return nil, fmt.Errorf("server-side apply: %w", err)
 	}

@@ -22,8 +22,6 @@ const (
 	forV2 form = iota
 	// forV3 has everything.
 	forV3
-	// forApply has the structure alone, by which server-side apply merges.
-	forApply
 )
 
 // DefinitionsV2 is a GetDefinitions of OpenAPI v2.
@@ -80,9 +78,6 @@ func (m *modeler) object(k *Kind) spec.Schema {
 	case m.form == forV2:
 		s = openapiv2.ToStructuralOpenAPIV2(structural).ToKubeOpenAPI()
 		m.complete(s)
-	case m.form == forApply:
-		s = structural.StripValueValidations().StripNullable().ToKubeOpenAPI()
-		m.complete(s)
 	default:
 		s = structural.ToKubeOpenAPI()
 		m.complete(s)
@@ -131,9 +126,6 @@ func (m *modeler) embedded(s *spec.Schema) {
 	}
 	m.typed(s)
 	s.SetProperty("metadata", m.reference(metav1.ObjectMeta{}.OpenAPIModelName(), metav1.PartialObjectMetadata{}.SwaggerDoc()["metadata"]))
-	if m.form == forApply {
-		return
-	}
 	for _, name := range []string{"apiVersion", "kind"} {
 		if !slices.Contains(s.Required, name) {
 			s.Required = append(slices.Clone(s.Required), name)
@@ -162,7 +154,7 @@ func (m *modeler) reference(name, description string) spec.Schema {
 }
 
 func (m *modeler) selectable(s *spec.Schema, k *Kind) {
-	if len(k.SelectableFields) == 0 || m.form == forApply {
+	if len(k.SelectableFields) == 0 {
 		return
 	}
 	list := make([]any, 0, len(k.SelectableFields))
