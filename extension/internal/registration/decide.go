@@ -100,7 +100,7 @@ func owns(a *apiregistrationv1.APIService, manager string, path []string) bool {
 			continue
 		}
 		var fields map[string]any
-		if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
 		found := true
