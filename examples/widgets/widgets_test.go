@@ -17,3 +17,7 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func TestConversionsLoseNothing(t *testing.T) {
+	extensiontest.RoundTrip(t, widgets.Widgets)
+}

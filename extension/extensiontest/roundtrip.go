@@ -1,0 +1,79 @@
+package extensiontest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/randfill"
+
+	"github.com/annex-api/annex/extension"
+)
+
+// roundTrips is how many random objects of each version are converted.
+const roundTrips = 500
+
+// RoundTrip converts random objects of every spoke to the hub and back, and fails where
+// something is lost: a conversion that says nothing loses what a client has written.
+// What only the hub has is not its matter; that is kept by the server.
+func RoundTrip(t *testing.T, part extension.Part) {
+	t.Helper()
+	trips, err := extension.RoundTrips(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trip := range trips {
+		t.Run(trip.Kind+"."+trip.Version, func(t *testing.T) {
+			for seed := range int64(roundTrips) {
+				if lost := lostBy(trip, seed); lost != "" {
+					t.Fatalf("%s %s to the hub and back (seed %d): %s", trip.Kind, trip.Version, seed, lost)
+				}
+			}
+		})
+	}
+}
+
+// lostBy says what one object loses; empty where it is nothing.
+func lostBy(trip extension.RoundTrip, seed int64) string {
+	in := trip.New()
+	filler(seed).Fill(in)
+	there, err := trip.There(in)
+	if err != nil {
+		return err.Error()
+	}
+	out, err := trip.Back(there)
+	if err != nil {
+		return err.Error()
+	}
+	if equality.Semantic.DeepEqual(in, out) {
+		return ""
+	}
+	before, err := json.Marshal(in)
+	if err != nil {
+		return err.Error()
+	}
+	after, err := json.Marshal(out)
+	if err != nil {
+		return err.Error()
+	}
+	if string(before) == string(after) { // nobody sees a difference
+		return ""
+	}
+	return cmp.Diff(string(before), string(after))
+}
+
+func filler(seed int64) *randfill.Filler {
+	return randfill.NewWithSeed(seed).NilChance(0.3).NumElements(0, 3).MaxDepth(12).Funcs(
+		func(*metav1.TypeMeta, randfill.Continue) {},   // set by who sends an object
+		func(*metav1.ObjectMeta, randfill.Continue) {}, // the server copies it
+		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewQuantity(c.Int63n(1000), resource.DecimalSI) },
+		func(v *intstr.IntOrString, c randfill.Continue) { *v = intstr.FromInt32(c.Int31n(1000)) },
+		func(m *metav1.Time, c randfill.Continue) { *m = metav1.Unix(c.Int63n(1<<32), 0) },
+		func(r *runtime.RawExtension, _ randfill.Continue) { r.Raw = []byte(`{"a":1}`) },
+	)
+}
