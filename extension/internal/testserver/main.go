@@ -122,7 +122,15 @@ func (s settings) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range verdict.Missing() {
+	params, err := host.Params(ctx, c.kube, verdict, []string{s.group})
+	if err != nil {
+		return err
+	}
+	ofParams, err := host.Look(ctx, c.kube, params)
+	if err != nil {
+		return err
+	}
+	for _, m := range append(verdict.Missing(), ofParams.Missing()...) {
 		log.Info("Missing right: " + m.String())
 	}
 	inner, informers, err := s.server(ctx, c, certificate, verdict)
