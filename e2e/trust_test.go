@@ -333,7 +333,7 @@ func TestExtensionUninstall(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := server.awaitOutput(server.stderr, "APIService"); err != nil {
+	if _, err := server.awaitOutput(server.stderr, `"Not registered"`); err != nil {
 		t.Error(err)
 	}
 	server.signal(syscall.SIGTERM)

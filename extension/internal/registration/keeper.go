@@ -307,6 +307,9 @@ func (k *keeper) owner(ctx context.Context, seen *apiregistrationv1.APIService) 
 		return nil, nil
 	case last != nil:
 		return last, nil // applying without it would remove it
+	case k.owned:
+		// An uninstallation takes the right to read it along.
+		return nil, fmt.Errorf("the ClusterRole %s that owned the APIService cannot be read: %w", name, err)
 	}
 	k.ownerless("ClusterRole " + name + " cannot be read: " + err.Error())
 	return nil, nil

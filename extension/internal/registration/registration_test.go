@@ -466,6 +466,11 @@ func TestOwnerThatCannotBeRead(t *testing.T) {
 		if a := b.get(); string(a.Spec.CABundle) != "ca-1" || len(a.OwnerReferences) != 1 {
 			t.Errorf("it is %+v", a)
 		}
+		b.remove() // an uninstallation takes the right to read the owner along
+		time.Sleep(time.Hour)
+		if a := b.get(); a != nil {
+			t.Errorf("registered again, with owners %v", a.OwnerReferences)
+		}
 		b.stop()
 	})
 }
