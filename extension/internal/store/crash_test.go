@@ -360,6 +360,32 @@ func TestWritersReadTheirWrites(t *testing.T) {
 	})
 }
 
+// A consistent list waits until the watch cache has come to the database's revision, which others' writes move
+// as well. kine tells a cache that waits what it remembers, which may stay behind after writes that overlapped.
+func TestAListAfterOverlappingWritesOfOthers(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		opened, _ := openURL(t, url)
+		defer closeOpened(t, opened)
+		pods := decorated(t, opened)
+		until(t, "ready", func() bool { return opened.Ready() == nil })
+		for round := range 20 {
+			var writes sync.WaitGroup
+			for writer := range 6 {
+				writes.Go(func() {
+					if _, err := opened.client.Put(t.Context(), fmt.Sprintf("/others/%d-%d", round, writer), "v"); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			writes.Wait()
+			got := &example.PodList{}
+			if err := pods.GetList(t.Context(), "/pods/", storage.ListOptions{Predicate: storage.Everything, Recursive: true}, got); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+	})
+}
+
 // A list and a watch from its resourceVersion have everything, however writes overlap.
 func TestListThenWatchMissesNothing(t *testing.T) {
 	url := postgrestest.Start(t).Database()
