@@ -361,7 +361,7 @@ func TestWritersReadTheirWrites(t *testing.T) {
 }
 
 // A consistent list waits until the watch cache has come to the database's revision, which others' writes move
-// as well. kine tells a cache that waits what it remembers, which may stay behind after writes that overlapped.
+// as well.
 func TestAListAfterOverlappingWritesOfOthers(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		opened, _ := openURL(t, url)

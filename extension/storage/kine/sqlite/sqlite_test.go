@@ -89,6 +89,21 @@ func TestARefusedWriteIsAnError(t *testing.T) {
 	}
 }
 
+// kine says what its own poll saw last, up to a second late.
+func TestTheCurrentRevisionIsTheDatabases(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	writer, reader := start(t, path), start(t, path)
+	for i := range 10 {
+		written, err := writer.Create(t.Context(), fmt.Sprintf("/k/%d", i), []byte("v"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := reader.CurrentRevision(t.Context()); err != nil || got < written {
+			t.Fatalf("written at %d, elsewhere the current revision is %d, %v", written, got, err)
+		}
+	}
+}
+
 func TestAFullDiskIsAnErrorOfTheWriteAlone(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
