@@ -1,4 +1,4 @@
-package store_test
+package store
 
 import (
 	"context"
@@ -8,23 +8,13 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/api/apitesting"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/apis/example"
-	examplev1 "k8s.io/apiserver/pkg/apis/example/v1"
 	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/storagebackend"
 
-	"github.com/annex-api/annex/extension/internal/store"
 	driver "github.com/annex-api/annex/extension/storage"
 	"github.com/annex-api/annex/extension/storage/embedded"
 )
@@ -34,7 +24,7 @@ const limit = 30 * time.Second
 
 func TestCreateGetListWatch(t *testing.T) {
 	opened := open(t)
-	pods := podsOf(t, opened)
+	pods := decorated(t, opened)
 	untilReady(t, opened)
 	w, err := pods.Watch(t.Context(), "/pods/", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true})
 	if err != nil {
@@ -68,7 +58,7 @@ func TestCreateGetListWatch(t *testing.T) {
 // A streaming list goes through the watch cache only where the storage is known to report progress.
 func TestStreamingListsAreServed(t *testing.T) {
 	opened := open(t)
-	pods := podsOf(t, opened)
+	pods := decorated(t, opened)
 	untilReady(t, opened)
 	create(t, pods, "a")
 	everything := storage.Everything
@@ -100,11 +90,11 @@ func TestCloseEndsWatchesAndIsWhole(t *testing.T) {
 	endpoint := embeddedEndpoint(t)
 	inner := endpoint.Close
 	endpoint.Close = func() error { close(closed); return inner() }
-	opened, err := store.Open(t.Context(), endpoint)
+	opened, err := Open(t.Context(), endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := podsOf(t, opened)
+	pods := decorated(t, opened)
 	untilReady(t, opened)
 	w, err := pods.Watch(t.Context(), "/pods/", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true})
 	if err != nil {
@@ -129,12 +119,12 @@ func TestCloseEndsWatchesAndIsWhole(t *testing.T) {
 }
 
 func TestNobodyThere(t *testing.T) {
-	opened, err := store.Open(t.Context(), &driver.Endpoint{Name: "etcd nowhere", Targets: []string{"unix://" + filepath.Join(t.TempDir(), "none.sock")}})
+	opened, err := Open(t.Context(), &driver.Endpoint{Name: "etcd nowhere", Targets: []string{"unix://" + filepath.Join(t.TempDir(), "none.sock")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeStore(t, opened) })
-	pods := podsOf(t, opened)
+	pods := decorated(t, opened)
 	if err := opened.Ready(); err == nil {
 		t.Error("ready")
 	}
@@ -153,9 +143,9 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-func open(t *testing.T) *store.Opened {
+func open(t *testing.T) *Opened {
 	t.Helper()
-	opened, err := store.Open(t.Context(), embeddedEndpoint(t))
+	opened, err := Open(t.Context(), embeddedEndpoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,14 +162,14 @@ func embeddedEndpoint(t *testing.T) *driver.Endpoint {
 	return endpoint
 }
 
-func closeStore(t *testing.T, opened *store.Opened) {
+func closeStore(t *testing.T, opened *Opened) {
 	t.Helper()
 	if err := opened.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func untilReady(t *testing.T, opened *store.Opened) {
+func untilReady(t *testing.T, opened *Opened) {
 	t.Helper()
 	err := wait.PollUntilContextTimeout(t.Context(), 5*time.Millisecond, limit, true, func(context.Context) (bool, error) {
 		return opened.Ready() == nil, nil
@@ -197,41 +187,4 @@ func create(t *testing.T, pods storage.Interface, name string) *example.Pod {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// podsOf is the storage of example.Pod.
-func podsOf(t *testing.T, opened *store.Opened) storage.Interface {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, metav1.SchemeGroupVersion)
-	for _, add := range []func(*runtime.Scheme) error{example.AddToScheme, examplev1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	codec := apitesting.TestCodec(serializer.NewCodecFactory(scheme), examplev1.SchemeGroupVersion)
-	config := storagebackend.NewDefaultConfig("/registry/test", codec).ForResource(schema.GroupResource{Resource: "pods"})
-	pods, destroy, err := opened.Decorator()(config, "/pods/", podKey,
-		func() runtime.Object { return &example.Pod{} }, func() runtime.Object { return &example.PodList{} }, podAttributes, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(destroy)
-	return pods
-}
-
-func podKey(obj runtime.Object) (string, error) {
-	m, err := meta.Accessor(obj)
-	if err != nil {
-		return "", err
-	}
-	return "/pods/" + m.GetNamespace() + "/" + m.GetName(), nil
-}
-
-func podAttributes(obj runtime.Object) (labels.Set, fields.Set, error) {
-	m, err := meta.Accessor(obj)
-	if err != nil {
-		return nil, nil, err
-	}
-	return m.GetLabels(), fields.Set{"metadata.name": m.GetName(), "metadata.namespace": m.GetNamespace()}, nil
 }

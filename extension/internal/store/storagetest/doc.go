@@ -1,0 +1,2 @@
+// Package storagetest runs the storage tests of k8s.io/apiserver over every driver.
+package storagetest

@@ -1,0 +1,280 @@
+package kine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/k3s-io/kine/pkg/drivers"
+	kinememory "github.com/k3s-io/kine/pkg/drivers/memory"
+	"github.com/k3s-io/kine/pkg/server"
+	"github.com/sirupsen/logrus"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/annex-api/annex/extension/storage"
+)
+
+// limit is for what takes milliseconds where nothing is wrong.
+const limit = 30 * time.Second
+
+var errAway = errors.New("the database is away")
+
+func TestMain(m *testing.M) {
+	logrus.SetOutput(io.Discard)
+	os.Exit(m.Run())
+}
+
+func openMemory(ctx context.Context, running *sync.WaitGroup) (server.Backend, error) {
+	_, backend, err := kinememory.New(ctx, running, &drivers.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return backend, backend.Start(ctx)
+}
+
+func start(t *testing.T, open Open) *storage.Endpoint {
+	t.Helper()
+	e := Start("test storage", logr.Discard(), open, Options{})
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// dial connects without the etcd client, which tries again by itself.
+func dial(t *testing.T, e *storage.Endpoint) etcdserverpb.KVClient {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:test", grpc.WithContextDialer(e.Dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // says that it was closed
+	return etcdserverpb.NewKVClient(conn)
+}
+
+func client(t *testing.T, e *storage.Endpoint) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: e.Targets, DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.Dial)}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // says that it was closed
+	return c
+}
+
+func untilOpen(t *testing.T, e *storage.Endpoint) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for tick := time.NewTicker(time.Millisecond); e.Check(ctx) != nil; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never open: %v", e.Check(ctx))
+		}
+	}
+}
+
+func TestRequestsAreRefusedUntilTheDatabaseIsOpen(t *testing.T) {
+	attempts, there := make(chan struct{}), atomic.Bool{}
+	var began, ended atomic.Int32
+	e := start(t, func(ctx context.Context, running *sync.WaitGroup) (server.Backend, error) {
+		began.Add(1)
+		running.Go(func() {
+			<-ctx.Done()
+			ended.Add(1)
+		})
+		switch {
+		case !there.Load() && began.Load() == 2:
+			panic("a fault of the driver")
+		case !there.Load():
+			select {
+			case attempts <- struct{}{}:
+			case <-ctx.Done():
+			}
+			return nil, errAway
+		}
+		return openMemory(ctx, running)
+	})
+	kv := dial(t, e)
+	refused := func() {
+		t.Helper()
+		_, err := kv.Range(t.Context(), &etcdserverpb.RangeRequest{Key: []byte("k")})
+		if status.Code(err) != codes.Unavailable {
+			t.Errorf("a read: %v", err)
+		}
+		if err := e.Check(t.Context()); err == nil {
+			t.Error("a check passes")
+		}
+	}
+	refused()
+	<-attempts
+	<-attempts // after the one that panicked
+	refused()
+	there.Store(true)
+	untilOpen(t, e)
+	if _, err := kv.Range(t.Context(), &etcdserverpb.RangeRequest{Key: []byte("k")}); err != nil {
+		t.Errorf("a read when it is open: %v", err)
+	}
+	if began.Load() != ended.Load()+1 {
+		t.Errorf("%d attempts began, %d ended; the last one goes on", began.Load(), ended.Load())
+	}
+}
+
+func TestWhatIsWrongIsInTheCheck(t *testing.T) {
+	e := start(t, func(context.Context, *sync.WaitGroup) (server.Backend, error) { return nil, errAway })
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for tick := time.NewTicker(time.Millisecond); !errors.Is(e.Check(ctx), errAway); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("check says %v", e.Check(ctx))
+		}
+	}
+}
+
+// kine's own stream answers with eleven objects and says that there are no more.
+func TestAStreamedPageIsWhole(t *testing.T) {
+	e := start(t, openMemory)
+	untilOpen(t, e)
+	c := client(t, e)
+	for i := range 25 {
+		if _, err := c.Put(t.Context(), fmt.Sprintf("/k/%02d", i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int64{1, 9, 10, 11, 30} {
+		stream, err := dial(t, e).RangeStream(t.Context(), &etcdserverpb.RangeRequest{Key: []byte("/k/"), RangeEnd: []byte("/k0"), Limit: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got int64
+		var more bool
+		for {
+			answer, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, more = got+int64(len(answer.RangeResponse.Kvs)), answer.RangeResponse.More
+		}
+		if got != min(limit, 25) || more != (limit < 25) {
+			t.Errorf("limit %d: %d objects, more: %v", limit, got, more)
+		}
+	}
+}
+
+// kine's memory sends events again after a compaction, one more with each.
+func TestAnEventIsSeenOnceAfterCompactions(t *testing.T) {
+	e := start(t, openMemory)
+	untilOpen(t, e)
+	c := client(t, e)
+	watch := c.Watch(t.Context(), "/k/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-watch
+	const events = 30
+	var want []string
+	for i := range events {
+		key := fmt.Sprintf("/k/%02d", i)
+		put, err := c.Put(t.Context(), key, "v")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, key)
+		if i%5 == 4 {
+			if _, err := c.Compact(t.Context(), put.Header.Revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var got []string
+	end := time.After(limit)
+	for !slices.Contains(got, want[events-1]) {
+		select {
+		case answer := <-watch:
+			if err := answer.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, event := range answer.Events {
+				got = append(got, string(event.Kv.Key))
+			}
+		case <-end:
+			t.Fatalf("seen %v", got)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("seen %v\nwant %v", got, want)
+	}
+}
+
+// past is a backend whose past events end early, as where the connection to the database breaks.
+type past struct {
+	server.Backend
+	batch server.EventBatch
+}
+
+func (p past) Watch(ctx context.Context, _ int64) server.WatchResult {
+	events := make(chan server.EventBatch, 1)
+	events <- p.batch
+	context.AfterFunc(ctx, func() { close(events) })
+	return server.WatchResult{CurrentRevision: p.batch.CurrentRev, Eventc: events, Errorc: make(chan error)}
+}
+
+func TestAWatchWhosePastIsCutOffEndsWithAnError(t *testing.T) {
+	event := func(revision int64) *server.Event {
+		return &server.Event{KV: &server.KeyValue{Key: "/k", ModRevision: revision}}
+	}
+	for name, c := range map[string]struct {
+		from   int64
+		batch  server.EventBatch
+		cutOff bool
+	}{
+		"whole":            {5, server.EventBatch{CurrentRev: 7, Events: []*server.Event{event(5), event(6), event(7)}}, false},
+		"nothing happened": {8, server.EventBatch{CurrentRev: 7}, false},
+		"from now":         {0, server.EventBatch{CurrentRev: 7}, false},
+		"without its end":  {5, server.EventBatch{CurrentRev: 7, Events: []*server.Event{event(5), event(6)}}, true},
+		"without anything": {5, server.EventBatch{CurrentRev: 7}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			result := (&ascending{past{batch: c.batch}}).Watch(ctx, c.from)
+			got, more := <-result.Eventc
+			if c.cutOff {
+				if err := <-result.Errorc; more || status.Code(err) != codes.Unavailable {
+					t.Errorf("events %v, error %v", got, err)
+				}
+				return
+			}
+			if !more || len(got.Events) != len(c.batch.Events) {
+				t.Errorf("events %v, want %v", got, c.batch)
+			}
+		})
+	}
+}
+
+func TestAPanicIsTheErrorOfItsRequest(t *testing.T) {
+	_, err := recoverUnary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/test"}, func(context.Context, any) (any, error) { panic("fault") })
+	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "fault") {
+		t.Errorf("error %v", err)
+	}
+}

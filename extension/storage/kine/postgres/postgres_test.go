@@ -1,0 +1,122 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sirupsen/logrus"
+
+	"github.com/annex-api/annex/extension/internal/postgrestest"
+	"github.com/annex-api/annex/extension/storage"
+)
+
+// limit is for what takes milliseconds where nothing is wrong.
+const limit = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	logrus.SetOutput(io.Discard)
+	os.Exit(m.Run())
+}
+
+func TestWhatIsWrongIsNamedWithoutThePassword(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://me:s3cret@host":                           "no database",
+		"postgres://me:s3cret@host/db?sslmode=maybe":          "sslmode",
+		"postgres://me:s3cret@host/db?port=none":              "port",
+		"postgres://host/db?password=s3cret&sslmode=maybe":    "sslmode",
+		"postgres://me:s3cret@host/db?sslrootcert=/not/there": "/not/there",
+	} {
+		_, err := storage.Open(t.Context(), url, logr.Discard(), Driver())
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v does not say %q", url, err, want)
+			continue
+		}
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func TestSeveralHosts(t *testing.T) {
+	u := &url.URL{Scheme: "postgres", Host: "a:5432,b:5433", Path: "/db", RawQuery: "sslmode=disable"}
+	config, err := settings(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Host != "a" || len(config.Fallbacks) == 0 || config.Fallbacks[len(config.Fallbacks)-1].Host != "b" {
+		t.Errorf("host %s, then %v", config.Host, config.Fallbacks)
+	}
+	if config.ConnectTimeout == 0 {
+		t.Error("a host that does not answer is waited for without an end")
+	}
+}
+
+func TestADatabaseThatIsAwayAtTheStart(t *testing.T) {
+	server := postgrestest.Start(t)
+	database := server.Database()
+	server.Kill()
+	e, err := storage.Open(t.Context(), database, logr.Discard(), Driver())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var connect *pgconn.ConnectError
+	for tick := time.NewTicker(time.Millisecond); !errors.As(e.Check(ctx), &connect); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("away, and check says %v", e.Check(ctx))
+		}
+	}
+	server.Restart()
+	for tick := time.NewTicker(time.Millisecond); e.Check(ctx) != nil; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("there, and check says %v", e.Check(ctx))
+		}
+	}
+}
+
+func TestErrorsOfPostgreSQL(t *testing.T) {
+	for code, want := range map[string]string{
+		"53100": "full",    // disk_full
+		"53300": "away",    // too_many_connections
+		"57P01": "away",    // admin_shutdown
+		"57P03": "away",    // cannot_connect_now
+		"08006": "away",    // connection_failure
+		"25006": "away",    // read_only_sql_transaction, a standby
+		"":      "away",    // no answer
+		"42501": "refused", // insufficient_privilege
+		"22021": "refused", // character_not_in_repertoire
+	} {
+		err := error(&pgconn.PgError{Code: code})
+		if code == "" {
+			err = io.ErrUnexpectedEOF
+		}
+		got := "away"
+		switch {
+		case full(err):
+			got = "full"
+		case refused(err):
+			got = "refused"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", code, got, want)
+		}
+	}
+}
