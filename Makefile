@@ -41,8 +41,8 @@ test: ## all tests
 	$(GO) test $(TESTFLAGS) ./...
 	$(GO) -C conformance test $(TESTFLAGS) ./...
 
-race: ## all tests with the race detector
-	@$(MAKE) --no-print-directory test TESTFLAGS="-race $(TESTFLAGS)"
+race: ## all tests with the race detector, long ones in their short form
+	@$(MAKE) --no-print-directory test TESTFLAGS="-race -short $(TESTFLAGS)"
 
 fuzz: ## each fuzz target for FUZZTIME, 30s by default
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r package; do \

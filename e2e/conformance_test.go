@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -146,20 +145,13 @@ func TestConformanceOfACustomResource(t *testing.T) {
 	}
 }
 
-// bulletinFails are the checks that the example bulletin does not pass, and why.
-var bulletinFails = []string{
-	"media/protobuf",     // its types have no protobuf, and it does not fall back to JSON
-	"admission/policy",   // it has no admission plugins
-	"namespace/deletion", // and so creates in namespaces that end
-}
-
 // TestConformanceCommand checks the demo extension server by the command, with each output.
 func TestConformanceCommand(t *testing.T) {
 	c := startUp(t, shortTemp(t), "--demo")
 	args := []string{"conformance", "--kubeconfig=" + c.kubeconfig, "--apiservice=v1.demo.annex.dev", "-o=json"}
 	code, out, errOut := run(t, command{name: "annex", args: args})
-	if want := fmt.Sprintf("annex: %d of", len(bulletinFails)); code != 1 || !strings.Contains(errOut, want) {
-		t.Errorf("exit code %d, want 1 and %q in: %s", code, want, errOut)
+	if code != 0 {
+		t.Errorf("exit code %d, want 0: %s", code, errOut)
 	}
 	var report struct {
 		Runs []struct {
@@ -173,18 +165,18 @@ func TestConformanceCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Runs) != 1 {
 		t.Fatalf("the report has %d runs, want 1: %v", len(report.Runs), err)
 	}
-	var failed []string
+	passed := map[string]bool{}
 	for _, r := range report.Runs[0].Results {
-		if r.Outcome != "failed" {
-			continue
-		}
-		failed = append(failed, r.ID)
-		if r.Promise == "" || r.Source == "" || len(r.Failures) == 0 || r.Failures[0].Exchange == nil {
-			t.Errorf("%s failed and is not explained: %+v", r.ID, r)
+		passed[r.ID] = r.Outcome == "passed"
+		if r.Outcome == "failed" || r.Promise == "" || r.Source == "" {
+			t.Errorf("%s: %+v", r.ID, r)
 		}
 	}
-	if !slices.Equal(failed, bulletinFails) {
-		t.Errorf("failed: %v, want %v", failed, bulletinFails)
+	// What only a host in front can show.
+	for _, id := range []string{"admission/policy", "namespace/deletion", "tls/sans"} {
+		if !passed[id] {
+			t.Errorf("%s did not pass", id)
+		}
 	}
 	if len(report.Runs[0].Left) > 0 {
 		t.Errorf("left behind: %v", report.Runs[0].Left)
@@ -245,4 +237,3 @@ func TestConformanceOfTheStorage(t *testing.T) {
 		},
 	}, nil, nil)
 }
-

@@ -95,14 +95,35 @@ func (t *trust) policies(ctx context.Context, c Config, a *assembly, fast *rest.
 		if err != nil {
 			return fmt.Errorf("ask the host what this server may do there: %w", err)
 		}
-		for _, missing := range verdict.Missing() {
-			c.Log.Info("A right is missing", "right", missing.String())
-		}
+		c.sayMissing(ctx, t, a, client, verdict)
 		informers, err = admission.Apply(config, admission.Options{
 			Admission: admission.Mode(c.Admission), Fairness: admission.Mode(c.Fairness),
 			Verdict: verdict, Client: t.client, Dynamic: client, Log: c.Log,
 		})
 		return err
+	}
+}
+
+// sayMissing has a line for each right that this server lacks: of those that it always
+// needs, and of those to see what the host's policies are parametrised by.
+func (c Config) sayMissing(ctx context.Context, t *trust, a *assembly, client dynamic.Interface, verdict host.Verdict) {
+	missing := verdict.Missing()
+	var groups []string
+	for _, k := range a.kinds {
+		groups = append(groups, k.Hub.Group)
+	}
+	params, err := host.Params(ctx, t.client, verdict, groups)
+	if err == nil && len(params) > 0 {
+		var more host.Verdict
+		if more, err = host.Look(ctx, t.client, params); err == nil {
+			missing = append(missing, more.Missing()...)
+		}
+	}
+	if err != nil {
+		c.Log.Info("What parametrises the host's policies is not known", "err", err.Error())
+	}
+	for _, m := range missing {
+		c.Log.Info("A right is missing", "right", m.String())
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/extension"
-	"github.com/annex-api/annex/extension/storage/embedded"
+	"github.com/annex-api/annex/extension/storage/kine/memory"
 )
 
 // startTimeout bounds the wait for a server to be ready.
@@ -28,20 +28,20 @@ func Admin() extension.Caller {
 	return extension.Caller{Name: "admin", Groups: []string{"system:masters", "system:authenticated"}}
 }
 
-// Start runs a server of parts, in process and standalone. It is ready, or the test has
+// Start runs a server of parts, in process and standalone, with storage in memory. It is ready, or the test has
 // failed. change may change its configuration before.
 func Start(t testing.TB, change func(*extension.Config), parts ...extension.Part) *Running {
 	t.Helper()
 	c := extension.Config{
 		Name:       "test",
-		Storage:    "embedded://" + t.TempDir() + "/etcd",
+		Storage:    "memory://",
 		Standalone: &extension.Standalone{},
 	}
 	if change != nil {
 		change(&c)
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	s, err := extension.New(ctx, c, append(parts, extension.Drivers(embedded.Driver()))...)
+	s, err := extension.New(ctx, c, append(parts, extension.Drivers(memory.Driver()))...)
 	if err != nil {
 		stop()
 		t.Fatal(err)

@@ -93,6 +93,9 @@ const atOnce = 18
 // TestKitFindsEveryFault plants one fault after another: the checks that find it are those that name it,
 // and no other check fails.
 func TestKitFindsEveryFault(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its forty runs of the kit take a minute and more; the long form of the tests makes them")
+	}
 	summaries := make([]conformance.Summary, len(planted))
 	slots := make(chan struct{}, atOnce)
 	var runs sync.WaitGroup
