@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -116,12 +117,12 @@ func checkWatchOrder(ctx context.Context, t *T) {
 	var objects [orderObjects]string
 	list := t.list(ctx)
 	w := t.watching(ctx, "resourceVersion", list.version)
-	created := make(chan struct{})
 	writer := make(chan string, 1)
-	go func() {
-		defer close(created)
-		writer <- t.writeRounds(ctx, objects[:])
-	}()
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writes, stop := context.WithCancel(ctx)
+	defer stop()
+	writing.Go(func() { writer <- t.writeRounds(writes, objects[:]) })
 	rounds := map[string]int{}
 	last := list.version
 	changes := 0
@@ -147,7 +148,9 @@ func checkWatchOrder(ctx context.Context, t *T) {
 		changes++
 		return changes == orderChanges+orderObjects
 	})
-	<-created
+	if t.failed() {
+		return
+	}
 	if problem := <-writer; problem != "" {
 		t.fatalf(nil, "%s", problem)
 	}
