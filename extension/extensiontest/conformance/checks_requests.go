@@ -60,6 +60,7 @@ func checkSlowBody(ctx context.Context, t *T) {
 		// The header says it; the reference sends no end of the body while it waits for that of the request.
 		resp, e, err := t.admin.open(bounded, r)
 		if err == nil {
+			stall.Close() // or else the client waits for the rest of the request
 			resp.Body.Close()
 		}
 		done <- e

@@ -40,6 +40,7 @@ func watchChecks() []Check {
 			Source:  watchSource,
 			Faults:  []int{1, 3, 5},
 			Needs:   []Need{Writable, Watchable},
+			Within:  time.Minute,
 			Run:     checkWatchOrder,
 		},
 		{
@@ -109,6 +110,7 @@ func checkWatchFromZero(ctx context.Context, t *T) {
 const (
 	orderChanges = 200
 	orderObjects = 4
+	orderLimit   = 45 * time.Second
 	// roundAnnotation counts the changes of an object.
 	roundAnnotation = "annex-conformance/round"
 )
@@ -126,7 +128,7 @@ func checkWatchOrder(ctx context.Context, t *T) {
 	rounds := map[string]int{}
 	last := list.version
 	changes := 0
-	seen, ok := w.until(ctx, 20*time.Second, func(e event) bool {
+	seen, ok := w.until(ctx, orderLimit, func(e event) bool {
 		if e.kind != bookmark && !t.mine(e.object) {
 			return e.kind == failed
 		}
@@ -155,7 +157,7 @@ func checkWatchOrder(ctx context.Context, t *T) {
 		t.fatalf(nil, "%s", problem)
 	}
 	if !ok {
-		t.failf(w.exchange(), "%d of %d changes were seen within 20s, the last: %s", changes, orderChanges+orderObjects, describe(seen[max(0, len(seen)-1):]))
+		t.failf(w.exchange(), "%d of %d changes were seen within %v, the last: %s", changes, orderChanges+orderObjects, orderLimit, describe(seen[max(0, len(seen)-1):]))
 	}
 }
 
