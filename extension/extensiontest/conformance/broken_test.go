@@ -88,7 +88,7 @@ var planted = []struct {
 }
 
 // atOnce is how many servers are checked side by side: a check waits more than it works.
-const atOnce = 18
+const atOnce = 12
 
 // TestKitFindsEveryFault plants one fault after another: the checks that find it are those that name it,
 // and no other check fails.

@@ -44,6 +44,7 @@ func checkOpenAPIV3(ctx context.Context, t *T) {
 	if s.document == nil {
 		t.fatalf(a.Exchange, "there is no OpenAPI v3 document of %s: %s", s.GroupVersion(), s.schemaProblem)
 	}
+	t.want(t.do(ctx, request{method: http.MethodGet, path: s.document.path}), http.StatusOK)
 	for _, ref := range s.document.dangling() {
 		t.failf(nil, "%s: the reference %q leads nowhere", s.document.path, ref)
 	}
@@ -114,8 +115,9 @@ func fieldOf(item any, key string) string {
 	return ""
 }
 
-func checkComments(_ context.Context, t *T) {
+func checkComments(ctx context.Context, t *T) {
 	s := t.subject
+	t.want(t.do(ctx, request{method: http.MethodGet, path: s.document.path}), http.StatusOK)
 	if text, _ := s.schema["description"].(string); text == "" {
 		t.failf(nil, "%s: the kind %s has no description", s.document.path, s.kind)
 	}

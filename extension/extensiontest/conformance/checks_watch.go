@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,7 @@ func watchChecks() []Check {
 			Source:  watchSource,
 			Faults:  []int{1, 3, 5},
 			Needs:   []Need{Writable, Watchable},
+			Within:  time.Minute,
 			Run:     checkWatchOrder,
 		},
 		{
@@ -108,6 +110,7 @@ func checkWatchFromZero(ctx context.Context, t *T) {
 const (
 	orderChanges = 200
 	orderObjects = 4
+	orderLimit   = 45 * time.Second
 	// roundAnnotation counts the changes of an object.
 	roundAnnotation = "annex-conformance/round"
 )
@@ -116,16 +119,16 @@ func checkWatchOrder(ctx context.Context, t *T) {
 	var objects [orderObjects]string
 	list := t.list(ctx)
 	w := t.watching(ctx, "resourceVersion", list.version)
-	created := make(chan struct{})
 	writer := make(chan string, 1)
-	go func() {
-		defer close(created)
-		writer <- t.writeRounds(ctx, objects[:])
-	}()
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writes, stop := context.WithCancel(ctx)
+	defer stop()
+	writing.Go(func() { writer <- t.writeRounds(writes, objects[:]) })
 	rounds := map[string]int{}
 	last := list.version
 	changes := 0
-	seen, ok := w.until(ctx, 20*time.Second, func(e event) bool {
+	seen, ok := w.until(ctx, orderLimit, func(e event) bool {
 		if e.kind != bookmark && !t.mine(e.object) {
 			return e.kind == failed
 		}
@@ -147,12 +150,14 @@ func checkWatchOrder(ctx context.Context, t *T) {
 		changes++
 		return changes == orderChanges+orderObjects
 	})
-	<-created
+	if t.failed() {
+		return
+	}
 	if problem := <-writer; problem != "" {
 		t.fatalf(nil, "%s", problem)
 	}
 	if !ok {
-		t.failf(w.exchange(), "%d of %d changes were seen within 20s, the last: %s", changes, orderChanges+orderObjects, describe(seen[max(0, len(seen)-1):]))
+		t.failf(w.exchange(), "%d of %d changes were seen within %v, the last: %s", changes, orderChanges+orderObjects, orderLimit, describe(seen[max(0, len(seen)-1):]))
 	}
 }
 

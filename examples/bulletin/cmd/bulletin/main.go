@@ -5,10 +5,9 @@ package main
 import (
 	"github.com/annex-api/annex/examples/bulletin"
 	"github.com/annex-api/annex/extension"
-	"github.com/annex-api/annex/extension/storage/embedded"
-	"github.com/annex-api/annex/extension/storage/etcd"
+	"github.com/annex-api/annex/extension/storage/drivers"
 )
 
 func main() {
-	extension.Main("bulletin", bulletin.Notices, extension.Drivers(etcd.Driver(), embedded.Driver()))
+	extension.Main("bulletin", bulletin.Notices, extension.Drivers(drivers.All()...))
 }
