@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/ring"
@@ -73,7 +73,7 @@ func (c Computed[T]) addTo(a *assembly) error {
 		}
 	}
 	k.Status, k.Scale = nil, nil // they are for what is written
-	a.views[k] = func() (server.View, error) { return c.open(k) }
+	a.views[k] = func(*rest.Config, runtime.ObjectTyper) (server.View, error) { return c.open(k) }
 	return problems.err()
 }
 
@@ -86,18 +86,17 @@ func (c Computed[T]) open(k *kind.Kind) (server.View, error) {
 	if err != nil {
 		return server.View{}, err
 	}
-	v, err := viewOf(k, storage, c.Allowed)
+	reading, err := viewOf(k, storage, c.Allowed)
 	if err != nil {
 		return server.View{}, err
 	}
-	v.Run = func(ctx context.Context) error {
+	return server.View{Resource: reading, Run: func(ctx context.Context) error {
 		refresh.Run(ctx, refresh.Config{
 			List:    func(ctx context.Context) ([]runtime.Object, error) { return pointers(c.List(ctx)) },
 			Changed: c.Changed, Every: c.Every, Stale: c.Stale, Target: storage,
 		})
 		return nil
-	}
-	return v, nil
+	}}, nil
 }
 
 func pointers[T any](items []T, err error) ([]runtime.Object, error) {
@@ -118,10 +117,10 @@ func ringOf(k *kind.Kind) ring.Config {
 	}
 }
 
-func viewOf[T any](k *kind.Kind, storage *ring.Storage, allowed func(context.Context, string, *T) bool) (server.View, error) {
+func viewOf[T any](k *kind.Kind, storage *ring.Storage, allowed func(context.Context, string, *T) bool) (*view.Resource, error) {
 	cache, err := ring.NewCache(storage)
 	if err != nil {
-		return server.View{}, err
+		return nil, err
 	}
 	config := view.Config{
 		Kind: k.Names.Kind, Singular: k.Names.Singular, Categories: k.Names.Categories, ShortNames: k.Names.Short,
@@ -132,5 +131,5 @@ func viewOf[T any](k *kind.Kind, storage *ring.Storage, allowed func(context.Con
 			return allowed(ctx, verb, any(obj).(*T))
 		}
 	}
-	return server.View{Resource: rest.Storage(view.New(cache, config))}, nil
+	return view.New(cache, config), nil
 }

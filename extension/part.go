@@ -6,9 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/extension/internal/controllers"
+	"github.com/annex-api/annex/extension/internal/host"
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/schema"
 	"github.com/annex-api/annex/extension/internal/server"
@@ -22,8 +25,10 @@ type Part interface{ addTo(*assembly) error }
 // assembly collects parts.
 type assembly struct {
 	kinds []*kind.Kind
-	// views open kinds that are not stored.
-	views map[*kind.Kind]func() (server.View, error)
+	// views open kinds that are not stored; host is nil where there is none.
+	views map[*kind.Kind]func(host *rest.Config, typer runtime.ObjectTyper) (server.View, error)
+	// rights are what kinds need at the host.
+	rights []host.Right
 	// definitions are those of kinds that have a schema.
 	definitions map[*kind.Kind]*schema.Definition
 	drivers     []storage.Driver
@@ -32,7 +37,7 @@ type assembly struct {
 
 // assemble gives what the parts come to, or all that is wrong with them.
 func assemble(parts []Part) (*assembly, error) {
-	a := &assembly{views: map[*kind.Kind]func() (server.View, error){}, definitions: map[*kind.Kind]*schema.Definition{}}
+	a := &assembly{views: map[*kind.Kind]func(*rest.Config, runtime.ObjectTyper) (server.View, error){}, definitions: map[*kind.Kind]*schema.Definition{}}
 	var errs []error
 	for _, p := range parts {
 		if p == nil {
@@ -43,6 +48,15 @@ func assemble(parts []Part) (*assembly, error) {
 	}
 	errs = append(errs, a.conflicts())
 	return a, errors.Join(errs...)
+}
+
+// opened gives the views of a server with a host, which may be nil.
+func (a *assembly) opened(host *rest.Config) map[*kind.Kind]func(runtime.ObjectTyper) (server.View, error) {
+	views := map[*kind.Kind]func(runtime.ObjectTyper) (server.View, error){}
+	for k, open := range a.views {
+		views[k] = func(typer runtime.ObjectTyper) (server.View, error) { return open(host, typer) }
+	}
+	return views
 }
 
 // conflicts finds names that two kinds of one group have. Two with a short name in

@@ -41,7 +41,7 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 	settings := server.Config{
 		Name:           c.Name,
 		Kinds:          a.kinds,
-		Views:          a.views,
+		Views:          a.opened(c.Host),
 		Prefix:         c.Prefix,
 		OpenAPI:        documents,
 		RequestTimeout: c.RequestTimeout,

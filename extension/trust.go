@@ -139,7 +139,7 @@ func (c Config) rights(a *assembly) []host.Right {
 			s.APIServices = append(s.APIServices, gv.Version+"."+gv.Group)
 		}
 	}
-	return s.Rights()
+	return append(s.Rights(), a.rights...)
 }
 
 func (s Serving) options(name string) serving.Options {

@@ -96,6 +96,15 @@ func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateO
 	if err != nil {
 		return nil, err
 	}
+	return DeleteEach(ctx, listed, func(ctx context.Context, name string) error {
+		_, _, err := r.Delete(ctx, name, validate, o.DeepCopy())
+		return err
+	})
+}
+
+// DeleteEach deletes the objects of a list by their names, some at a time, until one
+// fails. What is gone already is no failure. It gives the list.
+func DeleteEach(ctx context.Context, listed runtime.Object, remove func(ctx context.Context, name string) error) (runtime.Object, error) {
 	items, err := meta.ExtractList(listed)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -109,8 +118,7 @@ func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateO
 	for range min(deleteWorkers, len(items)) {
 		group.Go(func() {
 			for name := range work {
-				_, _, err := r.Delete(ctx, name, validate, o.DeepCopy())
-				if err != nil && !apierrors.IsNotFound(err) {
+				if err := remove(ctx, name); err != nil && !apierrors.IsNotFound(err) {
 					mu.Lock()
 					failed = errors.Join(failed, err)
 					mu.Unlock()
@@ -204,9 +212,18 @@ func (u untyped) UpdatedObject(ctx context.Context, old runtime.Object) (runtime
 	return obj, err
 }
 
+// Recovered is for who runs hooks of a kind elsewhere, to be deferred.
+func Recovered(ctx context.Context, k *kind.Kind, verb string, err *error) {
+	settle(ctx, k, verb, recover(), err)
+}
+
 // recovered makes an error of a panic, and logs where it came from.
 func recovered(ctx context.Context, k *kind.Kind, verb string, err *error) {
-	switch p := recover(); p := p.(type) {
+	settle(ctx, k, verb, recover(), err)
+}
+
+func settle(ctx context.Context, k *kind.Kind, verb string, p any, err *error) {
+	switch p := p.(type) {
 	case nil:
 	case failure:
 		*err = apierrors.NewInternalError(p.error)

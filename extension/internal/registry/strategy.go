@@ -26,7 +26,24 @@ type strategy struct {
 	parts *parts
 }
 
+// Strategy is what k8s.io/apiserver asks about an object around a write.
+type Strategy interface {
+	rest.RESTCreateStrategy
+	rest.RESTUpdateStrategy
+	rest.RESTGracefulDeleteStrategy
+}
+
+// StrategyOf is the strategy of a kind that something else keeps than the generic store.
+func StrategyOf(k *kind.Kind, typer runtime.ObjectTyper) (Strategy, error) {
+	p, err := partsOf(k.New())
+	if err != nil {
+		return nil, err
+	}
+	return strategy{ObjectTyper: typer, NameGenerator: names.SimpleNameGenerator, kind: k, parts: p}, nil
+}
+
 var (
+	_ Strategy                        = strategy{}
 	_ rest.RESTCreateStrategy         = strategy{}
 	_ rest.RESTUpdateStrategy         = strategy{}
 	_ rest.RESTGracefulDeleteStrategy = strategy{}

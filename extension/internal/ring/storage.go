@@ -226,6 +226,27 @@ func (s *Storage) EventAt(version uint64) (Event, bool) {
 	return s.state.EventAt(version)
 }
 
+// Check says why an object cannot be served, or nil.
+func (s *Storage) Check(object runtime.Object) error {
+	_, err := s.object(object)
+	return err
+}
+
+// VersionOf gives the resourceVersion of an object; zero if there is none.
+func (s *Storage) VersionOf(namespace, name string) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	object, ok := s.state.Get(s.Key(namespace, name))
+	if !ok {
+		return 0
+	}
+	version, err := s.Versioner().ObjectResourceVersion(object)
+	if err != nil {
+		return 0 // the ring wrote it itself
+	}
+	return version
+}
+
 // Prefix begins every key, and ends with a slash.
 func (s *Storage) Prefix() string {
 	if s.config.Resource.Group == "" {

@@ -56,8 +56,8 @@ type Storage interface {
 type Config struct {
 	Name  string
 	Kinds []*kind.Kind
-	// Views open those of Kinds that are not stored.
-	Views map[*kind.Kind]func() (View, error)
+	// Views open those of Kinds that are not stored. The typer knows all kinds.
+	Views map[*kind.Kind]func(runtime.ObjectTyper) (View, error)
 	// Storage is nil if no kind is stored. The server closes it.
 	Storage Storage
 	// Prefix is the key below which everything is stored.
@@ -208,7 +208,7 @@ func (s *Server) open(c Config, config *genericapiserver.Config, k *kind.Kind, s
 	if !ok {
 		return registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs)})
 	}
-	v, err := open()
+	v, err := open(scheme)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ type Config struct {
 	// Table makes rows of objects; nil gives name and age.
 	Table rest.TableConvertor
 	// Allowed says whether the caller of ctx may see an object, for the verb get, list
-	// or watch. Nil allows all. It must not change the object, and is asked from many
+	// or watch, and write it, for create, update and delete. Nil allows all. It must not change the object, and is asked from many
 	// goroutines. A panic of it is a 500 for that request.
 	Allowed func(ctx context.Context, verb string, object runtime.Object) bool
 }

@@ -18,8 +18,8 @@ import (
 // chunk is how many objects are looked at together for a page, at least.
 const chunk = 500
 
-// visible says whether the caller of ctx may see an object. Get, List and Watch ask
-// here and nowhere else.
+// visible says whether the caller of ctx may see an object, or do with it what the verb
+// says. Reads and writes ask here and nowhere else.
 func (r *Resource) visible(ctx context.Context, verb string, object runtime.Object) (may bool, err error) {
 	if r.config.Allowed == nil {
 		return true, nil
