@@ -49,14 +49,13 @@ func (s *Source) show(u *unstructured.Unstructured) (object runtime.Object, err 
 }
 
 // identify sets what To may not change: by it writes find the source, and clients know
-// whether it is going.
+// whether it is going. The generation is not part of it: it counts changes that are not shown.
 func (s *Source) identify(m metav1.Object, u *unstructured.Unstructured) {
 	m.SetName(u.GetName())
 	m.SetGenerateName(u.GetGenerateName())
 	m.SetNamespace(s.namespaceOf(u))
 	m.SetUID(u.GetUID())
 	m.SetResourceVersion("")
-	m.SetGeneration(u.GetGeneration())
 	m.SetCreationTimestamp(u.GetCreationTimestamp())
 	m.SetDeletionTimestamp(u.GetDeletionTimestamp())
 	m.SetDeletionGracePeriodSeconds(u.GetDeletionGracePeriodSeconds())

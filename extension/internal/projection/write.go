@@ -97,7 +97,17 @@ func (s *Source) Delete(ctx context.Context, stored *Stored, o *metav1.DeleteOpt
 	name, namespace := stored.source.GetName(), stored.source.GetNamespace()
 	o = o.DeepCopy()
 	o.Preconditions = &metav1.Preconditions{UID: &uid, ResourceVersion: &version}
-	if err := s.client(namespace).Delete(ctx, name, *o); err != nil {
+	err = s.client(namespace).Delete(ctx, name, *o)
+	if apierrors.IsConflict(err) && len(stored.source.GetFinalizers()) > 0 {
+		// Where it cannot be read, the conflict stands.
+		if now, _ := s.fetch(ctx, namespace, name); now != nil && momentOf(now) == momentOf(stored.source) {
+			// k8s.io/apiserver refuses a right resourceVersion where the deletion takes the last
+			// finalizer off (registry/generic/registry/store.go, Delete, errDeleteNow).
+			o.Preconditions.ResourceVersion = nil
+			err = s.client(namespace).Delete(ctx, name, *o)
+		}
+	}
+	if err != nil {
 		err = s.failure(name, err)
 		if apierrors.IsConflict(err) {
 			return nil, false, outdated(err)

@@ -75,7 +75,7 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 	if err != nil {
 		return err
 	}
-	if err := s.awaitAnswer(ctx); err != nil {
+	if err := s.Await(ctx); err != nil {
 		return unavailable(err)
 	}
 	objects, version, err := s.objectsAt(uint64(max(exact, 0)), opts)
@@ -99,8 +99,9 @@ func GoOnInconsistently(from, prefix string) error {
 	return expired
 }
 
-// awaitAnswer waits until there is something to read, or never will be.
-func (s *Storage) awaitAnswer(ctx context.Context) error {
+// Await waits until there is something to read, or never will be. Then it is
+// ReadinessCheck.
+func (s *Storage) Await(ctx context.Context) error {
 	enough := time.NewTimer(firstAnswer)
 	defer enough.Stop()
 	for {

@@ -208,16 +208,17 @@ func (r *Resource) Watch(ctx context.Context, options *metainternalversion.ListO
 	return r.filter(ctx, w, a.need != following && (withInitialEvents(options) || options.SendInitialEvents == nil)), nil
 }
 
-// available waits shortly for a cache that is about to be ready, and gives 503.
+// available waits shortly for the first objects, and for a cache that is about to be ready,
+// and gives 503.
 func (r *Resource) available(ctx context.Context) error {
-	if err := r.cache.Ring.ReadinessCheck(); err != nil {
-		return apierrors.NewServiceUnavailable(err.Error())
-	}
 	if r.cache.ReadinessCheck() == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := r.cache.Ring.Await(ctx); err != nil {
+		return apierrors.NewServiceUnavailable(err.Error())
+	}
 	if err := r.cache.Wait(ctx); err != nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("%s are not known yet: %v", r.cache.Resource(), err))
 	}
