@@ -27,11 +27,11 @@ func TestSeenKnowsMoments(t *testing.T) {
 		want    verdict
 	}{
 		{"a", "101", 1010, known},
-		{"a", "5", 0, passed},    // it was listed, and has changed since
+		{"a", "5", 0, passed}, // it was listed, and has changed since
 		{"c", "103", 1030, known},
-		{"b", "100", 0, passed},  // it is gone
-		{"a", "102", 0, passed},  // never seen, and others are later
-		{"d", "104", 0, passed},  // that of the last event, which was another's
+		{"b", "100", 0, passed}, // it is gone
+		{"a", "102", 0, passed}, // never seen, and others are later
+		{"d", "104", 0, passed}, // that of the last event, which was another's
 		{"a", "105", 0, notYet},
 		{"a", "1000", 0, notYet}, // numbers, not texts
 		{"a", "x", 0, notYet},    // no number is neither earlier nor later

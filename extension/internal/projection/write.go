@@ -97,6 +97,7 @@ func (s *Source) Delete(ctx context.Context, stored *Stored, o *metav1.DeleteOpt
 	name, namespace := stored.source.GetName(), stored.source.GetNamespace()
 	o = o.DeepCopy()
 	o.Preconditions = &metav1.Preconditions{UID: &uid, ResourceVersion: &version}
+	o.IgnoreStoreReadErrorWithClusterBreakingPotential = nil // the right to it would be this server's
 	err = s.client(namespace).Delete(ctx, name, *o)
 	if apierrors.IsConflict(err) && len(stored.source.GetFinalizers()) > 0 {
 		// Where it cannot be read, the conflict stands.
