@@ -17,12 +17,15 @@ import (
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
 
+	"github.com/annex-api/annex/internal/cli/add"
 	"github.com/annex-api/annex/internal/cli/conformance"
+	"github.com/annex-api/annex/internal/cli/create"
 	"github.com/annex-api/annex/internal/cli/demoserver"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/serve"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/cli/up"
+	"github.com/annex-api/annex/internal/cli/update"
 	"github.com/annex-api/annex/internal/cli/version"
 	"github.com/annex-api/annex/kubeapiserver"
 	"github.com/annex-api/annex/kubeapiserver/launch"
@@ -92,6 +95,9 @@ Start with "annex up": one command from nothing to a working server.`,
   # In place of kube-apiserver, with its flags.
   annex serve --help
 
+  # The project of an extension API server, with a kind of your own.
+  annex new widgets --group widgets.example.com --kind Widget
+
   # Does an extension API server keep the contract of the Kubernetes API?
   annex conformance --apiservice v1.example.com`,
 			Args: knownVerb,
@@ -110,6 +116,9 @@ Start with "annex up": one command from nothing to a working server.`,
 		root.AddCommand(
 			up.New(streams, chain, fatal),
 			serve.New("serve", streams, chain, fatal),
+			create.New(streams),
+			add.New(streams),
+			update.New(streams),
 			conformance.New(streams),
 			version.New(streams),
 			demoserver.New(),
