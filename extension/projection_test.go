@@ -76,7 +76,7 @@ func projected(t *testing.T, change func(p *pair, n *extension.Projection[Note, 
 			return nil
 		},
 	})
-	p := &pair{t: t, sources: client(t, host.Config, sources)}
+	p := &pair{t: t, sources: resourceClient(t, host.Config, sources)}
 	projection := extension.Projection[Note, corev1.ConfigMap]{
 		GroupVersion: notes.GroupVersion(),
 		Source:       extension.Source{Resource: sources, Labels: "note=true", Host: host.Config},
@@ -104,11 +104,11 @@ func projected(t *testing.T, change func(p *pair, n *extension.Projection[Note, 
 		change(p, &projection)
 	}
 	p.front = extensiontest.Start(t, nil, projection)
-	p.notes = client(t, p.front.Config, notes)
+	p.notes = resourceClient(t, p.front.Config, notes)
 	return p
 }
 
-func client(t *testing.T, config *rest.Config, resource schema.GroupVersionResource) dynamic.ResourceInterface {
+func resourceClient(t *testing.T, config *rest.Config, resource schema.GroupVersionResource) dynamic.ResourceInterface {
 	t.Helper()
 	c, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -124,7 +124,7 @@ func (p *pair) other() dynamic.ResourceInterface {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return client(p.t, config, notes)
+	return resourceClient(p.t, config, notes)
 }
 
 func note(name, text string) *unstructured.Unstructured {
