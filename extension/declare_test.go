@@ -25,6 +25,7 @@ type thing struct {
 type thingSpec struct {
 	Text     string `json:"text,omitempty"`
 	Replicas int32  `json:"replicas,omitempty"`
+	Quota    int64  `json:"quota,omitempty"`
 }
 
 type thingStatus struct {
@@ -88,6 +89,7 @@ spec:
             type: object
             properties:
               text: {type: integer}
+              quota: {type: integer, format: int64}
               replicas: {type: integer, format: int32, default: 1}
           status:
             type: object

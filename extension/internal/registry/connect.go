@@ -13,7 +13,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/streaming/pkg/httpstream"
 	"sigs.k8s.io/yaml"
 
 	"github.com/annex-api/annex/extension/internal/kind"
@@ -25,6 +29,7 @@ const maxActionBytes = 3 << 20
 // connect gives requests for a subresource to a user's handler.
 type connect struct {
 	store   rest.Getter
+	allow   authorizer.UnconditionalAuthorizer // nil allows
 	kind    *kind.Kind
 	name    string
 	connect *kind.Connect
@@ -52,16 +57,45 @@ func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, re
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var err error
-		func() {
-			defer recovered(ctx, c.kind, c.name, &err)
-			handler.ServeHTTP(w, r)
-		}()
+		err := c.mayOpen(ctx, r)
+		if err == nil {
+			func() {
+				defer recovered(ctx, c.kind, c.name, &err)
+				handler.ServeHTTP(w, r)
+			}()
+		}
 		if err != nil {
 			responder.Error(err)
 		}
 	}), nil
 }
+
+// mayOpen asks for the verb create where a GET opens a session: who may read an object
+// may not type into it. kube-apiserver asks so for exec, attach and port-forward.
+func (c *connect) mayOpen(ctx context.Context, r *http.Request) error {
+	if c.allow == nil || r.Method != http.MethodGet || !httpstream.IsUpgradeRequest(r) {
+		return nil
+	}
+	attributes, err := filters.GetAuthorizerAttributes(ctx)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	decision, reason, err := c.allow.Authorize(ctx, creating{attributes})
+	if err == nil && decision == authorizer.DecisionAllow {
+		return nil
+	}
+	if err != nil {
+		reason = err.Error()
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: c.kind.Hub.Group, Resource: c.kind.Names.Plural + "/" + c.name}, attributes.GetName(),
+		fmt.Errorf("to open a session needs the verb create: %s", reason))
+}
+
+// creating is a request as if it were one to create.
+type creating struct{ authorizer.Attributes }
+
+func (creating) GetVerb() string  { return "create" }
+func (creating) IsReadOnly() bool { return false }
 
 func load(ctx context.Context, store rest.Getter, name string) (runtime.Object, error) {
 	obj, err := store.Get(ctx, name, &metav1.GetOptions{})

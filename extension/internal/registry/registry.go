@@ -5,12 +5,16 @@ package registry
 
 import (
 	"fmt"
+	"maps"
+	"runtime/debug"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -27,6 +31,8 @@ type Options struct {
 	Scheme *runtime.Scheme
 	// Storage says where its objects are kept.
 	Storage generic.RESTOptionsGetter
+	// Allow is asked where a stream is more than a reading; nil allows.
+	Allow authorizer.UnconditionalAuthorizer
 }
 
 // New opens the store of a kind. The result has the kind's resource and its
@@ -51,7 +57,7 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	}
 	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: Attributes(k)}
 	if k.Indexed != "" {
-		options.TriggerFunc = storage.IndexerFuncs{k.Indexed: func(obj runtime.Object) string { return k.Fields(obj)[k.Indexed] }}
+		options.TriggerFunc = storage.IndexerFuncs{k.Indexed: func(obj runtime.Object) string { return selectable(k, obj)[k.Indexed] }}
 	}
 	if err := store.CompleteWithOptions(options); err != nil {
 		return nil, fmt.Errorf("open the store of %s: %w", k.Resource(), err)
@@ -69,27 +75,27 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		case s.Update != nil:
 			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
 		default:
-			add(s.Name, ofObject(k, s, store))
+			add(s.Name, ofObject(k, s, store, o.Allow))
 		}
 	}
 	return out, nil
 }
 
 // View gives what serves a kind that something else keeps, with its subresources.
-func View(k *kind.Kind, main rest.Storage) map[string]rest.Storage {
+func View(k *kind.Kind, main rest.Storage, allow authorizer.UnconditionalAuthorizer) map[string]rest.Storage {
 	out := map[string]rest.Storage{k.Names.Plural: main}
 	for _, s := range k.Subresources {
-		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter))
+		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter), allow)
 	}
 	return out
 }
 
 // ofObject serves an action or a stream.
-func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter) rest.Storage {
+func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, allow authorizer.UnconditionalAuthorizer) rest.Storage {
 	if s.Action != nil {
 		return &action{store: of, kind: k, name: s.Name, action: s.Action}
 	}
-	return &connect{store: of, kind: k, name: s.Name, connect: s.Connect}
+	return &connect{store: of, allow: allow, kind: k, name: s.Name, connect: s.Connect}
 }
 
 func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {
@@ -106,27 +112,38 @@ func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.Sele
 // Attributes gives what label and field selectors are matched against. It runs in the
 // watch cache, where a panic would end the process.
 func Attributes(k *kind.Kind) storage.AttrFunc {
-	return func(obj runtime.Object) (_ labels.Set, set fields.Set, err error) {
+	return func(obj runtime.Object) (labels.Set, fields.Set, error) {
 		m, err := meta.Accessor(obj)
 		if err != nil {
 			return nil, nil, err
 		}
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("the selectable fields of %s %s: panic: %v", k.Resource(), m.GetName(), p)
-			}
-		}()
-		set = fields.Set{"metadata.name": m.GetName()}
+		set := selectable(k, obj)
+		set["metadata.name"] = m.GetName()
 		if k.Namespaced {
 			set["metadata.namespace"] = m.GetNamespace()
 		}
-		if k.Fields != nil {
-			for name, value := range k.Fields(obj) {
-				set[name] = value
-			}
-		}
 		return labels.Set(m.GetLabels()), set, nil
 	}
+}
+
+// selectable gives the fields that an object can be selected by. Where the user's function
+// panics they are empty: an error would have the watch cache lose the object.
+func selectable(k *kind.Kind, obj runtime.Object) (set fields.Set) {
+	set = fields.Set{}
+	if k.Fields == nil {
+		return set
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			utilruntime.HandleError(fmt.Errorf("the selectable fields of %s: panic: %v\n%s", k.Resource(), p, debug.Stack()))
+			set = fields.Set{}
+			for _, name := range k.FieldNames {
+				set[name] = ""
+			}
+		}
+	}()
+	maps.Copy(set, k.Fields(obj))
+	return set
 }
 
 // partial is a subresource that shows an object and changes a part of it.

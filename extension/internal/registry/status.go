@@ -49,6 +49,9 @@ func (s statusStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Obj
 	return errs
 }
 
+// AllowCreateOnUpdate is false: there must be an object to have a status.
+func (statusStrategy) AllowCreateOnUpdate(context.Context) bool { return false }
+
 // WarningsOnUpdate gives none: the hook is about the main resource.
 func (statusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
 	return nil

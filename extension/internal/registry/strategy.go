@@ -61,6 +61,7 @@ func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 		s.parts.clearStatus(obj)
 	}
 	obj.(metav1.Object).SetGeneration(1)
+	defaultHub(ctx, s.kind, obj)
 	if f := s.kind.Hooks.PrepareForCreate; f != nil {
 		f(ctx, obj)
 	}
@@ -97,6 +98,22 @@ func keepHubOnly(ctx context.Context, k *kind.Kind, obj, old runtime.Object) {
 	}
 	if err := versions.KeepHubOnly(k, info.APIVersion, obj, old); err != nil {
 		panic(failure{err})
+	}
+	defaultHub(ctx, k, obj)
+}
+
+// defaultHub sets the hub's defaults in what came through another version, which has only
+// its own.
+func defaultHub(ctx context.Context, k *kind.Kind, obj runtime.Object) {
+	info, ok := request.RequestInfoFrom(ctx)
+	if !ok || info.APIGroup != k.Hub.Group || info.APIVersion == k.Hub.Version {
+		return
+	}
+	if set := k.Schemas[k.Hub.Version].Default; set != nil {
+		set(obj)
+	}
+	if k.Hooks.Default != nil {
+		k.Hooks.Default(obj)
 	}
 }
 

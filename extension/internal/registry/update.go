@@ -23,6 +23,7 @@ var _ rest.RESTUpdateStrategy = updateStrategy{}
 
 // PrepareForUpdate takes over the fields that the subresource has, and no others.
 func (s updateStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
+	keepHubOnly(ctx, s.kind, obj, old)
 	if err := s.takeFields(obj, old); err != nil {
 		panic(failure{err})
 	}
@@ -70,6 +71,9 @@ func (s updateStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Obj
 	}
 	return errs
 }
+
+// AllowCreateOnUpdate is false: there must be an object to change a part of.
+func (updateStrategy) AllowCreateOnUpdate(context.Context) bool { return false }
 
 // WarningsOnUpdate gives none: the hook is about the main resource.
 func (updateStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {

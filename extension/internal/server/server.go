@@ -206,14 +206,14 @@ func negotiated(scheme *runtime.Scheme) runtime.NegotiatedSerializer {
 func (s *Server) open(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) (map[string]rest.Storage, error) {
 	open, ok := c.Views[k]
 	if !ok {
-		return registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs)})
+		return registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs), Allow: config.Authorization.Authorizer})
 	}
 	v, err := open(scheme)
 	if err != nil {
 		return nil, err
 	}
 	s.views = append(s.views, v.Run)
-	return registry.View(k, v.Resource), nil
+	return registry.View(k, v.Resource, config.Authorization.Authorizer), nil
 }
 
 func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {

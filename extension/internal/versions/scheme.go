@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"slices"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/annex-api/annex/extension/internal/kind"
@@ -91,6 +93,11 @@ func addDefaults(s *runtime.Scheme, k *kind.Kind, v string, object, list func() 
 		return
 	}
 	defaults := func(obj runtime.Object) {
+		defer func() {
+			if p := recover(); p != nil { // objects are read where it would end the process
+				utilruntime.HandleError(fmt.Errorf("the defaults of %s %s: panic: %v\n%s", k.Resource(), metaOf(obj).Name, p, debug.Stack()))
+			}
+		}()
 		if set != nil {
 			set(obj)
 		}
@@ -141,7 +148,7 @@ func convert(kindName, from, to string, f func(from, to runtime.Object) error) c
 			}
 		}()
 		in, out := a.(runtime.Object), b.(runtime.Object)
-		*metaOf(out) = *metaOf(in)
+		metaOf(in).DeepCopyInto(metaOf(out)) // the one that is read may be the watch cache's
 		if err := f(in, out); err != nil {
 			return fmt.Errorf("convert %s from %s to %s: %w", kindName, from, to, err)
 		}
