@@ -132,6 +132,9 @@ func TestWritesThroughAVersionThatSaysLess(t *testing.T) {
 			if err := c.write(old, seen); err != nil {
 				t.Fatal(err)
 			}
+			if o, err := hub.Get(t.Context(), id, metav1.GetOptions{}); err != nil || strings.Contains(fmt.Sprint(o.Object["metadata"]), "extension.annex.dev") {
+				t.Errorf("what carries the hub's fields is seen: %v, %v", o.Object["metadata"], err)
+			}
 			if got, want := spec(t, hub, id), fmt.Sprintf(`{"quota":%d,"replicas":3,"text":%q}`, large, c.want); got != want {
 				t.Errorf("the hub has %s, want %s", got, want)
 			}

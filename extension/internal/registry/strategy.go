@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,6 +62,7 @@ func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 		s.parts.clearStatus(obj)
 	}
 	obj.(metav1.Object).SetGeneration(1)
+	dropStash(obj)
 	defaultHub(ctx, s.kind, obj)
 	if f := s.kind.Hooks.PrepareForCreate; f != nil {
 		f(ctx, obj)
@@ -92,6 +94,7 @@ func (s strategy) countGeneration(obj, old runtime.Object) {
 type failure struct{ error }
 
 func keepHubOnly(ctx context.Context, k *kind.Kind, obj, old runtime.Object) {
+	dropStash(obj)
 	info, ok := request.RequestInfoFrom(ctx)
 	if !ok || len(k.Spokes) == 0 || info.APIGroup != k.Hub.Group {
 		return
@@ -100,6 +103,16 @@ func keepHubOnly(ctx context.Context, k *kind.Kind, obj, old runtime.Object) {
 		panic(failure{err})
 	}
 	defaultHub(ctx, k, obj)
+}
+
+// dropStash takes off what no client may send.
+func dropStash(obj runtime.Object) {
+	m := obj.(metav1.Object)
+	if _, sent := m.GetAnnotations()[versions.Stash]; sent {
+		annotations := maps.Clone(m.GetAnnotations())
+		delete(annotations, versions.Stash)
+		m.SetAnnotations(annotations)
+	}
 }
 
 // defaultHub sets the hub's defaults in what came through another version, which has only
@@ -173,13 +186,22 @@ func (s strategy) CheckGracefulDelete(ctx context.Context, obj runtime.Object, _
 
 // GetResetFields keeps server-side apply from owning what a write here ignores.
 func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	if s.kind.Status == nil || s.parts.status == nil {
-		return nil
+	set := fieldpath.NewSet()
+	if s.kind.Status != nil && s.parts.status != nil {
+		set.Insert(fieldpath.MakePathOrDie("status"))
 	}
-	return inEveryVersion(s.kind, fieldpath.NewSet(fieldpath.MakePathOrDie("status")))
+	return inEveryVersion(s.kind, set)
 }
 
+// inEveryVersion has a set of fields, and what carries the hub's through conversions,
+// owned by nobody.
 func inEveryVersion(k *kind.Kind, set *fieldpath.Set) map[fieldpath.APIVersion]*fieldpath.Set {
+	if len(k.Spokes) > 0 {
+		set.Insert(fieldpath.MakePathOrDie("metadata", "annotations", versions.Stash))
+	}
+	if set.Empty() {
+		return nil
+	}
 	out := map[fieldpath.APIVersion]*fieldpath.Set{}
 	for _, v := range k.Served() {
 		out[fieldpath.APIVersion(schema.GroupVersion{Group: k.Hub.Group, Version: v}.String())] = set

@@ -80,8 +80,10 @@ func (updateStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.
 	return nil
 }
 
-// GetResetFields names nothing: fields that are written here and not kept are few, and
-// a set of all others cannot be told without the type's schema.
-func (updateStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set { return nil }
+// GetResetFields does not name the fields that are not kept: they cannot be told without
+// the type's schema.
+func (s updateStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return inEveryVersion(s.kind, fieldpath.NewSet())
+}
 
 func splitPath(path string) []string { return strings.Split(strings.TrimPrefix(path, "."), ".") }

@@ -11,9 +11,9 @@ import (
 	"github.com/annex-api/annex/extension/internal/kind"
 )
 
-// stash is the annotation by which an object of a spoke carries what only the hub can
+// Stash is the annotation by which an object of a spoke carries what only the hub can
 // say. No object has it that is stored, sent, or shown to a hook.
-const stash = "extension.annex.dev/hub"
+const Stash = "extension.annex.dev/hub"
 
 // Lossless gives a convertor of a scheme for who converts there and back: server-side
 // apply, which looks at an object in each version that was ever applied, and patches. What
@@ -82,20 +82,20 @@ func (s spokeOf) keepAside(hub, out runtime.Object) error {
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[stash] = string(content)
+	annotations[Stash] = string(content)
 	m.Annotations = annotations
 	return nil
 }
 
 // putBack gives an object of the hub what the spoke's carried.
 func (s spokeOf) putBack(in, hub runtime.Object) error {
-	content, ok := metaOf(in).Annotations[stash]
+	content, ok := metaOf(in).Annotations[Stash]
 	if !ok {
 		return nil
 	}
 	m := metaOf(hub)
 	m.Annotations = maps.Clone(m.Annotations)
-	delete(m.Annotations, stash)
+	delete(m.Annotations, Stash)
 	if len(m.Annotations) == 0 {
 		m.Annotations = nil
 	}
