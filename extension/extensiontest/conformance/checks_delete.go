@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 func deleteChecks() []Check {
@@ -102,11 +104,31 @@ func checkPropagation(ctx context.Context, t *T) {
 	}
 }
 
+// mostOwned is how many objects a collection is looked through for those of others.
+const mostOwned = 200
+
+// ownsTheCollection ends the check where a deletion of the collection might reach objects that the kit
+// did not make: a server that ignores selectors would delete them. A namespaced kind is deleted in the
+// kit's namespace alone.
+func (t *T) ownsTheCollection(ctx context.Context) {
+	if t.subject.namespaced {
+		return
+	}
+	l := t.list(ctx, "limit", strconv.Itoa(mostOwned))
+	foreign := slices.ContainsFunc(l.items, func(o *unstructured.Unstructured) bool {
+		return o.GetLabels()[ownLabel] != t.slug()
+	})
+	if foreign || l.next != "" {
+		t.notApplicable("the collection of %s has objects of others, which a server that ignores selectors would delete", t.subject.Resource)
+	}
+}
+
 func checkDeleteCollection(ctx context.Context, t *T) {
 	for range 3 {
 		t.createThis(ctx, t.labelled("color", "red"))
 	}
 	blue := t.createThis(ctx, t.labelled("color", "blue"))
+	t.ownsTheCollection(ctx)
 	selector := t.selector() + ",color=red"
 	r := request{method: http.MethodDelete, path: t.subject.path(t.subject.namespace, ""), query: query("labelSelector", selector)}
 	a := t.want(t.do(ctx, r), http.StatusOK, http.StatusAccepted)
