@@ -67,6 +67,7 @@ var outside = []string{
 
 // TestConformanceOfABuiltInResource: kube-apiserver's ConfigMaps pass all that applies to them.
 func TestConformanceOfABuiltInResource(t *testing.T) {
+	longForm(t)
 	c := startUp(t, shortTemp(t))
 	startAllControllers(t, c)
 	conforms(t, conformance.Target{
@@ -124,6 +125,7 @@ spec:
 // TestConformanceOfACustomResource: two versions, status, scale and selectable fields pass all that
 // applies to them.
 func TestConformanceOfACustomResource(t *testing.T) {
+	longForm(t)
 	c := startUp(t, shortTemp(t))
 	startAllControllers(t, c)
 	definition := map[string]any{}
@@ -148,6 +150,7 @@ func TestConformanceOfACustomResource(t *testing.T) {
 
 // TestConformanceCommand checks the demo extension server by the command, with each output.
 func TestConformanceCommand(t *testing.T) {
+	longForm(t)
 	c := startUp(t, shortTemp(t), "--demo")
 	kit := func(args ...string) (code int, out, errOut string) {
 		return run(t, command{name: "annex", args: append([]string{"conformance", "--kubeconfig=" + c.kubeconfig}, args...)})
@@ -179,6 +182,7 @@ var flundersFail = []string{
 
 // TestConformanceOfSampleAPIServer: what a server made by others does not keep is explained.
 func TestConformanceOfSampleAPIServer(t *testing.T) {
+	longForm(t)
 	c := shared(t)
 	code, out, errOut := run(t, command{name: "annex", args: []string{"conformance", "--kubeconfig=" + c.kubeconfig, "--resource=flunders.v1alpha1." + wardleGroup, "-o=json"}})
 	if want := fmt.Sprintf("annex: %d of", len(flundersFail)); code != 1 || !strings.Contains(errOut, want) {
@@ -216,6 +220,7 @@ func TestConformanceOfSampleAPIServer(t *testing.T) {
 
 // TestConformanceCommandStops: Ctrl-C removes what the command has made.
 func TestConformanceCommandStops(t *testing.T) {
+	longForm(t)
 	c := startUp(t, shortTemp(t))
 	p := start(t, "annex", "conformance", "--kubeconfig="+c.kubeconfig, "--resource=configmaps.v1")
 	if _, err := p.awaitOutput(p.stdout, "list/too-large"); err != nil {
@@ -242,6 +247,7 @@ func (c *cluster) hasNoKitNamespaces(t *testing.T) {
 // TestConformanceOfTheStorage: with its etcd stopped the server answers no list as empty, and comes
 // back.
 func TestConformanceOfTheStorage(t *testing.T) {
+	longForm(t)
 	dir := shortTemp(t)
 	etcd := func() *process {
 		return start(t, "etcd", "--data-dir="+filepath.Join(dir, "etcd-data"), "--listen-client-urls=unix://"+filepath.Join(dir, "etcd"), "--advertise-client-urls=unix://"+filepath.Join(dir, "etcd"), "--listen-peer-urls=unix://"+filepath.Join(dir, "peer"))
@@ -255,4 +261,13 @@ func TestConformanceOfTheStorage(t *testing.T) {
 			Start: func(context.Context) error { running = etcd(); return nil },
 		},
 	}, nil, nil)
+}
+
+// longForm leaves a test out of the short form, which is run with the race detector: what it is about
+// runs in processes of its own, which that does not look into.
+func longForm(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts processes that the race detector does not look into, and takes half a minute")
+	}
 }

@@ -24,6 +24,7 @@ import (
 // is registered there, are what the conformance kit promises, for a user who may write them and
 // for one who sees less.
 func TestProjectionOfConfigMaps(t *testing.T) {
+	longForm(t)
 	c := startUp(t, shortTemp(t))
 	service := types.NamespacedName{Namespace: "appview", Name: "apps"}
 	c.allowReadingApps(t, "ruby")

@@ -187,6 +187,7 @@ func shown(t *testing.T, port int) string {
 // TestExtensionCertificatesRotateUnderLoad: over several certificates and CAs no request
 // through the host fails.
 func TestExtensionCertificatesRotateUnderLoad(t *testing.T) {
+	longForm(t)
 	n := newNotes(t, shared(t).cluster, "rotates", nil)
 	n.serve(t, "--life=9s", "--ca-life=30s", "--overlap=5s")
 	n.available(t)
@@ -346,6 +347,7 @@ func TestExtensionUninstall(t *testing.T) {
 
 // TestExtensionReplicasShareTheirSecret: two that start together show one certificate.
 func TestExtensionReplicasShareTheirSecret(t *testing.T) {
+	longForm(t)
 	n := newNotes(t, shared(t).cluster, "replicas", nil, "--secret=replicas-serving")
 	one, two := n.serve(t), n.serve(t)
 	for _, p := range []*process{one, two} {

@@ -16,6 +16,9 @@ import (
 // TestProject makes a project, extends it in every way, builds it, runs its tests, and
 // reads what it requires.
 func TestProject(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds and tests a project in processes of their own, which takes a minute")
+	}
 	annex, err := FindAnnex("")
 	if err != nil {
 		t.Fatal(err)
