@@ -183,3 +183,37 @@ func TestStalledBodiesHoldNoRefusalBack(t *testing.T) {
 		})
 	}
 }
+
+// A connection whose request took too long serves the next one, if the body was whole.
+func TestAConnectionOutlastsARequestThatTookTooLong(t *testing.T) {
+	v1 := gv("outlasted.test", "v1")
+	e := server.Register(t, "outlasted", v1)
+	e.Handle("*", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, "{}")
+	})
+	things := "/apis/" + v1.String() + "/namespaces/default/things"
+	server.Get(t, test.Admin, things) // a server's first requests may be cut off in place of an answer
+	client := server.Dial(t, "http/1.1")
+	for range 3 {
+		client.Send(t, "POST "+things+"?timeout=1s HTTP/1.1", "Authorization: Bearer "+test.Admin, "Content-Type: application/json", "Content-Length: 2")
+		if _, err := io.WriteString(client, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		got := client.Receive(t)
+		if got.Code != http.StatusGatewayTimeout {
+			t.Fatalf("%d %s", got.Code, got.Body)
+		}
+		if got.Header.Get("Connection") == "close" {
+			t.Fatal("the connection is closed")
+		}
+		client.Send(t, "GET "+things+" HTTP/1.1", "Authorization: Bearer "+test.Admin)
+		if got := client.Receive(t); got.Code != http.StatusOK {
+			t.Errorf("the next request gets %d %s", got.Code, got.Body)
+		}
+	}
+}

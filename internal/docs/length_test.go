@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// maxWords of a document, the lines of tables not counted: who reads more?
+// maxWords of a document, the bars and rules of tables not counted: who reads more?
 const maxWords = 1800
 
 func TestDocumentsAreShort(t *testing.T) {

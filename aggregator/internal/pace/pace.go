@@ -1,4 +1,5 @@
-// Package pace decides how long a loop pauses between two attempts, and pauses it.
+// Package pace decides when work may go on: after which pause a loop tries again, and whose
+// turn it is where work takes much memory.
 package pace
 
 import (

@@ -130,12 +130,21 @@ func (chain *claimedChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	chain.recovering.ServeHTTP(w, r)
 }
 
+// restGrace is how long the rest of a body is read at least. What has arrived is read at
+// once; an answer that was given late must not end the reading of its connection before
+// the server has got to it, or the connection's next request would be taken for one whose
+// client has left.
+const restGrace = time.Second
+
 // boundRest has the server read what is left of a body until the deadline of its request,
-// and no longer. A server of HTTP/1.x reads it before it writes an answer, and before it
+// and little longer. A server of HTTP/1.x reads it before it writes an answer, and before it
 // ends a connection whose answer was given up: a client that stops in its body would hold
 // back the refusal of a filter, or of the proxy while the request waits for a place. The
 // server takes the deadline back before the next request.
 func boundRest(w http.ResponseWriter, deadline time.Time) {
+	if least := time.Now().Add(restGrace); deadline.Before(least) {
+		deadline = least
+	}
 	_ = http.NewResponseController(w).SetReadDeadline(deadline)
 }
 

@@ -235,7 +235,7 @@ func (h *inner) step(w http.ResponseWriter, r *http.Request, step string) bool {
 	case "span":
 		trace.SpanFromContext(ctx).AddEvent(argument)
 	case "rest":
-		time.Sleep(550 * time.Millisecond)
+		time.Sleep(550 * time.Millisecond) // the audit annotates what took more than 500 ms, over the wire
 	case "trackers":
 		request.TrackStorageLatency(ctx, 1)
 	case "hijack":
