@@ -1,4 +1,5 @@
-package up
+// Package child runs programs that end when this process does.
+package child
 
 import (
 	"errors"
@@ -14,28 +15,33 @@ import (
 // outputGrace bounds the wait for output of what the child itself started.
 const outputGrace = 2 * time.Second
 
-// child is a process of our own binary, in a process group of its own so that Ctrl-C reaches it
-// through us only.
-type child struct {
+// Process is a child in a process group of its own, so that Ctrl-C reaches it through us only.
+type Process struct {
 	pid  int
 	done chan struct{}
-	err  error // how it ended; read after done
+	err  error // read after done
 }
 
-// startChild runs our binary with args. It closes log when the child has ended. Files become
-// descriptors 3 and up; they stay the caller's.
-func startChild(args []string, log io.WriteCloser, files ...*os.File) (*child, error) {
+// StartSelf runs our own binary with args, as Start does.
+func StartSelf(args []string, log io.WriteCloser, files ...*os.File) (*Process, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find our own binary: %w", err)
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Args[0] = os.Args[0] // the name decides which program the binary is
+	return Start(cmd, log, files...)
+}
+
+// Start runs a command that has its path, arguments, folder and environment. Its output goes to
+// log, which is closed when the child has ended. Files become descriptors 3 and up; they stay the
+// caller's. With an error log is closed too.
+func Start(cmd *exec.Cmd, log io.WriteCloser, files ...*os.File) (*Process, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = files
 	cmd.WaitDelay = outputGrace
-	cmd.SysProcAttr = childAttributes()
-	c := &child{done: make(chan struct{})}
+	cmd.SysProcAttr = attributes()
+	c := &Process{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The kernel ties the child's life to the thread that started it.
@@ -55,21 +61,25 @@ func startChild(args []string, log io.WriteCloser, files ...*os.File) (*child, e
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s %s: %w", binary, args[0], err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	return c, nil
 }
 
-// ended is closed when the child has ended; for no child, never.
-func (c *child) ended() <-chan struct{} {
+// Ended is closed when the child has ended; for no child, never.
+func (c *Process) Ended() <-chan struct{} {
 	if c == nil {
 		return nil
 	}
 	return c.done
 }
 
-// stop ends the child and whatever it started, by force after grace.
-func (c *child) stop(grace time.Duration) error {
+// Err says how the child ended, nil for exit code 0. It is called after Ended.
+func (c *Process) Err() error { return c.err }
+
+// Stop ends the child and whatever it started, by force after grace. It may be called again to
+// be less patient.
+func (c *Process) Stop(grace time.Duration) error {
 	select {
 	case <-c.done:
 		return nil
@@ -90,7 +100,7 @@ func (c *child) stop(grace time.Duration) error {
 	return err
 }
 
-func (c *child) signal(s syscall.Signal) error {
+func (c *Process) signal(s syscall.Signal) error {
 	if err := syscall.Kill(-c.pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("send %v to process %d: %w", s, c.pid, err)
 	}
