@@ -34,11 +34,20 @@ func StartSelf(args []string, log io.WriteCloser, files ...*os.File) (*Process, 
 }
 
 // Start runs a command that has its path, arguments, folder and environment. Its output goes to
-// log, which is closed when the child has ended. Files become descriptors 3 and up; they stay the
-// caller's. With an error log is closed too.
+// log, which is closed when the child has ended, or where it does not start. Files become
+// descriptors 3 and up; they stay the caller's.
 func Start(cmd *exec.Cmd, log io.WriteCloser, files ...*os.File) (*Process, error) {
-	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = files
+	return start(cmd, log, log, log.Close)
+}
+
+// StartTo is Start with two streams that stay open.
+func StartTo(cmd *exec.Cmd, out, errs io.Writer) (*Process, error) {
+	return start(cmd, out, errs, func() error { return nil })
+}
+
+func start(cmd *exec.Cmd, out, errs io.Writer, after func() error) (*Process, error) {
+	cmd.Stdout, cmd.Stderr = out, errs
 	cmd.WaitDelay = outputGrace
 	cmd.SysProcAttr = attributes()
 	c := &Process{done: make(chan struct{})}
@@ -56,7 +65,7 @@ func Start(cmd *exec.Cmd, log io.WriteCloser, files ...*os.File) (*Process, erro
 		if err == nil {
 			c.err = cmd.Wait()
 		}
-		if err := log.Close(); err != nil && c.err == nil {
+		if err := after(); err != nil && c.err == nil {
 			c.err = err
 		}
 	}()
