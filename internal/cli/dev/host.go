@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,6 +41,8 @@ type host struct {
 	kubeconfig string
 	process    *child.Process // nil where it is not ours
 	service    string
+	// answered is set once the host has answered.
+	answered atomic.Bool
 }
 
 // openHost finds a host that runs, or starts one.
@@ -58,19 +61,36 @@ func (o *Options) openHost(ctx context.Context, p project, lines *terminal.Lines
 			return h, nil
 		}
 	}
-	log := lines.From("host", terminal.Magenta, o.fromHost)
+	log := lines.From("host", terminal.Magenta, o.fromHost(&h.answered))
 	var err error
 	h.process, err = child.StartSelf([]string{"up", "--quiet", "--verbose", "--data-dir", own, "--port", "0"}, log)
 	return h, err
 }
 
-// info is a line of klog that is neither a warning nor an error.
-var info = regexp.MustCompile(`^I\d{4} `)
+// logged is the beginning of a line of klog; the letter is its severity.
+var logged = regexp.MustCompile(`^[IWEF]\d{4} `)
 
-// fromHost says which lines of a host that we started are shown.
-func (o *Options) fromHost(line []byte) bool {
-	return o.Verbose || !info.Match(line) && !bytes.HasSuffix(line, []byte("admin.kubeconfig"))
+// fromHost says which lines of a host that we started are shown: what ended its start, then
+// warnings and errors. While it starts, it warns of much that is as it should be.
+func (o *Options) fromHost(answered *atomic.Bool) func(line []byte) bool {
+	return func(line []byte) bool {
+		switch {
+		case o.Verbose:
+			return true
+		case logged.Match(line):
+			return line[0] != 'I' && (line[0] == 'F' || answered.Load())
+		case bytes.HasSuffix(line, []byte("admin.kubeconfig")): // what annex up --quiet prints
+			return false
+		}
+		return o.fromEtcd(line)
+	}
 }
+
+// slow is how etcd warns of a slow disk, at once for each request.
+var slow = []byte(`{"level":"warn"`)
+
+// fromEtcd says which lines of etcd are shown.
+func (o *Options) fromEtcd(line []byte) bool { return o.Verbose || !bytes.HasPrefix(line, slow) }
 
 // serviceName is a name for the Service that tells projects apart.
 func serviceName(p project) string {

@@ -96,6 +96,9 @@ func (p project) prepare() error {
 	return nil
 }
 
+// clear removes programs.
+func (p project) clear() error { return os.RemoveAll(p.state("bin")) }
+
 // build makes the program and gives a sum of its bytes.
 func (p project) build(ctx context.Context) (string, error) {
 	complaint := &bounded{left: maxComplaint}
@@ -118,20 +121,10 @@ func (p project) build(ctx context.Context) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// copyProgram gives a server a program of its own, which the next build does not touch.
-func (p project) copyProgram(number int) (_ string, err error) {
+// takeProgram gives a server the program that was built last, which the next build does not touch.
+func (p project) takeProgram(number int) (string, error) {
 	path := fmt.Sprintf("%s.%d", p.program(), number)
-	from, err := os.Open(p.program())
-	if err != nil {
-		return "", err
-	}
-	defer from.Close()
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o700)
-	if err != nil {
-		return "", err
-	}
-	_, err = io.Copy(to, from)
-	return path, errors.Join(err, to.Close())
+	return path, os.Rename(p.program(), path)
 }
 
 // goCommand runs the go command in a folder until it ends or ctx does. It ends with us.

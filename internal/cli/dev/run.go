@@ -31,6 +31,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer undo(dir.Release)
+	defer undo(p.clear)
 	if err := p.prepare(); err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 		if storage != "" {
 			w.Say(false, "two servers cannot share "+storage+": an etcd in "+p.state("etcd")+" takes its place")
 		}
-		log := lines.From("etcd", terminal.Magenta, nil)
+		log := lines.From("etcd", terminal.Magenta, o.fromEtcd)
 		member, err := etcd.Launch(etcd.Options{Dir: p.state("etcd"), Log: log, OnFatal: o.Fatal})
 		if err != nil {
 			return err
@@ -78,6 +79,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 			}
 			return err
 		}
+		h.answered.Store(true)
 		w.args = h.args(p, address)
 		beside.Go(func() {
 			select {

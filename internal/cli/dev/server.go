@@ -39,7 +39,7 @@ type workshop struct {
 
 // Start starts the program with the socket and a pipe that tells when it is ready.
 func (w *workshop) Start(number int) (devloop.Server, error) {
-	program, err := w.copyProgram(number)
+	program, err := w.takeProgram(number)
 	if err != nil {
 		return nil, fmt.Errorf("give the server its program: %w", err)
 	}
