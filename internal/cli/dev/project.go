@@ -55,7 +55,7 @@ func find(ctx context.Context, folder, pkg string, ownEtcd bool) (project, error
 	var out, complaint strings.Builder
 	err := goCommand(ctx, folder, &out, &complaint, "list", "-e", "-json=Name,ImportPath,Module,Deps,Incomplete,Error", pkg)
 	if err != nil {
-		return project{}, fmt.Errorf("%w: %s", err, strings.TrimSpace(complaint.String()))
+		return project{}, fmt.Errorf("%w: %s; run annex dev in the folder of the project, or name it by --folder", err, strings.TrimSpace(complaint.String()))
 	}
 	var found struct {
 		Name, ImportPath string
