@@ -84,7 +84,7 @@ func (s *source) take(p []byte) []byte {
 	var out []byte
 	for {
 		end := bytes.IndexByte(s.rest, '\n')
-		line := s.rest
+		var line []byte
 		switch {
 		case end >= 0:
 			line, s.rest = s.rest[:end], s.rest[end+1:]
