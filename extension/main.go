@@ -85,6 +85,7 @@ func Run(ctx context.Context, name string, arguments []string, out io.Writer, pa
 	announced.Go(func() {
 		select {
 		case <-s.Ready():
+			o.begin(c)
 			c.Log.Info("Serving", "address", s.Address().String())
 		case <-ctx.Done():
 		}
@@ -95,14 +96,28 @@ func Run(ctx context.Context, name string, arguments []string, out io.Writer, pa
 	return err
 }
 
+// begin lets clients in where they had to wait for readiness, and tells the parent of it.
+func (o *options) begin(c Config) {
+	if l, ok := c.Listener.(*sharedListener); ok {
+		l.open()
+	}
+	if o.readyFD != 0 {
+		if err := tellReady(o.readyFD); err != nil {
+			c.Log.Error(err, "The parent is not told that this server is ready")
+		}
+	}
+}
+
 // options are the flags of Main.
 type options struct {
 	storage, kubeconfig, standalone string
 	address                         string
 	port                            uint16
+	listenFD, readyFD               int
 	certFile, keyFile, caFile       string
 	certFolder, certSecret          string
 	service                         string
+	servicePort                     uint16
 	register                        bool
 	owner                           string
 	controllerMetrics               string
@@ -111,7 +126,7 @@ type options struct {
 }
 
 func defaultOptions(name string) *options {
-	return &options{address: "0.0.0.0", port: 8443, drain: DefaultDrain, owner: name}
+	return &options{address: "0.0.0.0", port: 8443, servicePort: 443, drain: DefaultDrain, owner: name}
 }
 
 func (o *options) flags(name string) *pflag.FlagSet {
@@ -122,12 +137,15 @@ func (o *options) flags(name string) *pflag.FlagSet {
 	f.StringVar(&o.standalone, "standalone", o.standalone, "serve without a host, on loopback, and keep certificates and a kubeconfig in this folder")
 	f.StringVar(&o.address, "bind-address", o.address, "IP address to serve on; 127.0.0.1 with --standalone")
 	f.Uint16Var(&o.port, "secure-port", o.port, "port to serve on; 0 takes a free one")
+	f.IntVar(&o.listenFD, "listen-fd", o.listenFD, "descriptor of a listening TCP socket to serve on, once ready, in place of an address; a parent opened it")
+	f.IntVar(&o.readyFD, "ready-fd", o.readyFD, "descriptor of a file that gets a line once the server is ready")
 	f.StringVar(&o.certFile, "tls-cert-file", o.certFile, "serving certificate, read again when it changes; empty: one is made")
 	f.StringVar(&o.keyFile, "tls-private-key-file", o.keyFile, "its key")
 	f.StringVar(&o.caFile, "tls-ca-file", o.caFile, "CA by which clients know the certificate; it goes into the APIService")
 	f.StringVar(&o.certFolder, "tls-folder", o.certFolder, "folder that keeps a certificate that was made")
 	f.StringVar(&o.certSecret, "tls-secret", o.certSecret, "Secret, NAMESPACE/NAME, that does so for all replicas")
 	f.StringVar(&o.service, "service", o.service, "Service of this server, NAMESPACE/NAME; the certificate is made for it")
+	f.Uint16Var(&o.servicePort, "service-port", o.servicePort, "port of the Service, for the APIServices")
 	f.BoolVar(&o.register, "register", o.register, "keep an APIService for each group version at the host; needs --service")
 	f.StringVar(&o.owner, "register-owner", o.owner, "ClusterRole whose deletion takes the APIServices along")
 	f.StringVar(&o.controllerMetrics, "controller-metrics-address", o.controllerMetrics, "where the metrics of controllers are served; empty: nowhere")
@@ -179,6 +197,11 @@ func (o *options) validate() error {
 	if o.register && o.service == "" {
 		add("register", "it needs --service")
 	}
+	for flag, fd := range map[string]int{"listen-fd": o.listenFD, "ready-fd": o.readyFD} {
+		if fd < 0 || fd > 0 && fd < 3 {
+			add(flag, "%d is not the descriptor of an inherited file: those begin with 3", fd)
+		}
+	}
 	if (o.certFile == "") != (o.keyFile == "") {
 		add("tls-cert-file", "it goes together with --tls-private-key-file")
 	}
@@ -207,7 +230,7 @@ func (o *options) config(name string) (Config, error) {
 		Log:     klog.Background(),
 	}
 	if o.register {
-		c.Register = &Registration{Service: named(o.service), Owner: o.owner}
+		c.Register = &Registration{Service: named(o.service), Port: int32(o.servicePort), Owner: o.owner}
 	}
 	if s := named(o.service); s.Name != "" {
 		c.Serving.Hosts = []string{s.Name + "." + s.Namespace + ".svc", s.Name + "." + s.Namespace + ".svc.cluster.local"}
@@ -216,6 +239,14 @@ func (o *options) config(name string) (Config, error) {
 		return Config{}, err
 	}
 	var err error
+	if o.listenFD != 0 {
+		l, err := inheritListener(o.listenFD)
+		if err != nil {
+			return Config{}, err
+		}
+		c.Listener = l
+		return c, nil
+	}
 	at := net.JoinHostPort(o.address, strconv.Itoa(int(o.port)))
 	if c.Listener, err = net.Listen("tcp", at); err != nil {
 		return Config{}, fmt.Errorf("serve on %s: %w", at, err)

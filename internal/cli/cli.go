@@ -21,6 +21,7 @@ import (
 	"github.com/annex-api/annex/internal/cli/conformance"
 	"github.com/annex-api/annex/internal/cli/create"
 	"github.com/annex-api/annex/internal/cli/demoserver"
+	"github.com/annex-api/annex/internal/cli/dev"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/serve"
 	"github.com/annex-api/annex/internal/cli/terminal"
@@ -98,6 +99,9 @@ Start with "annex up": one command from nothing to a working server.`,
   # The project of an extension API server, with a kind of your own.
   annex new widgets --group widgets.example.com --kind Widget
 
+  # Develop an extension API server: what is saved is built and served.
+  annex dev
+
   # Does an extension API server keep the contract of the Kubernetes API?
   annex conformance --apiservice v1.example.com`,
 			Args: knownVerb,
@@ -120,6 +124,7 @@ Start with "annex up": one command from nothing to a working server.`,
 			add.New(streams),
 			update.New(streams),
 			conformance.New(streams),
+			dev.New(streams, launch.DefaultDataDir(), fatal),
 			version.New(streams),
 			demoserver.New(),
 		)

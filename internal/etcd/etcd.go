@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.etcd.io/etcd/server/v3/embed"
 
@@ -119,6 +120,7 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 func (s *Server) Stop() error {
 	s.fatal.stopping.Store(true)
 	s.etcd.Close()
+	removeSocketDir(s.dir.Path(), strings.TrimPrefix(s.endpoint, "unix://"))
 	return s.dir.Release()
 }
 

@@ -96,6 +96,12 @@ func TestTakenSocketDirectoryIsRefused(t *testing.T) {
 	s := start(t, dir)
 	private := filepath.Dir(strings.TrimPrefix(s.Endpoint(), "unix://"))
 	stop(t, s)
+	if _, err := os.Stat(private); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s stays behind: %v", private, err)
+	}
+	if err := os.Mkdir(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(private, 0o777); err != nil {
 		t.Fatal(err)
 	}

@@ -67,3 +67,10 @@ func ownSocketDir(dir, socket string) error {
 	}
 	return nil
 }
+
+// removeSocketDir removes what ownSocketDir made, unless something else is in it.
+func removeSocketDir(dir, socket string) {
+	if private := filepath.Dir(socket); private != dir {
+		_ = os.Remove(private) // it is made again where it is needed
+	}
+}

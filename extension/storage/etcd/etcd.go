@@ -17,6 +17,7 @@ import (
 )
 
 // Driver opens etcd://[user:password@]host:port[,host:port...][?ca=FILE][&cert=FILE&key=FILE][&tls=true].
+// An etcd on this machine may have a Unix socket: etcd:///path/of/socket, which is never encrypted.
 // With ca, cert or tls the connections are encrypted and etcd's certificate is verified, by the
 // authorities in ca or by those of the system. The client's certificate and key are read again for each
 // connection, so they may be renewed.
@@ -26,7 +27,7 @@ func Driver() storage.Driver {
 
 func open(_ context.Context, u *url.URL, _ logr.Logger) (*storage.Endpoint, error) {
 	if u.Host == "" {
-		return nil, errors.New("no host is named")
+		return openSocket(u)
 	}
 	if u.Path != "" && u.Path != "/" {
 		return nil, fmt.Errorf("etcd has no path %q; the prefix of keys is a setting of the server", u.Path)
@@ -44,6 +45,19 @@ func open(_ context.Context, u *url.URL, _ logr.Logger) (*storage.Endpoint, erro
 	for host := range strings.SplitSeq(u.Host, ",") {
 		e.Targets = append(e.Targets, scheme+host)
 	}
+	return e, nil
+}
+
+// openSocket reaches an etcd by its Unix socket.
+func openSocket(u *url.URL) (*storage.Endpoint, error) {
+	if u.Path == "" || u.Path == "/" {
+		return nil, errors.New("no host is named, and no Unix socket")
+	}
+	if u.RawQuery != "" {
+		return nil, errors.New("a Unix socket has no parameters")
+	}
+	e := &storage.Endpoint{Name: "etcd " + u.Path, Targets: []string{"unix://" + u.Path}, User: u.User.Username()}
+	e.Password, _ = u.User.Password()
 	return e, nil
 }
 

@@ -32,10 +32,21 @@ func TestURLToEndpoint(t *testing.T) {
 	}
 }
 
+func TestUnixSocket(t *testing.T) {
+	e, err := storage.Open(t.Context(), "etcd:///run/me/etcd.sock", logr.Discard(), etcd.Driver())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(e.Targets, []string{"unix:///run/me/etcd.sock"}) || e.TLS != nil {
+		t.Errorf("targets %v, TLS %v", e.Targets, e.TLS)
+	}
+}
+
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.crt")
 	for url, want := range map[string]string{
 		"etcd://":                               "no host",
+		"etcd:///run/etcd.sock?tls=true":        "Unix socket",
 		"etcd://a:2379/registry":                "no path",
 		"etcd://a:2379?cafile=x":                `"cafile"`,
 		"etcd://a:2379?cert=x":                  "cert and key",

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/annex-api/annex/internal/child"
 	"github.com/annex-api/annex/internal/cli/demoserver"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/kubeapiserver/certs"
@@ -42,7 +43,7 @@ func (o *Options) demoLog() string { return filepath.Join(o.DataDir, "demo-serve
 
 // demo starts the extension API server and registers it. With an error, a child that still runs is
 // returned too.
-func (o *Options) demo(ctx context.Context, p *terminal.Progress, c *client, store *certs.Store, server *launch.Options) (*child, error) {
+func (o *Options) demo(ctx context.Context, p *terminal.Progress, c *client, store *certs.Store, server *launch.Options) (*child.Process, error) {
 	pair, err := store.Serving("demo-server", demoService+"."+demoNamespace+".svc", "localhost", "127.0.0.1")
 	if err != nil {
 		return nil, err
@@ -54,25 +55,25 @@ func (o *Options) demo(ctx context.Context, p *terminal.Progress, c *client, sto
 	defer listener.Close()
 	port := listener.Addr().(*net.TCPAddr).Port
 
-	var child *child
+	var process *child.Process
 	err = p.Step("demo server", func() error {
-		child, err = o.startDemo(listener, pair, server)
+		process, err = o.startDemo(listener, pair, server)
 		if err != nil {
 			return err
 		}
-		return o.register(ctx, c, child, store, port)
+		return o.register(ctx, c, process, store, port)
 	})
 	if err != nil {
-		return child, err
+		return process, err
 	}
 	err = p.Step("demo notices", func() error { return sampleNotices(ctx, c) })
 	if err != nil {
-		return child, err
+		return process, err
 	}
-	return child, o.show(ctx, c)
+	return process, o.show(ctx, c)
 }
 
-func (o *Options) startDemo(listener *net.TCPListener, pair certs.Pair, server *launch.Options) (*child, error) {
+func (o *Options) startDemo(listener *net.TCPListener, pair certs.Pair, server *launch.Options) (*child.Process, error) {
 	socket, err := listener.File()
 	if err != nil {
 		return nil, fmt.Errorf("pass the demo server its socket: %w", err)
@@ -92,11 +93,11 @@ func (o *Options) startDemo(listener *net.TCPListener, pair certs.Pair, server *
 	if t.TrustedCAFile != "" {
 		args = append(args, "--etcd-cafile="+t.TrustedCAFile)
 	}
-	return startChild(args, newLogFile(o.demoLog()), socket)
+	return child.StartSelf(args, newLogFile(o.demoLog()), socket)
 }
 
 // register applies the objects and waits until the APIService is available.
-func (o *Options) register(ctx context.Context, c *client, child *child, store *certs.Store, port int) error {
+func (o *Options) register(ctx context.Context, c *client, process *child.Process, store *certs.Store, port int) error {
 	ca, err := os.ReadFile(store.Files().CA.Cert)
 	if err != nil {
 		return fmt.Errorf("read the CA for the APIService: %w", err)
@@ -125,12 +126,12 @@ func (o *Options) register(ctx context.Context, c *client, child *child, store *
 	if _, err := c.dynamic.Resource(apiServices).Apply(ctx, demoAPIService, apiService, options); err != nil {
 		return fmt.Errorf("apply APIService %s: %w", demoAPIService, err)
 	}
-	return o.waitAvailable(ctx, c, child)
+	return o.waitAvailable(ctx, c, process)
 }
 
 // waitAvailable polls the APIService, and that its resource answers and is listed:
 // kubectl asks for what is listed alone.
-func (o *Options) waitAvailable(ctx context.Context, c *client, child *child) error {
+func (o *Options) waitAvailable(ctx context.Context, c *client, process *child.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
 	ticker := time.NewTicker(demoPoll)
@@ -155,8 +156,8 @@ func (o *Options) waitAvailable(ctx context.Context, c *client, child *child) er
 			last = err.Error()
 		}
 		select {
-		case <-child.ended():
-			return fmt.Errorf("the demo server ended (%v), see %s", child.err, o.demoLog())
+		case <-process.Ended():
+			return fmt.Errorf("the demo server ended (%v), see %s", process.Err(), o.demoLog())
 		case <-ctx.Done():
 			return fmt.Errorf("APIService %s is not available: %s, see %s", demoAPIService, last, o.demoLog())
 		case <-ticker.C:
@@ -208,7 +209,7 @@ func sampleNotices(ctx context.Context, c *client) error {
 
 // stopDemo takes the APIService away, so that the next start does not show a server that is gone,
 // and stops the child.
-func (o *Options) stopDemo(c *client, child *child) error {
+func (o *Options) stopDemo(c *client, process *child.Process) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := c.dynamic.Resource(apiServices).Delete(ctx, demoAPIService, metav1.DeleteOptions{})
@@ -217,5 +218,5 @@ func (o *Options) stopDemo(c *client, child *child) error {
 	} else {
 		err = nil
 	}
-	return errors.Join(err, child.stop(childGrace))
+	return errors.Join(err, process.Stop(childGrace))
 }

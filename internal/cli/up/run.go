@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
+	"github.com/annex-api/annex/internal/child"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/etcd"
@@ -133,7 +134,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 	progress.Done("API server", time.Since(serverBegin))
 	ready := time.Since(begin)
 
-	var demo *child
+	var demo *child.Process
 	if o.Demo {
 		var demoErr error
 		demo, demoErr = o.demo(ctx, progress, client, store, server)
@@ -147,7 +148,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 	if ctx.Err() == nil {
 		o.printReady(ready)
 	}
-	for demoEnded := demo.ended(); ; {
+	for demoEnded := demo.Ended(); ; {
 		select {
 		case <-ctx.Done():
 			progress.Say("\nstopping")
@@ -157,7 +158,7 @@ func (o *Options) run(ctx context.Context) (err error) {
 			return o.ended(err)
 		case <-demoEnded:
 			demoEnded = nil
-			fmt.Fprintf(o.IO.Err, "annex up: the demo server ended (%v), see %s; the API server keeps running\n", demo.err, o.demoLog())
+			fmt.Fprintf(o.IO.Err, "annex up: the demo server ended (%v), see %s; the API server keeps running\n", demo.Err(), o.demoLog())
 		}
 	}
 }

@@ -5,13 +5,8 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,40 +14,6 @@ import (
 
 	"github.com/annex-api/annex/kubeapiserver/certs"
 )
-
-// TestMain makes the test binary a child that does not mind SIGTERM when its argument says so.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "stubborn" {
-		signal.Ignore(syscall.SIGTERM)
-		os.Stdout.WriteString("ready\n")
-		select {}
-	}
-	os.Exit(m.Run())
-}
-
-func TestStubbornChildIsKilled(t *testing.T) {
-	log := &closable{said: make(chan struct{})}
-	c, err := startChild([]string{"stubborn"}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-log.said:
-	case <-time.After(time.Minute):
-		t.Fatal("the child does not start")
-	}
-	if err := c.stop(50 * time.Millisecond); err != nil {
-		t.Error(err)
-	}
-	<-c.ended()
-	var exit *exec.ExitError
-	if !errors.As(c.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Errorf("it ended with %v, want SIGKILL", c.err)
-	}
-	if !log.closed {
-		t.Error("the log is open")
-	}
-}
 
 func TestClosedLogStaysClosed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
@@ -140,17 +101,3 @@ func TestShellQuote(t *testing.T) {
 		}
 	}
 }
-
-// closable notes that it was closed and that something was written.
-type closable struct {
-	once   sync.Once
-	said   chan struct{}
-	closed bool
-}
-
-func (c *closable) Write(p []byte) (int, error) {
-	c.once.Do(func() { close(c.said) })
-	return len(p), nil
-}
-
-func (c *closable) Close() error { c.closed = true; return nil }
