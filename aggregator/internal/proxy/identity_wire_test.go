@@ -136,7 +136,8 @@ func TestIdentitiesArriveAsTheyAreOrNotAtAll(t *testing.T) {
 					rt.Errorf("another identity arrived, with %d:\n%s", response.StatusCode, diff)
 				}
 			})
-			if arrived == 0 || refused == 0 {
+			// The short form draws too few to have both.
+			if !testing.Short() && (arrived == 0 || refused == 0) {
 				t.Errorf("%d identities arrived, %d were refused", arrived, refused)
 			}
 		})

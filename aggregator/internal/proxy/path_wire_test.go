@@ -159,7 +159,8 @@ func TestAuthorizerAndExtensionServerReadTheSamePath(t *testing.T) {
 					}
 				}
 			})
-			if arrived < 5 || refused < 5 || own < 5 {
+			// The short form draws too few to have all.
+			if !testing.Short() && (arrived < 5 || refused < 5 || own < 5) {
 				t.Errorf("%d paths arrived, %d of them below a subresource, %d were refused", arrived, own, refused)
 			}
 		})
