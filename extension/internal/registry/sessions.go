@@ -197,11 +197,11 @@ func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x := h.session
+	taken := &takenOver{Conn: conn, closed: sync.OnceFunc(x.end)}
 	x.mu.Lock()
-	x.conn = conn
+	x.conn = taken
 	x.parts++
 	x.mu.Unlock()
-	taken := &takenOver{Conn: conn, closed: sync.OnceFunc(x.end)}
 	if half, ok := conn.(halfCloser); ok {
 		return halfClosing{taken, half}, buffered, nil
 	}
