@@ -235,15 +235,7 @@ func (o *options) config(name string) (Config, error) {
 	if c.Storage, err = o.storageURL(); err != nil {
 		return Config{}, err
 	}
-	c.ShutdownDelay, c.Drain = orNone(o.shutdownDelay), orNone(o.drain)
-	c.Admission, c.Fairness, c.Audit = featureOf[o.admission], featureOf[o.fairness], o.audit
-	c.Serving = Serving{CertFile: o.certFile, KeyFile: o.keyFile, CAFile: o.caFile, Folder: o.certFolder, Secret: named(o.certSecret)}
-	if o.register {
-		c.Register = &Registration{Service: named(o.service), Port: int32(o.servicePort), Owner: o.owner}
-	}
-	if s := named(o.service); s.Name != "" {
-		c.Serving.Hosts = []string{s.Name + "." + s.Namespace + ".svc", s.Name + "." + s.Namespace + ".svc.cluster.local"}
-	}
+	o.fill(&c)
 	if err := o.trust(&c); err != nil {
 		return Config{}, err
 	}
@@ -260,6 +252,19 @@ func (o *options) config(name string) (Config, error) {
 		return Config{}, fmt.Errorf("serve on %s: %w", at, err)
 	}
 	return c, nil
+}
+
+// fill sets what flags alone say.
+func (o *options) fill(c *Config) {
+	c.ShutdownDelay, c.Drain = orNone(o.shutdownDelay), orNone(o.drain)
+	c.Admission, c.Fairness, c.Audit = featureOf[o.admission], featureOf[o.fairness], o.audit
+	c.Serving = Serving{CertFile: o.certFile, KeyFile: o.keyFile, CAFile: o.caFile, Folder: o.certFolder, Secret: named(o.certSecret)}
+	if o.register {
+		c.Register = &Registration{Service: named(o.service), Port: int32(o.servicePort), Owner: o.owner}
+	}
+	if s := named(o.service); s.Name != "" {
+		c.Serving.Hosts = []string{s.Name + "." + s.Namespace + ".svc", s.Name + "." + s.Namespace + ".svc.cluster.local"}
+	}
 }
 
 // trust says who decides what callers may do.
