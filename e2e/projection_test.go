@@ -55,7 +55,7 @@ func (c *cluster) serveApps(t *testing.T, service types.NamespacedName) {
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	s, err := extension.New(ctx, extension.Config{
-		Name: service.Name, Host: c.admin, Listener: listener,
+		Name: service.Name, Host: c.admin, Listener: listener, ShutdownDelay: -1,
 		Register: &extension.Registration{Service: service, Port: int32(listener.Addr().(*net.TCPAddr).Port)},
 	}, appview.Apps(appview.ConfigMaps))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/extension/storage"
 )
@@ -19,6 +21,7 @@ import (
 const (
 	DefaultRequestTimeout = 60 * time.Second
 	DefaultDrain          = 5 * time.Second
+	DefaultShutdownDelay  = 5 * time.Second
 )
 
 // Config is the setting of a server.
@@ -39,27 +42,39 @@ type Config struct {
 	Host *rest.Config
 	// Standalone serves without a host.
 	Standalone *Standalone
-	// Listener is what the server serves on, with TLS; the server closes it. Nil: in
-	// process alone.
+	// Listener is what the server serves on, with TLS. New takes it over, also where it
+	// fails, and the server closes it. Nil: in process alone.
 	Listener net.Listener
 	// Serving says where the certificate comes from that Listener shows.
 	Serving Serving
 	// Register keeps an APIService at the host for each group version; nil registers
 	// nothing.
 	Register *Registration
-	// Admission are the host's webhooks and policies, Fairness its flow schemas. Either is
-	// on where the host has them and lets this server see them.
+	// Admission are the host's webhooks and policies; zero: On, as what they forbid would
+	// pass otherwise. Fairness are its flow schemas; zero: Auto.
 	Admission, Fairness Feature
+	// Audit says what is written down of requests.
+	Audit Audit
+	// LeaderElection says by which lease one of several replicas runs the controllers.
+	LeaderElection LeaderElection
 	// ControllerMetrics is the address on which the metrics of controllers are served,
-	// such as 127.0.0.1:8080; empty: nowhere.
-	ControllerMetrics string
+	// such as 127.0.0.1:8080, and ControllerHealth that of their health, by plain HTTP:
+	// /healthz and /readyz fail while they do not run. Empty: nowhere. The server's own
+	// /healthz has a check controllers.
+	ControllerMetrics, ControllerHealth string
 	// RequestTimeout bounds requests that are neither watches nor actions nor streams, 1 s
 	// to 10 m; zero: DefaultRequestTimeout. k8s.io/apiserver bounds create, update, patch
 	// and delete at 34 s in any case.
 	RequestTimeout time.Duration
-	// Drain is how long a stop waits for watches, up to 1 m; zero: DefaultDrain.
+	// ShutdownDelay is how long a stop goes on serving after /readyz fails, so that others
+	// send no more requests here, up to 1 m. Zero: DefaultShutdownDelay where there are a
+	// Host and a Listener. Negative: none.
+	ShutdownDelay time.Duration
+	// Drain is how long a stop waits for watches, and for actions and streams, whose
+	// contexts have ended, up to 1 m; zero: DefaultDrain. Negative: not at all.
 	Drain time.Duration
-	// Log gets what storage drivers have to say.
+	// Log gets what a server says of itself: rights that are missing, policies that are
+	// off, its certificate, its registration, its storage. The zero value is klog.
 	Log logr.Logger
 }
 
@@ -73,13 +88,34 @@ type Standalone struct {
 // Feature says whether something is on.
 type Feature int
 
-// Auto means: as far as the host has it and lets this server. On makes it an error if the
-// host has it and does not let this server.
+// Auto means: as far as the host has it, and lets this server see it at the start. On
+// means: as far as the host has it; a server that may not see it is not ready until it
+// may.
 const (
-	Auto Feature = iota
+	Auto Feature = iota + 1
 	On
 	Off
 )
+
+// Audit says what is written down of requests. There is no audit without it.
+type Audit struct {
+	// PolicyFile is a Policy of audit.k8s.io/v1, and LogPath the file that gets the events;
+	// - is the standard output. They go together.
+	PolicyFile, LogPath string
+	// MaxAge, in days, MaxBackups and MaxSize, in megabytes, bound old files; zero: 366,
+	// 100, 100, as a kube-apiserver has them.
+	MaxAge, MaxBackups, MaxSize int
+}
+
+// LeaderElection says by which lease, at the Host, one of several replicas runs the
+// controllers. The others wait, and serve.
+type LeaderElection struct {
+	// Off has every replica run them, which is right for one.
+	Off bool
+	// Namespace is the lease's: empty, that of the Service that is registered, else of
+	// the Secret of the certificate, else of this Pod. Name is the server's if empty.
+	Namespace, Name string
+}
 
 // Serving says where the serving certificate comes from. With nothing set, it is made in
 // memory, and is another one after a restart.
@@ -120,8 +156,44 @@ func (c Config) WithDefaults() Config {
 	if c.Drain == 0 {
 		c.Drain = DefaultDrain
 	}
+	if c.ShutdownDelay == 0 && c.Host != nil && c.Listener != nil {
+		c.ShutdownDelay = DefaultShutdownDelay
+	}
+	if c.Admission == 0 {
+		c.Admission = On
+	}
+	if c.Fairness == 0 {
+		c.Fairness = Auto
+	}
+	if c.LeaderElection.Name == "" {
+		c.LeaderElection.Name = c.Name
+	}
+	if c.LeaderElection.Namespace == "" && c.Host != nil {
+		c.LeaderElection.Namespace = c.namespace()
+	}
+	if c.Log.GetSink() == nil {
+		c.Log = klog.Background()
+	}
 	return c
 }
+
+// namespace is where the server runs, as far as it is known.
+func (c Config) namespace() string {
+	switch {
+	case c.Register != nil && c.Register.Service.Namespace != "":
+		return c.Register.Service.Namespace
+	case c.Serving.Secret.Namespace != "":
+		return c.Serving.Secret.Namespace
+	}
+	data, err := os.ReadFile(podNamespace)
+	if err != nil {
+		return "" // this is no Pod
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// podNamespace is where a Pod finds that of its service account.
+const podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // Validate gives all that is wrong with a configuration that has its defaults.
 func (c Config) Validate() error {
@@ -160,10 +232,33 @@ func (c Config) Validate() error {
 	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
 		add("RequestTimeout", "%s is not between 1s and 10m", c.RequestTimeout)
 	}
-	if c.Drain < 0 || c.Drain > time.Minute {
-		add("Drain", "%s is not between 0 and 1m", c.Drain)
+	if c.Drain > time.Minute {
+		add("Drain", "%s is more than 1m", c.Drain)
+	}
+	if c.ShutdownDelay > time.Minute {
+		add("ShutdownDelay", "%s is more than 1m", c.ShutdownDelay)
+	}
+	if (c.Audit.PolicyFile == "") != (c.Audit.LogPath == "") {
+		add("Audit", "PolicyFile and LogPath go together: nothing is written down without either")
+	}
+	for field, f := range map[string]Feature{"Admission": c.Admission, "Fairness": c.Fairness} {
+		if f < Auto || f > Off {
+			add(field, "%d is not Auto, On or Off", f)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// lease is the one by which one of several replicas runs the controllers; none without
+// an election. That it cannot be had is an error: each replica would run them, unseen.
+func (c Config) lease() (types.NamespacedName, error) {
+	if c.Host == nil || c.LeaderElection.Off {
+		return types.NamespacedName{}, nil
+	}
+	if c.LeaderElection.Namespace == "" {
+		return types.NamespacedName{}, errors.New("configuration: LeaderElection: the controllers of several replicas need a lease: set its Namespace, or Off for one replica")
+	}
+	return types.NamespacedName{Namespace: c.LeaderElection.Namespace, Name: c.LeaderElection.Name}, nil
 }
 
 // minToken is how short a token may be, in bytes.

@@ -15,9 +15,10 @@ import (
 	"github.com/annex-api/annex/extension/internal/controllers"
 )
 
-// Controller runs a controller of controller-runtime beside the server, or alone. setup
-// adds it to a manager, whose client and caches reach this server's kinds and the host's.
-// It must not be called more than once for one name.
+// Controller runs a controller of controller-runtime beside the server, or alone, by
+// [NewControllers]. setup adds it to a manager, whose client and caches reach this
+// server's kinds and the host's. Where controllers start anew, because a lease was lost,
+// setup is called again with another manager.
 func Controller(name string, setup func(mgr manager.Manager) error) Part {
 	return controllerPart{name, setup}
 }

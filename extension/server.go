@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
@@ -20,34 +21,51 @@ import (
 type Server struct {
 	inner       *server.Server
 	certificate *serving.Certificate // nil where nothing is listened on
-	background  []server.Background
+	beside      server.Beside
+	// unused ends what New made, where the server never runs.
+	unused []func()
 }
 
 // New makes a server. Everything that is wrong with the parts and the configuration is
 // in the error, each fault with its kind and its field. The storage is opened; it need
 // not be reachable yet. A host is waited for, up to a minute. Whoever does not call Run
 // calls Close.
-func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
+func New(ctx context.Context, c Config, parts ...Part) (_ *Server, err error) {
+	s := &Server{}
+	if c.Listener != nil {
+		s.unused = append(s.unused, func() { _ = c.Listener.Close() }) // it may be closed already
+	}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
 	c = c.WithDefaults()
 	a, err := assemble(parts)
-	if err := errors.Join(err, c.Validate()); err != nil {
+	errs := []error{err, c.Validate()}
+	if len(a.controllers) > 0 {
+		_, err := c.lease()
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	documents, err := a.documents()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{}
 	settings := server.Config{
 		Name:           c.Name,
 		Kinds:          a.kinds,
 		Views:          a.opened(c.Host),
 		Prefix:         c.Prefix,
 		OpenAPI:        documents,
+		Audit:          c.Audit.apply,
 		RequestTimeout: c.RequestTimeout,
-		Drain:          c.Drain,
+		StopDelay:      max(c.ShutdownDelay, 0),
+		Drain:          max(c.Drain, 0),
 	}
-	trust, err := c.trust(ctx, a, &settings)
+	trust, err := c.trust(ctx, a, s, &settings)
 	if err != nil {
 		return nil, err
 	}
@@ -63,10 +81,17 @@ func New(ctx context.Context, c Config, parts ...Part) (*Server, error) {
 		}
 		return nil, fmt.Errorf("make the server %s: %w", c.Name, err)
 	}
-	if err := s.addBackground(c, a, trust); err != nil {
+	if err := s.addBeside(c, a, trust); err != nil {
 		return nil, errors.Join(err, s.inner.Close())
 	}
 	return s, nil
+}
+
+// release ends what New made, the last first.
+func (s *Server) release() {
+	for _, end := range slices.Backward(s.unused) {
+		end()
+	}
 }
 
 func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, error) {
@@ -77,13 +102,17 @@ func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, e
 	return store.Open(ctx, endpoint)
 }
 
-// Run serves until ctx ends, then stops gracefully: it stops controllers, withdraws
-// readiness, ends watches, finishes requests, closes the storage. It gives nil after that,
-// and an error if it could not go on. It is called once.
-func (s *Server) Run(ctx context.Context) error { return s.inner.Run(ctx, s.background...) }
+// Run serves until ctx ends, then stops gracefully: it withdraws readiness, stops
+// controllers, ends actions, streams and watches, finishes requests, and closes the
+// storage. It gives nil after that, and an error if it could not go on. It is called once.
+func (s *Server) Run(ctx context.Context) error { return s.inner.Run(ctx, s.beside) }
 
 // Close ends what New opened, if Run is not called.
-func (s *Server) Close() error { return s.inner.Close() }
+func (s *Server) Close() error {
+	err := s.inner.Close()
+	s.release()
+	return err
+}
 
 // Ready is closed once /readyz passes for the first time.
 func (s *Server) Ready() <-chan struct{} { return s.inner.Ready() }

@@ -14,10 +14,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-const (
-	folderMode = 0o700
-	fileMode   = 0o600
-)
+const folderMode = 0o700
 
 // prepareFolder makes or reads what a standalone program keeps in its folder: the token
 // of its administrator, and its certificates.
@@ -38,30 +35,40 @@ func (o *options) prepareFolder(c *Config) error {
 }
 
 // token reads the administrator's token, or makes one. Of two programs that make one at a
-// time, the first one's is taken.
+// time, the first one's is taken: no file of this name is there before it is whole.
 func (o *options) token() (string, error) {
 	path := filepath.Join(o.standalone, "token")
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return "", fmt.Errorf("read the administrator's token: %w", err)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := o.makeToken(path); err != nil {
+			return "", fmt.Errorf("keep the administrator's token: %w", err)
 		}
-		token := strings.TrimSpace(string(data))
-		if len(token) < minToken {
-			return "", fmt.Errorf("the token in %s has fewer than %d bytes: remove the file, and one is made", path, minToken)
-		}
-		return token, nil
-	case err != nil:
-		return "", fmt.Errorf("keep the administrator's token: %w", err)
+		data, err = os.ReadFile(path)
 	}
-	token := rand.Text()
-	_, err = file.WriteString(token + "\n")
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("keep the administrator's token: %w", err), os.Remove(path))
+	if err != nil {
+		return "", fmt.Errorf("read the administrator's token: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if len(token) < minToken {
+		return "", fmt.Errorf("the token in %s has fewer than %d bytes: remove the file, and one is made", path, minToken)
 	}
 	return token, nil
+}
+
+// makeToken writes a token to a file that is not there yet; one that is there stays.
+func (o *options) makeToken(path string) error {
+	temporary, err := os.CreateTemp(o.standalone, ".token-*") // it has mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.WriteString(rand.Text() + "\n")
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err == nil {
+		if err = os.Link(temporary.Name(), path); errors.Is(err, fs.ErrExist) {
+			err = nil // another program was faster
+		}
+	}
+	return errors.Join(err, os.Remove(temporary.Name()))
 }
 
 // writeKubeconfig leaves a kubeconfig of the administrator in the folder.

@@ -3,9 +3,11 @@ package extension
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -18,7 +20,6 @@ import (
 	"github.com/annex-api/annex/extension/internal/registration"
 	"github.com/annex-api/annex/extension/internal/server"
 	"github.com/annex-api/annex/extension/internal/serving"
-	"github.com/annex-api/annex/extension/internal/versions"
 )
 
 // streamsPerConnection is more than upstream's: all users come through the few
@@ -30,11 +31,23 @@ type trust struct {
 	certificate *serving.Certificate // nil where nothing is listened on
 	client      kubernetes.Interface // nil without a host
 	informers   func() *admission.Informers
+	// refusals and controllers are parts of the server's health.
+	refusals    *registration.Refusals
+	controllers *controllers.Health
 }
 
 // trust sets up who is believed and what is shown, in settings.
-func (c Config) trust(ctx context.Context, a *assembly, settings *server.Config) (*trust, error) {
-	t := &trust{informers: func() *admission.Informers { return nil }}
+func (c Config) trust(ctx context.Context, a *assembly, s *Server, settings *server.Config) (*trust, error) {
+	t := &trust{
+		informers: func() *admission.Informers { return nil },
+		refusals:  &registration.Refusals{}, controllers: &controllers.Health{},
+	}
+	if c.Register != nil {
+		settings.Checks = append(settings.Checks, healthz.NamedCheck("registration", func(*http.Request) error { return t.refusals.Err() }))
+	}
+	if len(a.controllers) > 0 {
+		settings.HealthChecks = append(settings.HealthChecks, healthz.NamedCheck("controllers", func(*http.Request) error { return t.controllers.Err() }))
+	}
 	if c.Host != nil {
 		fast := rest.CopyConfig(c.Host)
 		fast.QPS = -1 // the host's own priority and fairness is the limit
@@ -44,7 +57,11 @@ func (c Config) trust(ctx context.Context, a *assembly, settings *server.Config)
 		}
 		t.client = client
 		settings.Identity = func(ctx context.Context, config *genericapiserver.Config) error {
-			return identity.Delegate(ctx, fast, config)
+			unused, err := identity.Delegate(ctx, fast, config)
+			if err == nil {
+				s.unused = append(s.unused, unused)
+			}
+			return err
 		}
 		t.policies(ctx, c, a, fast, settings)
 	} else {
@@ -97,10 +114,21 @@ func (t *trust) policies(ctx context.Context, c Config, a *assembly, fast *rest.
 		}
 		c.sayMissing(ctx, t, a, client, verdict)
 		informers, err = admission.Apply(config, admission.Options{
-			Admission: admission.Mode(c.Admission), Fairness: admission.Mode(c.Fairness),
+			Admission: c.Admission.mode(), Fairness: c.Fairness.mode(),
 			Verdict: verdict, Client: t.client, Dynamic: client, Log: c.Log,
 		})
 		return err
+	}
+}
+
+func (f Feature) mode() admission.Mode {
+	switch f {
+	case On:
+		return admission.On
+	case Off:
+		return admission.Off
+	default:
+		return admission.Auto
 	}
 }
 
@@ -129,12 +157,12 @@ func (c Config) sayMissing(ctx context.Context, t *trust, a *assembly, client dy
 
 // rights is what a server of this configuration may have to do at its host.
 func (c Config) rights(a *assembly) []host.Right {
-	s := host.Server{Events: len(a.controllers) > 0, Secret: c.Serving.Secret.Name, Namespace: c.Serving.Secret.Namespace}
+	s := host.Server{Events: len(a.controllers) > 0, Secret: c.Serving.Secret}
 	if len(a.controllers) > 0 {
-		s.Lease = c.Name
+		s.Lease, _ = c.lease() // without one, New fails later
 	}
 	if c.Register != nil {
-		s.Namespace, s.Owner = c.Register.Service.Namespace, c.Register.Owner
+		s.Owner = c.Register.Owner
 		for _, gv := range a.groupVersions() {
 			s.APIServices = append(s.APIServices, gv.Version+"."+gv.Group)
 		}
@@ -146,56 +174,33 @@ func (s Serving) options(name string) serving.Options {
 	return serving.Options{Name: name, CertFile: s.CertFile, KeyFile: s.KeyFile, CAFile: s.CAFile, Folder: s.Folder, Hosts: s.Hosts}
 }
 
-// addBackground adds what runs beside the server: the certificate's renewal, the host's
+// addBeside adds what runs beside the server: the certificate's renewal, the host's
 // informers, the registration, the controllers.
-func (s *Server) addBackground(c Config, a *assembly, t *trust) error {
+func (s *Server) addBeside(c Config, a *assembly, t *trust) error {
 	if t.certificate != nil {
-		s.background = append(s.background, t.certificate.Run)
+		s.beside.Sources = append(s.beside.Sources, t.certificate.Run)
 	}
 	if informers := t.informers(); informers != nil {
-		s.background = append(s.background, informers.Run)
+		s.beside.Sources = append(s.beside.Sources, informers.Run)
 	}
 	if c.Register != nil {
 		r, err := c.registration(a, t, s.Ready())
 		if err != nil {
 			return err
 		}
-		s.background = append(s.background, r.Run)
+		s.beside.Callers = append(s.beside.Callers, r.Run)
 	}
 	if len(a.controllers) == 0 {
 		return nil
 	}
-	scheme, err := versions.ClientScheme(a.kinds...)
+	run, err := c.controllersBeside(a, s, t.controllers)
 	if err != nil {
 		return err
 	}
-	own, err := s.inner.As(&user.DefaultInfo{Name: ControllerUser, Groups: []string{user.SystemPrivilegedGroup}})
-	if err != nil {
-		return err
-	}
-	options := controllers.Options{Name: c.Name, Config: own, Scheme: scheme, MetricsAddress: c.ControllerMetrics, Ready: s.Ready(), Log: c.Log}
-	if c.Host != nil {
-		var groups []string
-		for _, k := range a.kinds {
-			groups = append(groups, k.Hub.Group)
-		}
-		if options.Config, err = controllers.Both(c.Host, own, groups); err != nil {
-			return err
-		}
-		if c.Register != nil {
-			options.LeaseNamespace = c.Register.Service.Namespace
-		}
-	}
-	run, err := controllers.New(options, a.controllers...)
-	if err != nil {
-		return err
-	}
-	s.background = append(s.background, run.Run)
+	s.beside.Callers = append(s.beside.Callers, run.Run)
+	s.unused = append(s.unused, func() { _ = run.Close() }) // it may be closed already
 	return nil
 }
-
-// ControllerUser is the name under which controllers call a server of their own process.
-const ControllerUser = "system:extension:controller"
 
 func (c Config) registration(a *assembly, t *trust, ready <-chan struct{}) (*registration.Registration, error) {
 	client, err := aggregatorclient.NewForConfig(c.Host)
@@ -205,7 +210,7 @@ func (c Config) registration(a *assembly, t *trust, ready <-chan struct{}) (*reg
 	options := registration.Options{
 		Name: c.Name, Service: c.Register.Service, Port: c.Register.Port,
 		GroupPriorityMinimum: c.Register.GroupPriorityMinimum, Owner: c.Register.Owner,
-		Bundle: t.certificate.Bundle, Ready: ready,
+		Bundle: t.certificate.Bundle, Ready: ready, Refusals: t.refusals,
 		Client: client.ApiregistrationV1().APIServices(), ClusterRoles: t.client.RbacV1().ClusterRoles(), Log: c.Log,
 	}
 	for _, gv := range a.groupVersions() {

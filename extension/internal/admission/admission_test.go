@@ -2,21 +2,28 @@ package admission
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/client-go/discovery"
 	fakediscovery "k8s.io/client-go/discovery/fake"
@@ -92,34 +99,35 @@ func TestWhatTheHostAllowsIsOn(t *testing.T) {
 	for name, c := range map[string]struct {
 		unserved, denied    string
 		admission, fairness Mode
-		line                string // of what is off
-		err                 string
+		line                string // of what is off, or waited for
 		handles, flow       bool
+		waits               string // what readiness says, for good
 	}{
 		"all":                        {handles: true, flow: true},
 		"both off":                   {admission: Off, fairness: Off},
 		"fairness denied":            {denied: "flowschemas", line: `"Priority and fairness is off" "reason"="this server may not list, watch flowschemas.flowcontrol.apiserver.k8s.io"`, handles: true},
-		"fairness denied and on":     {denied: "flowschemas", fairness: On, err: "Priority and fairness must be on, and cannot: this server may not list, watch flowschemas"},
+		"fairness denied and on":     {denied: "flowschemas", fairness: On, line: `"Priority and fairness must be on: the server is not ready before it may see what that needs" "reason"="this server may not list, watch flowschemas`, handles: true, flow: true, waits: "this server may not list, watch flowschemas"},
 		"webhooks denied":            {denied: "validatingwebhookconfigurations", line: `"Admission plugin MutatingAdmissionWebhook is off"`, handles: true, flow: true},
-		"webhooks denied and on":     {denied: "validatingwebhookconfigurations", admission: On, err: "Admission plugin ValidatingAdmissionWebhook must be on"},
+		"webhooks denied and on":     {denied: "validatingwebhookconfigurations", admission: On, line: `"Admission plugin ValidatingAdmissionWebhook must be on`, handles: true, flow: true, waits: "this server may not list, watch validatingwebhookconfigurations"},
 		"policies not served":        {unserved: "mutatingadmissionpolicies", line: `"Admission plugin MutatingAdmissionPolicy is off" "reason"="the host does not serve mutatingadmissionpolicies of admissionregistration.k8s.io/v1"`, handles: true, flow: true},
 		"policies not served, on":    {unserved: "mutatingadmissionpolicies", admission: On, line: `"Admission plugin MutatingAdmissionPolicy is off"`, handles: true, flow: true},
 		"namespaces may not be seen": {denied: "namespaces", line: `"Admission plugin NamespaceLifecycle is off" "reason"="this server may not get, list, watch namespaces"`, flow: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := fake.NewClientset()
+			var allowed atomic.Bool
+			client.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				if a.GetResource().Resource != c.denied || allowed.Load() {
+					return false, nil, nil
+				}
+				return true, nil, apierrors.NewForbidden(a.GetResource().GroupResource(), "", errors.New("not allowed"))
+			})
 			var log lines
 			config := newConfig()
 			informers, err := Apply(config, Options{
 				Admission: c.admission, Fairness: c.fairness, Verdict: verdict(t, client, c.unserved, c.denied),
 				Client: hostClient{client}, Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()), Log: log.logger(),
 			})
-			if c.err != "" {
-				if err == nil || !strings.Contains(err.Error(), c.err) {
-					t.Errorf("got %v, want an error with %q", err, c.err)
-				}
-				return
-			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,9 +140,24 @@ func TestWhatTheHostAllowsIsOn(t *testing.T) {
 			if all := strings.Join(log.text, "\n"); !strings.Contains(all, c.line) || c.line == "" && all != "" {
 				t.Errorf("the log has %q, want %q", all, c.line)
 			}
+			if !slices.ContainsFunc(config.ReadyzChecks, func(h healthz.HealthChecker) bool { return h == informers }) {
+				t.Error("readiness does not ask whether the policies are seen")
+			}
+			if err := informers.Check(nil); err == nil {
+				t.Error("it is ready before the informers run")
+			}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error)
 			go func() { ended <- informers.Run(ctx) }()
+			if c.waits != "" {
+				// The others are seen, and the one not.
+				eventually(t, func() bool {
+					err := informers.Check(nil)
+					return err != nil && strings.Count(err.Error(), "*v1.") == 1 && strings.Contains(err.Error(), c.waits)
+				})
+				allowed.Store(true)
+			}
+			eventually(t, func() bool { return informers.Check(nil) == nil })
 			if config.AdmissionControl != nil {
 				create(t, config)
 			}
@@ -143,11 +166,20 @@ func TestWhatTheHostAllowsIsOn(t *testing.T) {
 				t.Error(err)
 			}
 			for _, a := range client.Actions() {
-				if a.GetVerb() == "list" && a.GetResource().Resource == c.denied {
+				if c.waits == "" && a.GetVerb() == "list" && a.GetResource().Resource == c.denied {
 					t.Errorf("the host was asked for %s, which this server may not see", c.denied)
 				}
 			}
 		})
+	}
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, is func() bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return is(), nil })
+	if err != nil {
+		t.Fatal("it does not get so")
 	}
 }
 

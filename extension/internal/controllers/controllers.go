@@ -5,23 +5,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
-	"sync/atomic"
+	"net"
 	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// stopTimeout is how long running reconciliations have to end.
-const stopTimeout = 30 * time.Second
+const (
+	// stopTimeout is how long running reconciliations have to end.
+	stopTimeout = 30 * time.Second
+	// firstPause is before controllers that ended by themselves start again. It doubles up
+	// to longestPause, and is the first one again after they ran for longer than that.
+	firstPause, longestPause = time.Second, time.Minute
+)
 
-// Setup adds one controller to a manager.
+// Setup adds one controller to a manager. It is called again with another one where
+// controllers start anew.
 type Setup struct {
 	Name string
 	Add  func(manager.Manager) error
@@ -29,29 +34,56 @@ type Setup struct {
 
 // Options are what controllers run with.
 type Options struct {
-	// Name is that of the lease by which one of several replicas leads.
-	Name string
 	// Config reaches all kinds that they work with.
 	Config *rest.Config
 	Scheme *runtime.Scheme
-	// LeaseNamespace is where the lease is; empty: no election, as there is one replica.
-	LeaseNamespace string
-	// MetricsAddress is where their metrics are; empty: nowhere.
-	MetricsAddress string
+	// Lease is by which one of several replicas leads; without a name there is no election.
+	Lease types.NamespacedName
+	// MetricsAddress is where their metrics are, HealthAddress where /healthz, /livez and
+	// /readyz are, by plain HTTP; nowhere if empty.
+	MetricsAddress, HealthAddress string
+	// Health is told whether they run; nil: nobody asks but at HealthAddress.
+	Health *Health
 	// Ready is closed once the server can be called that they work with; nil: it can.
 	Ready <-chan struct{}
 	Log   logr.Logger
 }
 
+// runner is what Run runs: a manager.
+type runner interface {
+	Start(context.Context) error
+}
+
 // Controllers are controllers that have been set up.
 type Controllers struct {
 	options Options
-	manager manager.Manager
-	failed  atomic.Pointer[error]
+	// first is the runner that New has set up; again sets up another one.
+	first runner
+	again func() (runner, error)
+	// listener is that of HealthAddress, nil without one.
+	listener net.Listener
 }
 
-// New sets controllers up. It calls no server.
+// New sets controllers up. It calls no server. Who does not call Run calls Close.
 func New(o Options, setups ...Setup) (*Controllers, error) {
+	if o.Health == nil {
+		o.Health = &Health{}
+	}
+	c := &Controllers{options: o, again: func() (runner, error) { return setUp(o, setups) }}
+	var err error
+	if c.first, err = c.again(); err != nil {
+		return nil, err
+	}
+	if o.HealthAddress == "" {
+		return c, nil
+	}
+	if c.listener, err = net.Listen("tcp", o.HealthAddress); err != nil {
+		return nil, fmt.Errorf("serve the health of controllers on %s: %w", o.HealthAddress, err)
+	}
+	return c, nil
+}
+
+func setUp(o Options, setups []Setup) (runner, error) {
 	metrics := metricsserver.Options{BindAddress: "0"}
 	if o.MetricsAddress != "" {
 		metrics.BindAddress = o.MetricsAddress
@@ -60,12 +92,12 @@ func New(o Options, setups ...Setup) (*Controllers, error) {
 	m, err := manager.New(o.Config, manager.Options{
 		Scheme:                        o.Scheme,
 		Logger:                        o.Log,
-		LeaderElection:                o.LeaseNamespace != "",
-		LeaderElectionID:              o.Name,
-		LeaderElectionNamespace:       o.LeaseNamespace,
+		LeaderElection:                o.Lease.Name != "",
+		LeaderElectionID:              o.Lease.Name,
+		LeaderElectionNamespace:       o.Lease.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metrics,
-		HealthProbeBindAddress:        "0",
+		HealthProbeBindAddress:        "0", // it would be gone whenever controllers start anew
 		GracefulShutdownTimeout:       &stop,
 		// Several servers of one process may have controllers of one name.
 		Controller: config.Controller{SkipNameValidation: new(true)},
@@ -79,12 +111,16 @@ func New(o Options, setups ...Setup) (*Controllers, error) {
 			errs = append(errs, fmt.Errorf("set up the controller %s: %w", s.Name, err))
 		}
 	}
-	return &Controllers{options: o, manager: m}, errors.Join(errs...)
+	return m, errors.Join(errs...)
 }
 
-// Run runs them until ctx ends, and waits for reconciliations that run. An error before
-// that is one that the process cannot go on with, such as a lease that was lost.
+// Run runs them until ctx ends, and waits for reconciliations that run. Controllers that
+// end by themselves, because a lease was lost or something cannot be watched, start anew:
+// whoever only calls the server needs none of that, and goes on.
 func (c *Controllers) Run(ctx context.Context) error {
+	if c.listener != nil {
+		defer serveHealth(c.listener, c.options.Health)()
+	}
 	if c.options.Ready != nil {
 		select {
 		case <-c.options.Ready:
@@ -92,46 +128,57 @@ func (c *Controllers) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := c.manager.Start(ctx); err != nil {
-		err = fmt.Errorf("run controllers: %w", err)
-		c.failed.Store(&err)
+	next, pause := c.first, firstPause
+	for {
+		begun := time.Now()
+		err := c.run(ctx, next)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(begun) > longestPause {
+			pause = firstPause
+		}
+		c.options.Health.set(err)
+		c.options.Log.Error(err, "Controllers ended, and start anew", "after", pause.String())
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		pause = min(2*pause, longestPause)
+		next = nil
+	}
+}
+
+// run runs next, or one that it sets up, until that ends.
+func (c *Controllers) run(ctx context.Context, next runner) error {
+	if next == nil {
+		var err error
+		if next, err = c.again(); err != nil {
+			return err
+		}
+	}
+	c.options.Health.set(nil)
+	if err := next.Start(ctx); err != nil {
 		return err
 	}
-	return nil
+	return errors.New("they ended without an error")
 }
 
-// Healthy says why they do not run, or nil.
-func (c *Controllers) Healthy() error {
-	if err := c.failed.Load(); err != nil {
-		return *err
+// Close ends what New opened, if Run is not called.
+func (c *Controllers) Close() error {
+	if c.listener == nil {
+		return nil
 	}
-	return nil
+	return c.listener.Close()
 }
 
-// Both reaches the groups of own through one configuration and everything else through
-// another: a controller in the process of its server needs no way around by the host.
-func Both(host, own *rest.Config, groups []string) (*rest.Config, error) {
-	inside, err := rest.TransportFor(own)
-	if err != nil {
-		return nil, fmt.Errorf("reach the server in process: %w", err)
+// sleep waits, and says whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
-	out := rest.CopyConfig(host)
-	out.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			for _, g := range groups {
-				if rest, ok := strings.CutPrefix(r.URL.Path, "/apis/"+g); ok && (rest == "" || rest[0] == '/') {
-					r = r.Clone(r.Context())
-					r.Header.Del("Authorization")
-					r.URL.Scheme, r.URL.Host, r.Host = "http", strings.TrimPrefix(own.Host, "http://"), ""
-					return inside.RoundTrip(r)
-				}
-			}
-			return next.RoundTrip(r)
-		})
-	})
-	return out, nil
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -12,13 +12,14 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
 
 var widgets = Server{
-	Namespace: "team", APIServices: []string{"v1.widgets.example.com", "v1beta1.widgets.example.com"}, Owner: "widgets",
-	Secret: "widgets-serving", Lease: "widgets", Events: true,
+	APIServices: []string{"v1.widgets.example.com", "v1beta1.widgets.example.com"}, Owner: "widgets",
+	Secret: types.NamespacedName{Namespace: "team", Name: "widgets-serving"}, Lease: types.NamespacedName{Namespace: "team", Name: "widgets"}, Events: true,
 }
 
 // hostWith serves all that rights name but what without says, and allows all but what

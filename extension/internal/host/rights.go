@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Feature is something that a server does only where its host has the objects for it
@@ -46,14 +47,12 @@ type Right struct {
 
 // Server says what is a server's own at its host.
 type Server struct {
-	// Namespace is where its Pods run, its Secret is and its Lease.
-	Namespace string
 	// APIServices are the names of those that it registers, Owner is the ClusterRole
 	// that owns them.
 	APIServices []string
 	Owner       string
 	// Secret has the certificate that replicas share, Lease says who of them leads.
-	Secret, Lease string
+	Secret, Lease types.NamespacedName
 	// Events says that its controllers write events.
 	Events bool
 }
@@ -110,19 +109,19 @@ func (s Server) Rights() []Right {
 			Without: "the APIServices stay when the server is uninstalled",
 		})
 	}
-	if s.Secret != "" {
+	if s.Secret.Name != "" {
 		rights = append(rights,
-			Right{For: SharedCertificate, Version: "v1", Resource: "secrets", Namespace: s.Namespace, Name: s.Secret, Verbs: []string{"get", "update"}},
+			Right{For: SharedCertificate, Version: "v1", Resource: "secrets", Namespace: s.Secret.Namespace, Name: s.Secret.Name, Verbs: []string{"get", "update"}},
 			// A right to create cannot be narrowed to a name.
 			Right{
-				For: SharedCertificate, Version: "v1", Resource: "secrets", Namespace: s.Namespace, Verbs: []string{"create"},
+				For: SharedCertificate, Version: "v1", Resource: "secrets", Namespace: s.Secret.Namespace, Verbs: []string{"create"},
 				Without: "the Secret must be there, and may be empty",
 			})
 	}
-	if s.Lease != "" {
+	if s.Lease.Name != "" {
 		rights = append(rights,
-			Right{For: LeaderElection, Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: s.Namespace, Name: s.Lease, Verbs: []string{"get", "update"}},
-			Right{For: LeaderElection, Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: s.Namespace, Verbs: []string{"create"}})
+			Right{For: LeaderElection, Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: s.Lease.Namespace, Name: s.Lease.Name, Verbs: []string{"get", "update"}},
+			Right{For: LeaderElection, Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: s.Lease.Namespace, Verbs: []string{"create"}})
 	}
 	if s.Events {
 		for _, group := range []string{"", "events.k8s.io"} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/annex-api/annex/extension/internal/host"
@@ -15,8 +16,9 @@ import (
 // TestProjectsHaveTheRights compares the manifests of a new project with the one list.
 func TestProjectsHaveTheRights(t *testing.T) {
 	rights := host.Server{
-		Namespace: "widgets", APIServices: []string{"v1.widgets.example.com"}, Owner: "widgets",
-		Secret: "widgets-serving", Lease: "widgets", Events: true,
+		APIServices: []string{"v1.widgets.example.com"}, Owner: "widgets", Events: true,
+		Secret: types.NamespacedName{Namespace: "widgets", Name: "widgets-serving"},
+		Lease:  types.NamespacedName{Namespace: "widgets", Name: "widgets"},
 	}.Rights()
 	want := host.ManifestOf(rights)
 	var got host.Manifest

@@ -4,6 +4,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,28 +50,62 @@ var alwaysAllowed = []string{"/healthz", "/readyz", "/livez", "/healthz/*", "/re
 // forwards, its TokenReviews for bearer tokens, its client CA for certificates, and its
 // SubjectAccessReviews say what all of them may do. config has SecureServing already
 // if the server is to take certificates. It waits for a host that is not there yet.
-func Delegate(ctx context.Context, host *rest.Config, config *genericapiserver.Config) error {
+//
+// What follows the host's certificates runs and ends with the server. Where the server
+// never runs, unused ends it.
+func Delegate(ctx context.Context, host *rest.Config, config *genericapiserver.Config) (unused func(), err error) {
 	client, err := kubernetes.NewForConfig(host)
 	if err != nil {
-		return fmt.Errorf("make a client of the host: %w", err)
+		return nil, fmt.Errorf("make a client of the host: %w", err)
 	}
 	if err := awaitSettings(ctx, client, host.Host); err != nil {
-		return err
+		return nil, err
 	}
-	headers := &options.DynamicRequestHeaderController{
+	f, err := follow(client)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.delegate(ctx, client, config); err != nil {
+		f.end()
+		return nil, err
+	}
+	return f.end, nil
+}
+
+// following is what follows the host's certificates.
+type following struct {
+	headers  *options.DynamicRequestHeaderController
+	clientCA *dynamiccertificates.ConfigMapCAController
+}
+
+func follow(client kubernetes.Interface) (*following, error) {
+	f := &following{headers: &options.DynamicRequestHeaderController{
 		RequestHeaderAuthRequestController: headerrequest.NewRequestHeaderAuthRequestController(settings, metav1.NamespaceSystem, client,
 			"requestheader-username-headers", "requestheader-uid-headers", "requestheader-group-headers",
 			"requestheader-extra-headers-prefix", "requestheader-allowed-names"),
+	}}
+	var errs [2]error
+	f.headers.ConfigMapCAController, errs[0] = dynamiccertificates.NewDynamicCAFromConfigMapController("front-proxy-ca", metav1.NamespaceSystem, settings, "requestheader-client-ca-file", client)
+	f.clientCA, errs[1] = dynamiccertificates.NewDynamicCAFromConfigMapController("client-ca", metav1.NamespaceSystem, settings, "client-ca-file", client)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("follow the host's certificates: %w", err)
 	}
-	if headers.ConfigMapCAController, err = dynamiccertificates.NewDynamicCAFromConfigMapController("front-proxy-ca", metav1.NamespaceSystem, settings, "requestheader-client-ca-file", client); err != nil {
-		return fmt.Errorf("follow the host's front-proxy CA: %w", err)
-	}
+	return f, nil
+}
+
+// end closes the work queues, which live from the beginning on: a run that is over does.
+func (f *following) end() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	f.headers.RequestHeaderAuthRequestController.Run(over, 1)
+	f.headers.ConfigMapCAController.Run(over, 1)
+	f.clientCA.Run(over, 1)
+}
+
+func (f *following) delegate(ctx context.Context, client kubernetes.Interface, config *genericapiserver.Config) error {
+	headers, clientCA := f.headers, f.clientCA
 	if err := headers.RunOnce(ctx); err != nil {
 		return fmt.Errorf("read the host's front-proxy settings: %w", err)
-	}
-	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController("client-ca", metav1.NamespaceSystem, settings, "client-ca-file", client)
-	if err != nil {
-		return fmt.Errorf("follow the host's client CA: %w", err)
 	}
 	strings := func(f func() []string) headerrequest.StringSliceProvider {
 		return headerrequest.StringSliceProvider(headerrequest.StringSliceProviderFunc(f))

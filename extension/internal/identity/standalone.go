@@ -27,7 +27,7 @@ const (
 )
 
 // Standalone has the server decide by itself. tokens are bearer tokens and whose they
-// are; who else comes is system:anonymous, who may read its health and its discovery.
+// are; who else comes is system:anonymous, who may read its health and nothing else.
 func Standalone(tokens map[string]user.Info, config *genericapiserver.Config) error {
 	config.Authentication.Authenticator = union.NewFailOnError( // a wrong token is nobody, and not anonymous
 		group.NewAuthenticatedGroupAdder(union.New(inprocess.Authenticator(), bearertoken.New(known(tokens)))),

@@ -31,7 +31,7 @@ import (
 type Served struct {
 	Group    string
 	Versions []string
-	// Storage has the resource and its subresources by path.
+	// Storage has the resource and its subresources by path. Whoever made it destroys it.
 	Storage map[string]rest.Storage
 }
 
@@ -103,11 +103,6 @@ func installGroup(s *genericapiserver.GenericAPIServer, o Objects, settings Sett
 	discovered.PreferredVersion = discovered.Versions[0]
 	s.DiscoveryGroupManager.AddGroup(discovered)
 	s.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(o.Serializer, discovered).WebService())
-	s.RegisterDestroyFunc(func() {
-		for _, storage := range versions[names[0]] {
-			storage.Destroy()
-		}
-	})
 	return nil
 }
 

@@ -210,6 +210,12 @@ func (k *keeper) settle(ctx context.Context, seen *apiregistrationv1.APIService,
 	if seen != nil && seen.DeletionTimestamp != nil {
 		return seen, 0, nil // its end is an event
 	}
+	if of := foreign(seen); of != "" {
+		k.options.Refusals.set(k.apiService.Name(), of)
+		k.say("Not registered", of)
+		return seen, 0, nil // its end is an event, too
+	}
+	k.options.Refusals.set(k.apiService.Name(), "")
 	manager := FieldManager(k.options.Name)
 	want := k.wanted(bundle)
 	fresh := !k.wrote || string(k.written) != string(bundle)
@@ -247,6 +253,19 @@ func (k *keeper) settle(ctx context.Context, seen *apiregistrationv1.APIService,
 	k.report(seen, found, fresh)
 	k.written, k.wrote = bundle, true
 	return after, 0, nil
+}
+
+// automanaged is the label of an APIService that the host itself keeps, such as one of a
+// CustomResourceDefinition.
+const automanaged = "kube-aggregator.kubernetes.io/automanaged"
+
+// foreign says whose an APIService is that this server may not take: all kinds of the
+// group version would be gone from where they are served, and the host would write it back.
+func foreign(seen *apiregistrationv1.APIService) string {
+	if seen == nil || seen.Spec.Service != nil && seen.Labels[automanaged] == "" {
+		return ""
+	}
+	return fmt.Sprintf("the host itself serves %s/%s, by a CustomResourceDefinition perhaps: remove that, or serve another group or version here", seen.Spec.Group, seen.Spec.Version)
 }
 
 // report says what was written and why: each fight once.

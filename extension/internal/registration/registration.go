@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -43,6 +45,8 @@ type Options struct {
 	Bundle func() (pem []byte, changed <-chan struct{})
 	// Ready is closed once the server can be called.
 	Ready <-chan struct{}
+	// Refusals is told which APIServices cannot be registered.
+	Refusals *Refusals
 
 	Client apiserviceclient.APIServiceInterface
 	// ClusterRoles is needed to look up the owner.
@@ -80,6 +84,40 @@ func (o *Options) SetDefaults() {
 		services[i] = a
 	}
 	o.APIServices = services
+	if o.Refusals == nil {
+		o.Refusals = &Refusals{}
+	}
+}
+
+// Refusals are the APIServices that are somebody else's. The zero value has none.
+type Refusals struct {
+	mu      sync.Mutex
+	reasons map[string]string
+}
+
+// Err says which are refused and why, or nil.
+func (r *Refusals) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(r.reasons)) {
+		errs = append(errs, fmt.Errorf("APIService %s is not registered: %s", name, r.reasons[name]))
+	}
+	return errors.Join(errs...)
+}
+
+// set notes why an APIService is refused; an empty reason: it is not.
+func (r *Refusals) set(name, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if reason == "" {
+		delete(r.reasons, name)
+		return
+	}
+	if r.reasons == nil {
+		r.reasons = map[string]string{}
+	}
+	r.reasons[name] = reason
 }
 
 // Validate says what is wrong with options that have their defaults.

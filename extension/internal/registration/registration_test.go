@@ -185,6 +185,51 @@ func (b *bench) forbid(verbs ...string) {
 	}
 }
 
+// What the host serves itself, by a CustomResourceDefinition perhaps, is not taken away. The
+// server says so, and registers once it is gone.
+func TestWhatTheHostServesIsNotTaken(t *testing.T) {
+	for what, theirs := range map[string]*apiregistrationv1.APIService{
+		"of a CRD":  {ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kube-aggregator.kubernetes.io/automanaged": "true"}}},
+		"by nobody": {ObjectMeta: metav1.ObjectMeta{Name: name}},
+		"written by us once": {
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+			Spec:       apiregistrationv1.APIServiceSpec{Service: &apiregistrationv1.ServiceReference{Namespace: "team", Name: "widgets"}},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				theirs.Spec.Group, theirs.Spec.Version = "widgets.example.com", "v1"
+				b := newBench(t, func(b *bench) { b.client = fake.NewClientset(theirs.DeepCopy()) })
+				b.stop()
+				o := options(b)
+				o.Refusals = &Refusals{}
+				stop := b.run(o)
+				close(b.ready)
+				synctest.Wait()
+				if got := b.get(); b.applies() != 0 || got.Labels["kube-aggregator.kubernetes.io/automanaged"] != theirs.Labels["kube-aggregator.kubernetes.io/automanaged"] || len(got.Spec.CABundle) > 0 {
+					t.Errorf("it was taken: %+v", got)
+				}
+				if err := o.Refusals.Err(); err == nil || !strings.Contains(err.Error(), "the host itself serves widgets.example.com/v1") {
+					t.Errorf("it is refused with %v", err)
+				}
+				time.Sleep(time.Hour)
+				if n := b.log.with("Not registered"); n != 1 {
+					t.Errorf("that is said %d times", n)
+				}
+				b.remove()
+				synctest.Wait()
+				if got := b.get(); got == nil || string(got.Spec.CABundle) != "ca-1" {
+					t.Errorf("after its end: %+v", got)
+				}
+				if err := o.Refusals.Err(); err != nil {
+					t.Errorf("it is still refused: %v", err)
+				}
+				stop()
+			})
+		})
+	}
+}
+
 func TestRegisteredOnceReadyAndNotRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -372,7 +417,8 @@ func TestReplicasDoNotFight(t *testing.T) {
 		}
 		// A bundle that nobody has any more does not stay.
 		if _, err := b.client.ApiregistrationV1().APIServices().Patch(t.Context(), name, types.ApplyPatchType,
-			[]byte(`{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"`+name+`"},"spec":{"caBundle":"b2xk"}}`),
+			[]byte(`{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"`+name+`"},"spec":{"group":"widgets.example.com","version":"v1",`+
+				`"service":{"namespace":"team","name":"widgets","port":443},"groupPriorityMinimum":1000,"versionPriority":15,"caBundle":"b2xk"}}`),
 			metav1.PatchOptions{FieldManager: manager, Force: new(true)}); err != nil {
 			t.Fatal(err)
 		}

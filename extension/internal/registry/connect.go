@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,16 +25,26 @@ import (
 	"github.com/annex-api/annex/extension/internal/kind"
 )
 
-// maxActionBytes bounds the body of an action; it is what other bodies are bounded by.
-const maxActionBytes = 3 << 20
+const (
+	// maxActionBytes bounds the body of an action; it is what other bodies are bounded by.
+	maxActionBytes = 3 << 20
+	// actionBody is how long the body of an action may take to arrive.
+	actionBody = 30 * time.Second
+	// maxActions bounds how many of one action are under way: priority and fairness does
+	// not count what takes as long as it takes.
+	maxActions = 200
+	// busyRetry is after how many seconds one that was refused is best tried again.
+	busyRetry = 1
+)
 
 // connect gives requests for a subresource to a user's handler.
 type connect struct {
-	store   rest.Getter
-	allow   authorizer.UnconditionalAuthorizer // nil allows
-	kind    *kind.Kind
-	name    string
-	connect *kind.Connect
+	sessions *Sessions
+	store    rest.Getter
+	allow    authorizer.UnconditionalAuthorizer // nil allows
+	kind     *kind.Kind
+	name     string
+	connect  *kind.Connect
 }
 
 var _ rest.Connecter = &connect{}
@@ -46,7 +58,18 @@ func (c *connect) NewConnectOptions() (runtime.Object, bool, string) { return ni
 func (c *connect) ConnectMethods() []string { return c.connect.Methods }
 
 // Connect finds the object first: where there is none, the answer is 404 and no stream.
+// Whoever calls it serves the handler.
 func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
+	ctx, session, err := c.sessions.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open := false
+	defer func() {
+		if !open {
+			session.leave()
+		}
+	}()
 	defer recovered(ctx, c.kind, c.name, &err)
 	obj, err := load(ctx, c.store, name)
 	if err != nil {
@@ -56,12 +79,14 @@ func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, re
 	if err != nil {
 		return nil, err
 	}
+	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer session.leave()
 		err := c.mayOpen(ctx, r)
 		if err == nil {
 			func() {
 				defer recovered(ctx, c.kind, c.name, &err)
-				handler.ServeHTTP(w, r)
+				handler.ServeHTTP(session.handle(w), r.WithContext(ctx))
 			}()
 		}
 		if err != nil {
@@ -107,10 +132,14 @@ func load(ctx context.Context, store rest.Getter, name string) (runtime.Object, 
 
 // action does something with an object.
 type action struct {
-	store  rest.Getter
-	kind   *kind.Kind
-	name   string
-	action *kind.Action
+	sessions *Sessions
+	store    rest.Getter
+	kind     *kind.Kind
+	name     string
+	action   *kind.Action
+	// slots has one for each that is under way, and body is how long a body may take.
+	slots chan struct{}
+	body  time.Duration
 }
 
 var _ rest.Connecter = &action{}
@@ -120,14 +149,37 @@ func (a *action) Destroy()                                          {}
 func (a *action) NewConnectOptions() (runtime.Object, bool, string) { return nil, false, "" }
 func (a *action) ConnectMethods() []string                          { return []string{http.MethodPost} }
 
+// Connect is as that of a stream.
 func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
+	select {
+	case a.slots <- struct{}{}:
+	default:
+		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("%d of %s/%s are under way", cap(a.slots), a.kind.Names.Plural, a.name), busyRetry)
+	}
+	leave := func() { <-a.slots }
+	open := false
+	defer func() {
+		if !open {
+			leave()
+		}
+	}()
+	ctx, session, err := a.sessions.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leave = func() {
+		session.leave()
+		<-a.slots
+	}
 	defer recovered(ctx, a.kind, a.name, &err)
 	obj, err := load(ctx, a.store, name)
 	if err != nil {
 		return nil, err
 	}
+	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out, err := a.do(ctx, obj, r)
+		defer leave()
+		out, err := a.do(ctx, obj, session.handle(w), r)
 		if err != nil {
 			responder.Error(err)
 			return
@@ -146,9 +198,12 @@ func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, res
 	}), nil
 }
 
-func (a *action) do(ctx context.Context, obj runtime.Object, r *http.Request) (_ any, err error) {
+func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWriter, r *http.Request) (_ any, err error) {
 	defer recovered(ctx, a.kind, a.name, &err)
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxActionBytes+1))
+	body, err := a.read(w, r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body did not arrive within %v", a.body))
+	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body could not be read: %v", err))
 	}
@@ -166,6 +221,19 @@ func (a *action) do(ctx context.Context, obj runtime.Object, r *http.Request) (_
 		return out, err
 	}
 	return nil, apierrors.NewInternalError(err)
+}
+
+// read reads the body, up to a byte more than it may have.
+func (a *action) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	c := http.NewResponseController(w)
+	if err := c.SetReadDeadline(time.Now().Add(a.body)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxActionBytes+1))
+	if err == nil {
+		_ = c.SetReadDeadline(time.Time{}) // what could set it can take it back
+	}
+	return data, err
 }
 
 // decode reads a body as JSON, or as YAML where that is said. What in does not have is

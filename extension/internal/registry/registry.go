@@ -33,6 +33,8 @@ type Options struct {
 	Storage generic.RESTOptionsGetter
 	// Allow is asked where a stream is more than a reading; nil allows.
 	Allow authorizer.UnconditionalAuthorizer
+	// Sessions are the actions and streams of the server.
+	Sessions *Sessions
 }
 
 // New opens the store of a kind. The result has the kind's resource and its
@@ -75,27 +77,28 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		case s.Update != nil:
 			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
 		default:
-			add(s.Name, ofObject(k, s, store, o.Allow))
+			add(s.Name, ofObject(k, s, store, o))
 		}
 	}
 	return out, nil
 }
 
-// View gives what serves a kind that something else keeps, with its subresources.
-func View(k *kind.Kind, main rest.Storage, allow authorizer.UnconditionalAuthorizer) map[string]rest.Storage {
+// View gives what serves a kind that something else keeps, with its subresources. Of the
+// options it needs those of subresources.
+func View(k *kind.Kind, main rest.Storage, o Options) map[string]rest.Storage {
 	out := map[string]rest.Storage{k.Names.Plural: main}
 	for _, s := range k.Subresources {
-		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter), allow)
+		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter), o)
 	}
 	return out
 }
 
 // ofObject serves an action or a stream.
-func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, allow authorizer.UnconditionalAuthorizer) rest.Storage {
+func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, o Options) rest.Storage {
 	if s.Action != nil {
-		return &action{store: of, kind: k, name: s.Name, action: s.Action}
+		return &action{sessions: o.Sessions, store: of, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
 	}
-	return &connect{store: of, allow: allow, kind: k, name: s.Name, connect: s.Connect}
+	return &connect{sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect}
 }
 
 func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,9 +38,6 @@ const (
 	// deleteWorkers is for what the generic store still does by itself.
 	deleteWorkers = 4
 	countPeriod   = time.Minute
-	// drainTimeout bounds the end of in-process connections after a stop.
-	drainTimeout = 5 * time.Second
-	readyPoll    = 5 * time.Millisecond
 )
 
 // Storage is an opened place where objects are kept.
@@ -66,15 +62,18 @@ type Config struct {
 	Serving func(*genericapiserver.Config) error
 	// Identity sets authentication and authorization. SecureServing is set before.
 	Identity func(context.Context, *genericapiserver.Config) error
-	// Policies sets admission, fairness and audit; nil leaves them out.
-	Policies func(*genericapiserver.Config) error
+	// Policies sets admission and fairness, Audit what is written down; nil leaves them out.
+	Policies, Audit func(*genericapiserver.Config) error
 	// OpenAPI describes the kinds.
 	OpenAPI *openapi.Definitions
-	// Checks are parts of /readyz.
-	Checks []healthz.HealthChecker
-	// RequestTimeout bounds requests that are not long-running; Drain the wait for watches
-	// at a stop.
-	RequestTimeout, Drain time.Duration
+	// Checks are parts of /readyz. HealthChecks are parts of /healthz alone: what they are
+	// about is no reason to restart the server or to send nobody there.
+	Checks, HealthChecks []healthz.HealthChecker
+	// RequestTimeout bounds requests that are not long-running.
+	RequestTimeout time.Duration
+	// StopDelay is how long a stop goes on serving after readiness is withdrawn, and Drain
+	// how long it then waits for watches, actions and streams.
+	StopDelay, Drain time.Duration
 }
 
 // View is a kind that is not stored, as it is served.
@@ -96,8 +95,11 @@ type Server struct {
 	}
 	listener *inprocess.Listener
 	storage  Storage
+	sessions *registry.Sessions
 	views    []Background
 	ready    chan struct{}
+
+	stopDelay, drain time.Duration
 }
 
 // New makes a server. It opens no connection of its own but those of Storage.
@@ -110,7 +112,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if len(c.Views) > 0 && !ring.SupportWatchList(ctx) {
 		klog.FromContext(ctx).Info("An etcd of this process is too old for watches with initial events: no kind serves them")
 	}
-	s := &Server{listener: inprocess.Listen(), storage: c.Storage, ready: make(chan struct{})}
+	s := &Server{
+		listener: inprocess.Listen(), storage: c.Storage, sessions: registry.NewSessions(), ready: make(chan struct{}),
+		stopDelay: c.StopDelay, drain: c.Drain,
+	}
 	config, err := newConfig(ctx, c, s, scheme, codecs)
 	if err != nil {
 		return nil, err
@@ -118,6 +123,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.generic, err = config.Complete(nil).New(c.Name, genericapiserver.NewEmptyDelegate()); err != nil {
 		return nil, fmt.Errorf("make the API server: %w", err)
 	}
+	// Requests are waited for apart from this, as long as they may take.
+	s.generic.ShutdownTimeout = drainTimeout
 	if err := s.install(c, config, scheme, codecs); err != nil {
 		s.generic.Destroy()
 		return nil, err
@@ -151,8 +158,11 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 	if err := c.Identity(ctx, config); err != nil {
 		return nil, err
 	}
-	if c.Policies != nil {
-		if err := c.Policies(config); err != nil {
+	for _, set := range []func(*genericapiserver.Config) error{c.Policies, c.Audit} {
+		if set == nil {
+			continue
+		}
+		if err := set(config); err != nil {
 			return nil, err
 		}
 	}
@@ -160,6 +170,7 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 		config.AddReadyzChecks(storageCheck{c.Storage})
 	}
 	config.AddReadyzChecks(c.Checks...)
+	config.HealthzChecks = append(config.HealthzChecks, c.HealthChecks...)
 	return config, nil
 }
 
@@ -168,8 +179,13 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 	for _, k := range c.Kinds {
 		storage, err := s.open(c, config, k, scheme, codecs)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s of %s: %w", k.Names.Kind, k.Hub, err)
 		}
+		s.generic.RegisterDestroyFunc(func() {
+			for _, each := range storage {
+				each.Destroy()
+			}
+		})
 		served = append(served, install.Served{Group: k.Hub.Group, Versions: k.Served(), Storage: storage})
 	}
 	types, err := c.OpenAPI.TypeConverter()
@@ -204,16 +220,18 @@ func negotiated(scheme *runtime.Scheme) runtime.NegotiatedSerializer {
 
 // open gives the storage of a kind and of its subresources.
 func (s *Server) open(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) (map[string]rest.Storage, error) {
+	options := registry.Options{Scheme: scheme, Allow: config.Authorization.Authorizer, Sessions: s.sessions}
 	open, ok := c.Views[k]
 	if !ok {
-		return registry.New(k, registry.Options{Scheme: scheme, Storage: restOptions(c, config, k, scheme, codecs), Allow: config.Authorization.Authorizer})
+		options.Storage = restOptions(c, config, k, scheme, codecs)
+		return registry.New(k, options)
 	}
 	v, err := open(scheme)
 	if err != nil {
 		return nil, err
 	}
 	s.views = append(s.views, v.Run)
-	return registry.View(k, v.Resource, config.Authorization.Authorizer), nil
+	return registry.View(k, v.Resource, options), nil
 }
 
 func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {
@@ -246,97 +264,6 @@ func (s *Server) Address() net.Addr {
 
 // Ready is closed once /readyz passes for the first time.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
-
-// Background is something that runs as long as the server does. An error of it before the
-// server's end ends the server.
-type Background func(context.Context) error
-
-// Run serves until ctx ends, and then stops gracefully: first what runs in the background,
-// then the server that it works with. It is called once.
-func (s *Server) Run(ctx context.Context, background ...Background) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		beside sync.WaitGroup
-		once   sync.Once
-		failed error
-	)
-	for _, run := range append(s.views, background...) {
-		beside.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				once.Do(func() { failed = err })
-				cancel()
-			}
-		})
-	}
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	context.AfterFunc(ctx, func() {
-		beside.Wait()
-		stop()
-	})
-	err := s.serve(serving)
-	cancel()
-	beside.Wait()
-	return errors.Join(failed, err)
-}
-
-func (s *Server) serve(ctx context.Context) error {
-	internal := &http.Server{Handler: s.generic.Handler, ConnContext: inprocess.ConnContext, ReadHeaderTimeout: time.Minute}
-	var group sync.WaitGroup
-	group.Go(func() { _ = internal.Serve(s.listener) }) // it ends with an error whenever it is closed
-	polling, stop := context.WithCancel(ctx)
-	group.Go(func() { s.announce(polling) })
-	err := s.prepared.RunWithContext(ctx)
-	stop()
-	drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if internal.Shutdown(drained) != nil {
-		_ = internal.Close()
-	}
-	_ = s.listener.Close()
-	group.Wait()
-	if s.storage != nil {
-		err = errors.Join(err, s.storage.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
-}
-
-// announce closes ready once the server calls itself so.
-func (s *Server) announce(ctx context.Context) {
-	config, err := s.As(&user.DefaultInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}})
-	if err != nil {
-		return
-	}
-	client, err := restclient.HTTPClientFor(config)
-	if err != nil {
-		return
-	}
-	defer client.CloseIdleConnections()
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", nil)
-		if err != nil {
-			return
-		}
-		if response, err := client.Do(request); err == nil {
-			_ = response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				close(s.ready)
-				return
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
 
 // storageCheck is a part of /readyz.
 type storageCheck struct{ storage Storage }

@@ -9,7 +9,8 @@ import (
 
 // store keeps a chain. One caller at a time.
 type store interface {
-	// load gives what is kept; nothing if there is nothing.
+	// load gives what is kept; nothing if there is nothing, and errDiscarded if another one
+	// is to be made whatever was kept.
 	load(ctx context.Context) (map[string][]byte, error)
 	// save keeps data in place of what load gave last; errConflict if that is no
 	// longer there.
@@ -17,7 +18,10 @@ type store interface {
 	String() string
 }
 
-var errConflict = errors.New("somebody else was faster")
+var (
+	errConflict  = errors.New("somebody else was faster")
+	errDiscarded = errors.New("what is kept is to be discarded")
+)
 
 // permanent marks an error that does not go away by waiting.
 type permanent struct{ error }
@@ -65,6 +69,11 @@ func (k *keeper) refresh(ctx context.Context) (shown, time.Duration, error) {
 // settle loads the chain, does what is due, and saves it.
 func (k *keeper) settle(ctx context.Context) (*chain, []step, error) {
 	data, err := k.store.load(ctx)
+	discarded := errors.Is(err, errDiscarded)
+	if discarded {
+		k.options.Log.Info("The serving certificate and its CA are discarded, and replaced at once", "kept in", k.store.String())
+		data, err = nil, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +85,7 @@ func (k *keeper) settle(ctx context.Context) (*chain, []step, error) {
 		k.options.Log.Info("The serving certificate that was kept is broken, and is replaced", "kept in", k.store.String(), "reason", err.Error())
 	}
 	// Clients trust the last chain: who has lost it gets it back.
-	restore := c == nil && k.last != nil
+	restore := c == nil && k.last != nil && !discarded
 	if restore {
 		c = k.last
 	}

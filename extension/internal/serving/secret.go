@@ -10,6 +10,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// DiscardAnnotation, on the Secret, has the next replica that looks make another CA and
+// another certificate at once, because a key is known to somebody. Without it a Secret
+// that was deleted gets the last chain back, as clients trust it.
+const DiscardAnnotation = "extension.annex.dev/discard-certificate"
+
 // secret keeps a chain in a Secret, by optimistic locking.
 type secret struct {
 	Secret
@@ -28,6 +33,9 @@ func (s *secret) load(ctx context.Context) (map[string][]byte, error) {
 		return nil, explain("get", s.Name, err)
 	}
 	s.loaded = found
+	if _, ok := found.Annotations[DiscardAnnotation]; ok {
+		return nil, errDiscarded
+	}
 	return found.Data, nil
 }
 
@@ -48,6 +56,7 @@ func (s *secret) save(ctx context.Context, data map[string][]byte) error {
 		delete(changed.Data, key)
 	}
 	maps.Copy(changed.Data, data)
+	delete(changed.Annotations, DiscardAnnotation)
 	_, err := s.Client.Update(ctx, changed, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return errConflict

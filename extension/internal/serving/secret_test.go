@@ -236,6 +236,49 @@ func TestLostSecretComesBack(t *testing.T) {
 	})
 }
 
+// TestDiscardedSecretIsReplaced: where a key is known to somebody, an annotation has the CA
+// and the certificate replaced at once, in all replicas, and no replica brings them back.
+func TestDiscardedSecretIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, _ := hostOf()
+		o := lives(Options{Secret: secrets(client)})
+		a, b := open(t, o), open(t, o)
+		stopA, stopB := run(t, a), run(t, b)
+		before, _ := a.Bundle()
+		s := stored(t, client)
+		s.Annotations = map[string]string{DiscardAnnotation: "", "other": "stays"}
+		if _, err := secrets(client).Client.Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * sharedPause)
+		bundleA, _ := a.Bundle()
+		bundleB, _ := b.Bundle()
+		if bytes.Equal(bundleA, before) || !bytes.Equal(bundleA, bundleB) {
+			t.Error("the replicas do not have the same new CA")
+		}
+		if bytes.Contains(bundleA, bytes.TrimSpace(before)) {
+			t.Error("the discarded CA is still in the bundle")
+		}
+		if _, err := handshake(a, bundleB, "widgets.team.svc"); err != nil {
+			t.Error(err)
+		}
+		if _, err := handshake(b, before, "widgets.team.svc"); err == nil {
+			t.Error("who trusts the discarded CA trusts the new certificate")
+		}
+		s = stored(t, client)
+		if _, ok := s.Annotations[DiscardAnnotation]; ok || s.Annotations["other"] != "stays" {
+			t.Errorf("the annotations are %v", s.Annotations)
+		}
+		bundle := bundleA
+		time.Sleep(2 * sharedPause)
+		if again, _ := a.Bundle(); !bytes.Equal(again, bundle) {
+			t.Error("it is replaced again and again")
+		}
+		stopA()
+		stopB()
+	})
+}
+
 func TestSecretOfSomebodyElseIsLeftAlone(t *testing.T) {
 	client := fake.NewClientset(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "widgets-serving"}, Data: map[string][]byte{keyCert: []byte("x"), keyKey: []byte("y")},

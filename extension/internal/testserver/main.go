@@ -76,7 +76,8 @@ func (s settings) gv() schema.GroupVersion { return schema.GroupVersion{Group: s
 
 func (s settings) rights() []host.Right {
 	return host.Server{
-		Namespace: s.namespace, APIServices: []string{registration.APIService{GroupVersion: s.gv()}.Name()}, Owner: s.name, Secret: s.secret,
+		APIServices: []string{registration.APIService{GroupVersion: s.gv()}.Name()}, Owner: s.name,
+		Secret: types.NamespacedName{Namespace: s.namespace, Name: s.secret},
 	}.Rights()
 }
 
@@ -149,7 +150,7 @@ func (s settings) serve(ctx context.Context) error {
 	errs := make(chan error, 4)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, run := range []func(context.Context) error{func(ctx context.Context) error { return inner.Run(ctx) }, certificate.Run, informers.Run, register.Run} {
+	for _, run := range []func(context.Context) error{func(ctx context.Context) error { return inner.Run(ctx, server.Beside{}) }, certificate.Run, informers.Run, register.Run} {
 		group.Go(func() {
 			defer cancel()
 			errs <- run(ctx)
@@ -191,7 +192,8 @@ func (s settings) server(ctx context.Context, c clients, certificate *serving.Ce
 			return secure.ApplyTo(&config.SecureServing)
 		},
 		Identity: func(ctx context.Context, config *genericapiserver.Config) error {
-			return identity.Delegate(ctx, c.config, config)
+			_, err := identity.Delegate(ctx, c.config, config) // the process ends if the server does not run
+			return err
 		},
 		Policies: func(config *genericapiserver.Config) (err error) {
 			informers, err = admission.Apply(config, admission.Options{Verdict: verdict, Client: c.kube, Dynamic: c.dynamic, Log: klog.Background()})

@@ -79,6 +79,8 @@ func (o *options) run(ctx context.Context) error {
 		Listener: listener,
 		Serving:  extension.Serving{CertFile: o.cert, KeyFile: o.key},
 		Log:      klog.Background(),
+		// The host ends together with it.
+		ShutdownDelay: -1,
 	}, bulletin.Notices)
 	if err != nil {
 		if ctx.Err() != nil {
