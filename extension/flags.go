@@ -21,7 +21,7 @@ import (
 
 // options are the flags of Main.
 type options struct {
-	storage, storageFile         string
+	storage, storageFile, prefix string
 	kubeconfig, standalone       string
 	address                      string
 	port                         uint16
@@ -54,6 +54,7 @@ func (o *options) flags(name string) *pflag.FlagSet {
 	f.SortFlags = false
 	f.StringVar(&o.storage, "storage", o.storage, "where objects are kept: a URL, such as sqlite:///var/lib/"+name+".db. Everybody on the machine sees it: a password is better in --storage-file")
 	f.StringVar(&o.storageFile, "storage-file", o.storageFile, "file with that URL, such as the mounted key of a Secret")
+	f.StringVar(&o.prefix, "storage-prefix", o.prefix, "key below which everything is stored; empty: /registry/"+name)
 	f.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "kubeconfig of the host API server; empty: the service account of this Pod")
 	f.StringVar(&o.standalone, "standalone", o.standalone, "serve without a host, on loopback, and keep certificates and a kubeconfig in this folder")
 	f.StringVar(&o.address, "bind-address", o.address, "IP address to serve on; empty: all, and 127.0.0.1 with --standalone")
@@ -256,6 +257,7 @@ func (o *options) config(name string) (Config, error) {
 
 // fill sets what flags alone say.
 func (o *options) fill(c *Config) {
+	c.Prefix = o.prefix
 	c.ShutdownDelay, c.Drain = orNone(o.shutdownDelay), orNone(o.drain)
 	c.Admission, c.Fairness, c.Audit = featureOf[o.admission], featureOf[o.fairness], o.audit
 	c.Serving = Serving{CertFile: o.certFile, KeyFile: o.keyFile, CAFile: o.caFile, Folder: o.certFolder, Secret: named(o.certSecret)}

@@ -90,6 +90,17 @@ func TestFlagsAreTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestThePrefixOfTheStorage(t *testing.T) {
+	for arguments, want := range map[string]string{"": "/registry/things", "--storage-prefix=/registry/old.example.com": "/registry/old.example.com"} {
+		o := parsed(t, strings.Fields(arguments)...)
+		c := o.common("things")
+		o.fill(&c)
+		if got := c.WithDefaults().Prefix; got != want {
+			t.Errorf("%q: %s, not %s", arguments, got, want)
+		}
+	}
+}
+
 func TestTheStorageMayBeInAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "storage")
 	for content, want := range map[string]string{" postgres://a:b@c/d\n": "postgres://a:b@c/d", " \n": ""} {
