@@ -32,7 +32,11 @@ func TestTwoServersReadEachOthersWrites(t *testing.T) {
 	defer closeOpened(t, b)
 	ofA, ofB := decorated(t, a), decorated(t, b)
 	until(t, "ready", func() bool { return a.Ready() == nil && b.Ready() == nil })
-	for i := range 100 {
+	writes := 100
+	if testing.Short() {
+		writes = 20
+	}
+	for i := range writes {
 		name := fmt.Sprintf("pod-%d", i)
 		if err := ofA.Create(t.Context(), "/pods/default/"+name, podNamed(name), nil, 0); err != nil {
 			t.Fatal(err)
@@ -52,9 +56,13 @@ func TestWritersReadTheirWrites(t *testing.T) {
 		pods := decorated(t, opened)
 		until(t, "ready", func() bool { return opened.Ready() == nil })
 		var running sync.WaitGroup
+		writes := 10
+		if testing.Short() {
+			writes = 4
+		}
 		for writer := range 16 {
 			running.Go(func() {
-				for i := range 10 {
+				for i := range writes {
 					name := fmt.Sprintf("pod-%d-%d", writer, i)
 					if err := pods.Create(t.Context(), "/pods/default/"+name, podNamed(name), nil, 0); err != nil {
 						t.Error(err)
@@ -183,7 +191,10 @@ func TestAListIsQuickWhileAnotherServerWrites(t *testing.T) {
 		}
 	})
 	until(t, "writes", func() bool { return written.Load() > 20 })
-	const lists = 20
+	lists := 20
+	if testing.Short() {
+		lists = 5
+	}
 	took := make([]time.Duration, 0, lists)
 	for range lists {
 		began := time.Now()
@@ -203,6 +214,7 @@ func TestAServerThatStandsStillDoesNotHoldTheOthers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes as long as a server may stand still; the postgres driver has a short test of it")
 	}
+	t.Parallel()
 	url := postgrestest.Start(t).Database()
 	opened, pods := openURL(t, url)
 	defer closeOpened(t, opened)
@@ -276,6 +288,10 @@ func TestADatabaseThatGoesBackInTime(t *testing.T) {
 			SELECT '/others/' || n, 1, 0, 0, 0, 0, 'v'::bytea FROM generate_series(1, 100) AS n`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && after == "" {
+				t.Skip("the short form has the other, which is harder to find out")
+			}
+			t.Parallel()
 			url := postgrestest.Start(t).Database()
 			var opened [2]*Opened
 			var pods [2]storage.Interface

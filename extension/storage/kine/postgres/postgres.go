@@ -30,9 +30,11 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
-	// connections of one server to the database, of which the poll and the probe keep one each. Writers wait
-	// for each other inside of it, so they leave some to readers.
-	connections, writers = 20, 8
+	// connections of one server to the database, of which the poll and the probe keep one each.
+	connections = 20
+	// writers are those that wait for the lock of all writes, or hold it: one writes while the next
+	// waits, and more would only wait longer. A server that stands still holds up the others once for each.
+	writers = 2
 	// idleTime is how long a connection that is not needed stays open.
 	idleTime = 5 * time.Minute
 )
