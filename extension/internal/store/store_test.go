@@ -119,6 +119,7 @@ func TestCloseEndsWatchesAndIsWhole(t *testing.T) {
 }
 
 func TestNobodyThere(t *testing.T) {
+	t.Parallel()
 	opened, err := Open(t.Context(), &driver.Endpoint{Name: "etcd nowhere", Targets: []string{"unix://" + filepath.Join(t.TempDir(), "none.sock")}})
 	if err != nil {
 		t.Fatal(err)

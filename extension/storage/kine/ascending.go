@@ -4,13 +4,24 @@ import (
 	"context"
 
 	"github.com/k3s-io/kine/pkg/server"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ascending makes watches whole: an event is sent once, in order, and none is left out. kine's own server
-// takes both for granted, and ends the process where they do not hold.
+// ascending makes watches ascend: an event is sent once, and in order. kine's own server takes that for
+// granted, and ends the process where it does not hold.
 type ascending struct{ server.Backend }
+
+// CurrentRevision is asked for the progress of watches alone. That is what they have come to, where the
+// database may be further: others write to it.
+func (a *ascending) CurrentRevision(ctx context.Context) (int64, error) {
+	if b, ok := a.Backend.(interface{ Watched() int64 }); ok {
+		if revision := b.Watched(); revision > 0 {
+			return revision, nil
+		}
+	}
+	return a.Backend.CurrentRevision(ctx)
+}
 
 func (a *ascending) Watch(ctx context.Context, from int64) server.WatchResult {
 	ctx, cancel := context.WithCancel(ctx)
@@ -33,7 +44,7 @@ func (a *ascending) Watch(ctx context.Context, from int64) server.WatchResult {
 // forward passes events on until the watch ends, and says why where it is not the watcher's doing.
 func forward(ctx context.Context, from int64, result server.WatchResult, events chan<- server.EventBatch) error {
 	sent := from - 1 // the revision that the watcher has seen
-	for first := true; ; first = false {
+	for {
 		var batch server.EventBatch
 		var more bool
 		select {
@@ -43,9 +54,6 @@ func forward(ctx context.Context, from int64, result server.WatchResult, events 
 		}
 		if !more {
 			break
-		}
-		if first && from > 0 && cutOff(sent, batch) {
-			return status.Error(codes.Unavailable, "the database ended the list of past events early")
 		}
 		batch = batch.After(sent)
 		if n := len(batch.Events); n > 0 {
@@ -65,13 +73,34 @@ func forward(ctx context.Context, from int64, result server.WatchResult, events 
 	}
 }
 
-// cutOff says whether the past that a watch begins with lacks its end, as it does where the connection to
-// the database broke while it was read: kine takes what it has for all. The newest event of the past is
-// the one of the current revision.
-func cutOff(seen int64, past server.EventBatch) bool {
-	if past.CurrentRev <= seen {
-		return false
+// progressing is the stream of watches. kine may tell the progress of a watch after events that are newer,
+// and a watch cache would believe to be older than it is: such progress is left out. Send is called by one
+// at a time.
+type progressing struct {
+	etcdserverpb.Watch_WatchServer
+	sent map[int64]int64 // the revision that each watch was told
+}
+
+func (p *progressing) Send(r *etcdserverpb.WatchResponse) error {
+	revision := r.Header.GetRevision()
+	switch {
+	case r.Canceled:
+		delete(p.sent, r.WatchId)
+	case r.Created:
+		p.sent[r.WatchId] = 0
+	case len(r.Events) > 0:
+		p.sent[r.WatchId] = max(p.sent[r.WatchId], revision)
+	default:
+		for id, sent := range p.sent {
+			if sent > revision && (r.WatchId == id || r.WatchId == clientv3.InvalidWatchID) {
+				return nil
+			}
+		}
+		for id := range p.sent {
+			if r.WatchId == id || r.WatchId == clientv3.InvalidWatchID {
+				p.sent[id] = revision
+			}
+		}
 	}
-	n := len(past.Events)
-	return n == 0 || past.Events[n-1].KV.ModRevision < past.CurrentRev
+	return p.Watch_WatchServer.Send(r)
 }

@@ -39,7 +39,9 @@ const (
 )
 
 // Open opens the database and starts its backend. What it starts ends with ctx and is counted in
-// running. It is called again, after a pause and with another ctx, until it succeeds.
+// running. It is called again, after a pause and with another ctx, until it succeeds, and when the backend says
+// by a method Lost() <-chan error that it cannot go on. A backend may also have Check(context.Context) error,
+// which asks the database itself, and Watched() int64, the revision that its watches have come to.
 type Open func(ctx context.Context, running *sync.WaitGroup) (server.Backend, error)
 
 // Options are what tests change.
@@ -70,13 +72,19 @@ func Start(name string, log logr.Logger, open Open, o Options) *storage.Endpoint
 		// It ends by GracefulStop or Stop alone, and then without an error.
 		_ = g.Serve(listener)
 	})
-	running.Go(func() { s.open(ctx, log, &running, open, o) })
+	running.Go(func() { s.run(ctx, log, open, o) })
 	return &storage.Endpoint{
 		Name: name,
 		// The process knows endpoints by their targets, and two of the same name are two.
 		Targets: []string{fmt.Sprintf("http://kine-%p", s)},
-		Dial:    func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
-		Check:   s.check,
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			conn, err := listener.DialContext(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return s.connections.add(conn), nil
+		},
+		Check: s.check,
 		Close: func() error {
 			cancel()
 			g.Stop()
@@ -86,20 +94,24 @@ func Start(name string, log logr.Logger, open Open, o Options) *storage.Endpoint
 	}
 }
 
-// open tries until the database is open or ctx ends.
-func (s *service) open(ctx context.Context, log logr.Logger, running *sync.WaitGroup, open Open, o Options) {
+// run opens the database, and opens it again where it is lost, until ctx ends.
+func (s *service) run(ctx context.Context, log logr.Logger, open Open, o Options) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		backend, err := s.attempt(ctx, running, open)
+		backend, end, err := attempt(ctx, open)
 		if err == nil {
-			backend = &ascending{Backend: backend}
-			s.opened(&bridge{server.New(backend, "http", o.NotifyInterval, version), backend})
-			return
+			s.opened(&bridge{server.New(&ascending{Backend: backend}, "http", o.NotifyInterval, version), backend})
+			pause = firstPause
+			err = lost(ctx, backend)
+			s.opening(err)
+			// Watches end with their connections, and begin again in the database as it is then.
+			s.connections.close()
+			end()
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		s.opening(err)
-		log.Error(err, "Storage cannot be opened; it is tried again", "storage", s.name, "after", pause.String())
+		log.Error(err, "Storage cannot be used; it is opened again", "storage", s.name, "after", pause.String())
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -108,24 +120,36 @@ func (s *service) open(ctx context.Context, log logr.Logger, running *sync.WaitG
 	}
 }
 
-// attempt opens the database once. An attempt that fails leaves nothing running.
-func (s *service) attempt(ctx context.Context, running *sync.WaitGroup, open Open) (_ server.Backend, err error) {
+// lost waits until a backend must be opened again, and says why, or until ctx ends.
+func lost(ctx context.Context, backend server.Backend) error {
+	var reason <-chan error
+	if b, ok := backend.(interface{ Lost() <-chan error }); ok {
+		reason = b.Lost()
+	}
+	select {
+	case err := <-reason:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// attempt opens the database once. end ends what was started, and waits; an attempt that fails leaves nothing running.
+func attempt(ctx context.Context, open Open) (_ server.Backend, end func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var started sync.WaitGroup
+	end = func() {
+		cancel()
+		started.Wait()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic while opening: %v", p)
 		}
 		if err != nil {
-			cancel()
-			started.Wait()
-			return
+			end()
 		}
-		running.Go(func() {
-			defer cancel()
-			<-ctx.Done()
-			started.Wait()
-		})
 	}()
-	return open(ctx, &started)
+	backend, err := open(ctx, &started)
+	return backend, end, err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -226,49 +227,123 @@ func TestAnEventIsSeenOnceAfterCompactions(t *testing.T) {
 	}
 }
 
-// past is a backend whose past events end early, as where the connection to the database breaks.
-type past struct {
+// losing is a backend that may be lost.
+type losing struct {
 	server.Backend
-	batch server.EventBatch
+	lost chan error
 }
 
-func (p past) Watch(ctx context.Context, _ int64) server.WatchResult {
-	events := make(chan server.EventBatch, 1)
-	events <- p.batch
-	context.AfterFunc(ctx, func() { close(events) })
-	return server.WatchResult{CurrentRevision: p.batch.CurrentRev, Eventc: events, Errorc: make(chan error)}
-}
+func (l losing) Lost() <-chan error { return l.lost }
 
-func TestAWatchWhosePastIsCutOffEndsWithAnError(t *testing.T) {
-	event := func(revision int64) *server.Event {
-		return &server.Event{KV: &server.KeyValue{Key: "/k", ModRevision: revision}}
+func TestADatabaseThatIsLostIsOpenedAgain(t *testing.T) {
+	lost := make(chan error)
+	var openings, ended atomic.Int32
+	e := start(t, func(ctx context.Context, running *sync.WaitGroup) (server.Backend, error) {
+		openings.Add(1)
+		running.Go(func() {
+			<-ctx.Done()
+			ended.Add(1)
+		})
+		backend, err := openMemory(ctx, running)
+		return losing{backend, lost}, err
+	})
+	untilOpen(t, e)
+	c := client(t, e)
+	if _, err := c.Put(t.Context(), "/k/first", "v"); err != nil {
+		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
-		from   int64
-		batch  server.EventBatch
-		cutOff bool
-	}{
-		"whole":            {5, server.EventBatch{CurrentRev: 7, Events: []*server.Event{event(5), event(6), event(7)}}, false},
-		"nothing happened": {8, server.EventBatch{CurrentRev: 7}, false},
-		"from now":         {0, server.EventBatch{CurrentRev: 7}, false},
-		"without its end":  {5, server.EventBatch{CurrentRev: 7, Events: []*server.Event{event(5), event(6)}}, true},
-		"without anything": {5, server.EventBatch{CurrentRev: 7}, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			result := (&ascending{past{batch: c.batch}}).Watch(ctx, c.from)
-			got, more := <-result.Eventc
-			if c.cutOff {
-				if err := <-result.Errorc; more || status.Code(err) != codes.Unavailable {
-					t.Errorf("events %v, error %v", got, err)
-				}
+	watch := c.Watch(t.Context(), "/k/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-watch
+	lost <- errAway
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for tick := time.NewTicker(time.Millisecond); openings.Load() < 2 || e.Check(ctx) != nil; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("opened %d times: %v", openings.Load(), e.Check(ctx))
+		}
+	}
+	if ended.Load() != 1 {
+		t.Errorf("%d openings ended", ended.Load())
+	}
+	// What was there is another database now, and the watch is of it.
+	if got, err := c.Get(ctx, "/k/first"); err != nil || len(got.Kvs) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for i := 0; ; i++ {
+		if _, err := c.Put(ctx, fmt.Sprintf("/k/%d", i), "v"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case answer := <-watch:
+			if err := answer.Err(); err != nil {
+				t.Fatal(err)
+			}
+			if len(answer.Events) > 0 {
 				return
 			}
-			if !more || len(got.Events) != len(c.batch.Events) {
-				t.Errorf("events %v, want %v", got, c.batch)
-			}
-		})
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("the watch of the database before has no event of the one after")
+		}
+	}
+}
+
+// others is a backend whose watches are behind what others have written.
+type others struct {
+	server.Backend
+	watched int64
+}
+
+func (o others) Watched() int64 { return o.watched }
+
+func (others) CurrentRevision(context.Context) (int64, error) { return 9, nil }
+
+func TestTheProgressOfWatchesIsTheirOwn(t *testing.T) {
+	for watched, want := range map[int64]int64{7: 7, 0: 9} { // 0: nothing was polled yet
+		got, err := (&ascending{others{watched: watched}}).CurrentRevision(t.Context())
+		if err != nil || got != want {
+			t.Errorf("watches at %d: progress %d, %v", watched, got, err)
+		}
+	}
+}
+
+// sink is the client's side of a stream of watches.
+type sink struct {
+	etcdserverpb.Watch_WatchServer
+	got []int64
+}
+
+func (s *sink) Send(r *etcdserverpb.WatchResponse) error {
+	s.got = append(s.got, r.Header.Revision)
+	return nil
+}
+
+// A watch cache would take an older revision for its own, and be believed to lack what it has.
+func TestProgressNeverGoesBack(t *testing.T) {
+	var s sink
+	p := &progressing{Watch_WatchServer: &s, sent: map[int64]int64{}}
+	event := []*mvccpb.Event{{}}
+	for _, r := range []*etcdserverpb.WatchResponse{
+		{WatchId: 1, Created: true, Header: &etcdserverpb.ResponseHeader{Revision: 1}},
+		{WatchId: 2, Created: true, Header: &etcdserverpb.ResponseHeader{Revision: 2}},
+		{WatchId: 1, Events: event, Header: &etcdserverpb.ResponseHeader{Revision: 12}},
+		{WatchId: 1, Header: &etcdserverpb.ResponseHeader{Revision: 11}},  // older than the event
+		{WatchId: 2, Header: &etcdserverpb.ResponseHeader{Revision: 10}},  // of the other one
+		{WatchId: -1, Header: &etcdserverpb.ResponseHeader{Revision: 11}}, // of both, and one is further
+		{WatchId: -1, Header: &etcdserverpb.ResponseHeader{Revision: 13}},
+		{WatchId: 2, Header: &etcdserverpb.ResponseHeader{Revision: 12}}, // older than the progress of both
+		{WatchId: 1, Canceled: true, Header: &etcdserverpb.ResponseHeader{Revision: 0}},
+		{WatchId: 2, Canceled: true, Header: &etcdserverpb.ResponseHeader{Revision: 0}},
+		{WatchId: -1, Header: &etcdserverpb.ResponseHeader{Revision: 4}},
+	} {
+		if err := p.Send(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []int64{1, 2, 12, 10, 13, 0, 0, 4}; !slices.Equal(s.got, want) {
+		t.Errorf("sent %v, want %v", s.got, want)
 	}
 }
 

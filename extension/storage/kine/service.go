@@ -23,8 +23,9 @@ type service struct {
 	etcdserverpb.UnimplementedLeaseServer
 	etcdserverpb.UnimplementedMaintenanceServer
 
-	name  string
-	state atomic.Pointer[state]
+	name        string
+	state       atomic.Pointer[state]
+	connections connections
 }
 
 // state is either a bridge, or why there is none yet.
@@ -56,11 +57,14 @@ func (s *service) bridge() (*bridge, error) {
 	return now.bridge, nil
 }
 
-// check asks the database for its revision.
+// check asks the database.
 func (s *service) check(ctx context.Context) error {
 	now := s.state.Load()
 	if now.err != nil {
 		return fmt.Errorf("it cannot be opened: %w", now.err)
+	}
+	if checked, ok := now.bridge.backend.(interface{ Check(context.Context) error }); ok {
+		return checked.Check(ctx)
 	}
 	_, err := now.bridge.backend.CurrentRevision(ctx)
 	return err
@@ -115,7 +119,7 @@ func (s *service) Watch(stream etcdserverpb.Watch_WatchServer) error {
 	if err != nil {
 		return err
 	}
-	return b.Watch(stream)
+	return b.Watch(&progressing{Watch_WatchServer: stream, sent: map[int64]int64{}})
 }
 
 // LeaseGrant gives a lease that objects name; its duration is its number.

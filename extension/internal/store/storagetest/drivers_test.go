@@ -61,7 +61,7 @@ var drivers = []driver{
 			return kine.Start("SQLite", logr.Discard(), backend, kine.Options{NotifyInterval: progress})
 		}
 	}},
-	{name: "postgres", empty: func(t *testing.T) func(*testing.T) *storage.Endpoint {
+	{name: "postgres", long: true, empty: func(t *testing.T) func(*testing.T) *storage.Endpoint {
 		// Nothing is read after the server has ended.
 		server := postgrestest.Start(t, "fsync=off", "max_connections=400")
 		return func(t *testing.T) *storage.Endpoint {

@@ -72,8 +72,7 @@ var everywhere = map[string]func(context.Context, *testing.T, storage.Interface)
 
 func raw(_ *testing.T, f *fixture) storage.Interface { return f.store }
 
-// overStore are the functions over the etcd3 store. Those that are missing here, and which those are, is
-// a test of its own.
+// overStore are the functions over the etcd3 store.
 var overStore = append(plain(raw, everywhere), append(plain(raw, map[string]func(context.Context, *testing.T, storage.Interface){
 	"NamespaceScopedList":                upstream.RunTestNamespaceScopedList,
 	"WatchContextCancel":                 upstream.RunTestWatchContextCancel,
@@ -163,7 +162,7 @@ var overStore = append(plain(raw, everywhere), append(plain(raw, map[string]func
 
 func cached(t *testing.T, f *fixture) storage.Interface { return f.cached(t, cacheOptions{}) }
 
-// overCache are the functions over the watch cache, those that upstream runs there.
+// overCache are the functions over the watch cache.
 var overCache = append(plain(cached, everywhere), []function{
 	{"Create", func(ctx context.Context, t *testing.T, f *fixture) {
 		upstream.RunTestCreate(ctx, t, f.cached(t, cacheOptions{}), f.storedWithoutVersion)
@@ -187,6 +186,15 @@ var overCache = append(plain(cached, everywhere), []function{
 	}},
 	{"ListContinuationWithFilter", func(ctx context.Context, t *testing.T, f *fixture) {
 		upstream.RunTestListContinuationWithFilter(ctx, t, f.cached(t, cacheOptions{}), anyCalls)
+	}},
+	{"DeleteWithConflictAndMissingExpectedTransformOrDecodeError", func(ctx context.Context, t *testing.T, f *fixture) {
+		upstream.RunTestDeleteWithConflictAndMissingExpectedTransformOrDecodeError(ctx, t, f.cached(t, cacheOptions{}), f.unreadable)
+	}},
+	{"DeleteExpectedTransformError", func(ctx context.Context, t *testing.T, f *fixture) {
+		upstream.RunTestDeleteExpectedTransformOrDecodeError(ctx, t, f.cached(t, cacheOptions{}), f.unreadable)
+	}},
+	{"DeleteExpectedDecodeError", func(ctx context.Context, t *testing.T, f *fixture) {
+		upstream.RunTestDeleteExpectedTransformOrDecodeError(ctx, t, f.cached(t, cacheOptions{}), f.codec.fails.Store)
 	}},
 	{"CompactRevision", func(ctx context.Context, t *testing.T, f *fixture) {
 		c := f.cached(t, cacheOptions{})

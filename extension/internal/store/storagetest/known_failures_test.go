@@ -22,3 +22,27 @@ var beginsAtTwo = failure{
 		"allowWatchBookmarks=true,_sendInitialEvents=false,_RV=1",
 	},
 }
+
+// notOverStore and notOverCache are upstream's functions that are not run over the store, and over the watch cache. Those
+// that upstream itself runs there must not stand here.
+var (
+	notOverStore = map[string]string{
+		"RunTestOptionalWatchBookmarksWithCorrectResourceVersion": "bookmarks of a time are the watch cache's",
+	}
+	notOverCache = map[string]string{
+		"RunOptionalTestProgressNotify":         "the watch cache makes its own bookmarks",
+		"RunTestGetListWithErrorAggregation":    swapsTransformer,
+		"RunTestGetListWithoutErrorAggregation": swapsTransformer,
+		"RunTestGuaranteedUpdate":               swapsTransformer,
+		"RunTestGuaranteedUpdateChecksStoredData": swapsTransformer,
+		"RunTestListResourceVersionMatch":       swapsTransformer,
+		"RunTestTransformationFailure":          swapsTransformer,
+		"RunTestWatchError":                     swapsTransformer,
+		"RunTestWatchWithUnsafeDelete":          swapsTransformer,
+		"RunWatchErrorIsBlockingFurtherEvents":  swapsTransformer,
+		"RunTestListInconsistentContinuation":   "it wants an error for a page that the watch cache still has",
+		"RunTestWatchContextCancel":             "a watch of the cache ends with its server, and is given out before the context is looked at",
+	}
+)
+
+const swapsTransformer = "it changes what is stored behind the back of the watch cache"

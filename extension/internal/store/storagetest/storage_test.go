@@ -56,6 +56,9 @@ func TestStorage(t *testing.T) {
 // TestStorageAlone runs those that nothing may run beside.
 func TestStorageAlone(t *testing.T) {
 	everyDriver(t, func(t *testing.T, d driver) {
+		if d.name != "memory" && testing.Short() {
+			t.Skip("left out of the short form: one after the other takes its time")
+		}
 		runAll(t, d, func(f function) bool { return alone[f.name] }, func(*testing.T) {})
 	})
 }

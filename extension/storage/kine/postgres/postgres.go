@@ -30,16 +30,18 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
-	// connections of one server to the database. Writers wait for each other inside of it, so they leave
-	// some to readers.
-	connections, writers = 20, 8
+	// connections of one server to the database, of which the poll and the probe keep one each.
+	connections = 20
+	// writers are those that wait for the lock of all writes, or hold it: one writes while the next
+	// waits, and more would only wait longer. A server that stands still holds up the others once for each.
+	writers = 2
 	// idleTime is how long a connection that is not needed stays open.
 	idleTime = 5 * time.Minute
 )
 
 // Driver opens postgres://user:password@host:port/database?parameters, as libpq knows them: sslmode,
 // sslrootcert, host for a Unix socket, and so on. The database must exist, the user must be allowed to make a
-// table in it. Several hosts may be named.
+// table in it. Several hosts may be named. A pooler between must give each connection a session of its own.
 func Driver() storage.Driver {
 	return storage.Driver{Scheme: "postgres", Example: "postgres://user:password@host:5432/widgets?sslmode=verify-full", Open: open}
 }
@@ -72,8 +74,9 @@ func settings(u *url.URL) (*pgx.ConnConfig, error) {
 
 // Backend opens a database. keptRevisions is how many of the newest revisions are never compacted; 0 means the usual.
 func Backend(config pgx.ConnConfig, keptRevisions int64) kine.Open {
+	var history sqlbackend.History
 	return func(ctx context.Context, running *sync.WaitGroup) (server.Backend, error) {
-		connector := stdlib.GetConnector(config)
+		connector := stdlib.GetConnector(config, stdlib.OptionAfterConnect(limitSession))
 		if err := reachable(ctx, sql.OpenDB(connector)); err != nil {
 			return nil, err
 		}
@@ -88,7 +91,8 @@ func Backend(config pgx.ConnConfig, keptRevisions int64) kine.Open {
 			return nil, fmt.Errorf("make the table: %w", err)
 		}
 		return sqlbackend.Start(ctx, running, sqlbackend.Database{
-			Dialect: dialect, Order: lock, Writers: writers, Full: full, Refused: refused, KeptRevisions: keptRevisions,
+			Dialect: dialect, Order: lock, Raise: raise, Writers: writers, Full: full, Refused: refused,
+			KeptRevisions: keptRevisions, History: &history,
 		})
 	}
 }
@@ -141,11 +145,17 @@ func code(err error) string {
 func full(err error) bool { return code(err) == "53100" }
 
 // refused: the database answered, and not because it is stopping, starting or short of resources (classes 57,
-// 53), lost a connection (08), or has nothing but reading left as a standby (25006).
+// 53), lost a connection (08), gave the write up for others' (40), has nothing but reading left as a standby
+// (25006), or because the write had to be too quick for a server that stands still (25P03, 55P03).
 func refused(err error) bool {
 	c := code(err)
-	if c == "" || c == "25006" {
+	switch c {
+	case "", "25006", idleTooLong, lockTooLong:
 		return false
 	}
-	return c[:2] != "57" && c[:2] != "53" && c[:2] != "08"
+	switch c[:2] {
+	case "08", "40", "53", "57":
+		return false
+	}
+	return true
 }

@@ -2,16 +2,21 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"io"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
 
 	"github.com/annex-api/annex/extension/internal/postgrestest"
@@ -92,6 +97,70 @@ func TestADatabaseThatIsAwayAtTheStart(t *testing.T) {
 	}
 }
 
+// A server that stands still holds the lock of all writes.
+func TestAWriteThatStandsStillIsEnded(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(postgrestest.Start(t).Database())
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := run(t, *config)
+	stuck := sql.OpenDB(stdlib.GetConnector(*config, stdlib.OptionAfterConnect(limitSession)))
+	defer stuck.Close()
+	x, err := stuck.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.ExecContext(t.Context(), lock); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := backend.Create(t.Context(), "/k", []byte("v"), 0); err != nil {
+		t.Errorf("a write of another server: %v", err)
+	}
+	took := time.Since(began)
+	t.Logf("another server wrote %v after one stood still inside a write", took.Round(time.Millisecond))
+	if took < time.Second {
+		t.Error("the lock was not held")
+	}
+	if err := x.Commit(); err == nil {
+		t.Error("the write that stood still was done")
+	}
+}
+
+func TestLimitsOfASession(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(postgrestest.Start(t).Database())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.RuntimeParams["lock_timeout"] = "7s" // as the URL may have it
+	db := sql.OpenDB(stdlib.GetConnector(*config, stdlib.OptionAfterConnect(limitSession)))
+	defer db.Close()
+	for name, want := range map[string]string{"idle_in_transaction_session_timeout": "3s", "lock_timeout": "7s"} {
+		var got string
+		if err := db.QueryRowContext(t.Context(), "SHOW "+name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q: %v", name, got, want, err)
+		}
+	}
+}
+
+// run runs the backend of a database until the test ends.
+func run(t *testing.T, config pgx.ConnConfig) server.Backend {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	backend, err := Backend(config, 0)(ctx, &running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return backend
+}
+
 func TestErrorsOfPostgreSQL(t *testing.T) {
 	for code, want := range map[string]string{
 		"53100": "full",    // disk_full
@@ -101,6 +170,10 @@ func TestErrorsOfPostgreSQL(t *testing.T) {
 		"08006": "away",    // connection_failure
 		"25006": "away",    // read_only_sql_transaction, a standby
 		"":      "away",    // no answer
+		"25P03": "away",    // idle_in_transaction_session_timeout
+		"55P03": "away",    // lock_not_available
+		"40P01": "away",    // deadlock_detected
+		"25P02": "refused", // in_failed_sql_transaction
 		"42501": "refused", // insufficient_privilege
 		"22021": "refused", // character_not_in_repertoire
 	} {

@@ -10,6 +10,9 @@ import (
 // their order: a list or watch that has seen one has seen all before it. Its number is this program's.
 const lock = `SELECT pg_advisory_xact_lock(8315162668317049)`
 
+// raise makes the sequence of revisions go on behind a revision.
+const raise = `SELECT setval(pg_get_serial_sequence('kine', 'id'), GREATEST($1, nextval(pg_get_serial_sequence('kine', 'id'))))`
+
 // table is the one that kine knows, with the same columns, so that its data may be used.
 var table = []string{
 	`CREATE TABLE IF NOT EXISTS kine (

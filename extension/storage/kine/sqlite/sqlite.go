@@ -31,8 +31,9 @@ const (
 	// begin, so that it waits for others in place of failing. kine would rewrite the whole file at every
 	// start; free pages are used again without that.
 	parameters = "_journal_mode=WAL&_synchronous=FULL&_busy_timeout=30000&_txlock=immediate&_kine_disable_startup_vacuum=1"
-	// connections read side by side. There is one writer: SQLite has no more.
-	connections = 8
+	// connections read side by side; the poll and the probe keep one each. There is one writer: SQLite has
+	// no more.
+	connections = 10
 
 	// header begins every file of SQLite.
 	header = "SQLite format 3\x00"
@@ -82,6 +83,7 @@ func prepare(path string) error {
 
 // Backend opens a file. keptRevisions is how many of the newest revisions are never compacted; 0 means the usual.
 func Backend(path string, keptRevisions int64) kine.Open {
+	var history sqlbackend.History
 	return func(ctx context.Context, running *sync.WaitGroup) (server.Backend, error) {
 		_, dialect, err := kinesqlite.NewVariant(ctx, running, "sqlite3", &drivers.Config{
 			DataSourceName:       path + "?" + parameters,
@@ -91,7 +93,8 @@ func Backend(path string, keptRevisions int64) kine.Open {
 			return nil, err
 		}
 		return sqlbackend.Start(ctx, running, sqlbackend.Database{
-			Dialect: dialect, Writers: 1, Full: full, Refused: refused, KeptRevisions: keptRevisions,
+			Dialect: dialect, Writers: 1, Full: full, Refused: refused,
+			KeptRevisions: keptRevisions, History: &history,
 		})
 	}
 }

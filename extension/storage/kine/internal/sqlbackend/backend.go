@@ -7,6 +7,7 @@ package sqlbackend
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -32,6 +34,8 @@ const (
 	keptRevisions  = 1000
 	// readyPause is between two attempts to begin the poll, and after one that failed.
 	readyPause = 250 * time.Millisecond
+	// resumeTimeout bounds what is done before a database that was opened before is used again.
+	resumeTimeout = 30 * time.Second
 )
 
 // Database is one opened SQL database.
@@ -45,8 +49,13 @@ type Database struct {
 	// Full says whether an error means that there is no space left, Refused whether the database
 	// understood the statement and refused it. All other errors mean that it is away.
 	Full, Refused func(error) bool
+	// Raise, if set, makes the next revision greater than its argument, where that does not come of itself from
+	// a row that has it.
+	Raise string
 	// KeptRevisions is how many of the newest revisions are never compacted; 0 means 1000, less than 0 none.
 	KeptRevisions int64
+	// History is what was known of the database before. Every opening is given the same one.
+	History *History
 }
 
 // Start is the database as a backend that runs until ctx ends. What it starts is counted in running.
@@ -55,19 +64,59 @@ func Start(ctx context.Context, running *sync.WaitGroup, db Database) (server.Ba
 	if db.KeptRevisions != 0 {
 		kept = max(db.KeptRevisions, 0)
 	}
-	d := &dialect{Generic: db.Dialect, order: db.Order}
-	log := sqllog.New(d, running, &drivers.Config{
+	lost := make(chan error, 1)
+	d := &dialect{Generic: db.Dialect, order: db.Order, history: db.History, lost: func(err error) {
+		select {
+		case lost <- err:
+		default: // it was said before
+		}
+	}}
+	if err := resume(ctx, d, db.Raise); err != nil {
+		return nil, err
+	}
+	events := &log{sqllog.New(d, running, &drivers.Config{
 		CompactBatchSize: compactBatch,
 		CompactTimeout:   compactTimeout,
 		CompactMinRetain: kept,
 		PollInterval:     pollInterval,
 		PollBatchSize:    pollBatch,
-	})
-	inner := logstructured.New(log)
-	if err := inner.Start(context.WithValue(ctx, patient{}, true)); err != nil {
+	})}
+	inner := logstructured.New(events)
+	b := &backend{
+		Backend: inner, dialect: d, db: db, lost: lost,
+		turn: make(chan struct{}, db.Writers), probe: make(chan struct{}, 1),
+	}
+	if _, err := b.probed(ctx); err != nil {
 		return nil, err
 	}
-	return &backend{Backend: inner, dialect: d, db: db, turn: make(chan struct{}, db.Writers)}, nil
+	running.Go(func() {
+		<-ctx.Done()
+		b.probe <- struct{}{} // for good
+		if err := b.endProbe(); err != nil {
+			klog.V(2).InfoS("The connection of the probe did not close", "err", err)
+		}
+	})
+	patiently := context.WithValue(ctx, patient{}, true)
+	if err := inner.Start(patiently); err != nil {
+		return nil, err
+	}
+	running.Go(func() { b.follow(ctx, events) })
+	return b, nil
+}
+
+// resume looks whether the database has what this process has seen of it, and makes it go on behind that
+// where it has not.
+func resume(ctx context.Context, d *dialect, raise string) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
+	err := d.history.verify(ctx, d.DB, d.CompactRevSQL)
+	if errors.Is(err, errLost) {
+		err = d.history.goOn(ctx, d, raise)
+	}
+	if err == nil {
+		d.history.forget()
+	}
+	return err
 }
 
 type backend struct {
@@ -75,6 +124,12 @@ type backend struct {
 	dialect *dialect
 	db      Database
 	turn    chan struct{}
+	lost    chan error
+
+	// probe is held by who checks, and guards the two below it.
+	probe     chan struct{}
+	probeConn *sql.Conn
+	silence   silence
 }
 
 func (b *backend) Create(ctx context.Context, key string, value []byte, lease int64) (revision int64, err error) {
@@ -126,19 +181,12 @@ func (b *backend) write(ctx context.Context, do func(context.Context) error) err
 	return b.explain(err)
 }
 
-// List reads by kine's stream, which alone looks for an error at its end.
 func (b *backend) List(ctx context.Context, key, end string, limit, at int64, keysOnly bool) (int64, []*server.KeyValue, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream := b.Backend.ListStream(ctx, key, end, limit, at, keysOnly)
-	var kvs []*server.KeyValue
-	for kv := range stream.KVc {
-		kvs = append(kvs, kv)
-	}
-	if err := <-stream.Errorc; err != nil {
+	revision, kvs, err := b.Backend.List(ctx, key, end, limit, at, keysOnly)
+	if err != nil {
 		return 0, nil, b.explain(err)
 	}
-	return stream.CurrentRevision, kvs, nil
+	return revision, kvs, nil
 }
 
 func (b *backend) Get(ctx context.Context, key string, at int64, keysOnly bool) (int64, *server.KeyValue, error) {
@@ -154,7 +202,7 @@ func (b *backend) Count(ctx context.Context, key, end string, at int64) (int64, 
 // CurrentRevision asks the database. kine would say what its poll saw last, which may be older than a
 // write that was acknowledged, by this process or by another.
 func (b *backend) CurrentRevision(ctx context.Context) (int64, error) {
-	revision, err := b.dialect.Generic.CurrentRevision(ctx)
+	revision, err := b.dialect.CurrentRevision(ctx)
 	return revision, b.explain(err)
 }
 

@@ -3,9 +3,12 @@ package sqlbackend
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
 	"testing"
 
 	"github.com/k3s-io/kine/pkg/server"
+	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,24 +20,9 @@ var (
 	errRefused = errors.New("refused")
 )
 
-// listing streams objects, and then an error.
-type listing struct {
-	server.Backend
-	objects int
-	err     error
-}
-
-func (l listing) ListStream(context.Context, string, string, int64, int64, bool) server.ListResult {
-	kvs, errs := make(chan *server.KeyValue, l.objects), make(chan error, 1)
-	for range l.objects {
-		kvs <- &server.KeyValue{}
-	}
-	if l.err != nil {
-		errs <- l.err
-	}
-	close(kvs)
-	close(errs)
-	return server.ListResult{CurrentRevision: 7, KVc: kvs, Errorc: errs}
+func TestMain(m *testing.M) {
+	logrus.SetOutput(io.Discard)
+	os.Exit(m.Run())
 }
 
 func over(inner server.Backend) *backend {
@@ -42,17 +30,6 @@ func over(inner server.Backend) *backend {
 		Full:    func(err error) bool { return errors.Is(err, errFull) },
 		Refused: func(err error) bool { return errors.Is(err, errRefused) },
 	}}
-}
-
-// kine's own List gives what it had when the connection broke, for all there is.
-func TestAListThatEndsEarlyIsAnError(t *testing.T) {
-	if revision, kvs, err := over(listing{objects: 3}).List(t.Context(), "/", "0", 0, 0, false); err != nil || revision != 7 || len(kvs) != 3 {
-		t.Errorf("a whole list: %d objects at %d, %v", len(kvs), revision, err)
-	}
-	_, kvs, err := over(listing{objects: 3, err: errBroken}).List(t.Context(), "/", "0", 0, 0, false)
-	if status.Code(err) != codes.Unavailable || kvs != nil {
-		t.Errorf("a list that broke: %d objects, %v", len(kvs), err)
-	}
 }
 
 func TestErrorsAreThoseOfEtcd(t *testing.T) {

@@ -1,0 +1,246 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/apis/example"
+	"k8s.io/apiserver/pkg/storage"
+
+	"github.com/annex-api/annex/extension/internal/postgrestest"
+	"github.com/annex-api/annex/internal/etcd"
+)
+
+// database is one that runs in another process than its server.
+type database struct {
+	url string
+	// kill is kill -9; start runs it again.
+	kill, start func()
+}
+
+// elsewhere are the databases that may go while their server stays.
+var elsewhere = map[string]func(t *testing.T) database{
+	"postgres": func(t *testing.T) database {
+		server := postgrestest.Start(t)
+		url := server.Database()
+		return database{url: url, kill: func() {
+			killPostgreSQL(t, url)
+			server.Kill() // waits until it has gone
+		}, start: server.Restart}
+	},
+	"etcd": func(t *testing.T) database {
+		dir, err := os.MkdirTemp("", "annex-etcd-") // the path of a socket must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		socket, err := etcd.Endpoint(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		process := startEtcd(t, dir)
+		kill := func() {
+			if err := process.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = process.Wait() // it was killed
+		}
+		t.Cleanup(func() { kill() })
+		return database{
+			url: "etcd://" + strings.TrimPrefix(socket, "unix://"), kill: kill,
+			start: func() { process = startEtcd(t, dir) },
+		}
+	},
+}
+
+// The database is killed under writes, lists and a watch. Meanwhile requests are answered with 503, never with
+// less than there is; afterwards the server goes on by itself.
+func TestKilledDatabase(t *testing.T) {
+	for name, start := range elsewhere {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name == "etcd" {
+				t.Skip("the short form has PostgreSQL alone")
+			}
+			t.Parallel()
+			killedDatabase(t, start(t))
+		})
+	}
+}
+
+func killedDatabase(t *testing.T, d database) {
+	opened, pods := openURL(t, d.url)
+	defer closeOpened(t, opened)
+	cachedPods := decorated(t, opened)
+	until(t, "ready", func() bool { return opened.Ready() == nil })
+
+	var names acknowledgedNames
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for writer := range 4 {
+		running.Go(func() { names.write(ctx, pods, writer) })
+	}
+	for _, lister := range []storage.Interface{pods, cachedPods} {
+		running.Go(func() { names.neverListedLess(ctx, t, lister) })
+	}
+	seen := sightings{names: map[string]bool{}, last: "1"}
+	running.Go(func() { seen.watch(ctx, t, pods) })
+
+	rounds := 2
+	if testing.Short() {
+		rounds = 1
+	}
+	var away, back time.Duration
+	for range rounds {
+		before := names.count()
+		until(t, "writes", func() bool { return names.count() > before+50 })
+		d.kill()
+		killed := time.Now()
+		until(t, "not ready", func() bool { return opened.Ready() != nil })
+		until(t, "away", func() bool { return opened.reach.awayError() != nil })
+		away = max(away, time.Since(killed))
+		refused(t, cachedPods, names.count())
+		d.start()
+		started := time.Now()
+		until(t, "ready again", func() bool { return opened.Ready() == nil })
+		back = max(back, time.Since(started))
+	}
+	before := names.count()
+	until(t, "writes again", func() bool { return names.count() > before+50 })
+	stop()
+	running.Wait()
+	if names.lists.Load() < 10 {
+		t.Errorf("only %d lists were answered", names.lists.Load())
+	}
+	// What the watch has seen, and what it sees from there on, is all.
+	watchUntil(t, pods, seen.last, seen.names, names.all())
+	t.Logf("%d kills, %d acknowledged writes, all seen by the watcher, %d lists that lacked none; requests refused %v after a kill, ready %v after the start",
+		rounds, names.count(), names.lists.Load(), away.Round(time.Millisecond), back.Round(time.Millisecond))
+}
+
+// refused: what needs the storage is answered with 503 at once, and the watch cache gives what it has or 503.
+func refused(t *testing.T, pods storage.Interface, acknowledged int) {
+	t.Helper()
+	for name, request := range map[string]func() error{
+		"create": func() error { return pods.Create(t.Context(), "/pods/default/away", podNamed("away"), nil, 0) },
+		"get":    func() error { return pods.Get(t.Context(), "/pods/default/away", storage.GetOptions{}, &example.Pod{}) },
+		"list": func() error {
+			return pods.GetList(t.Context(), "/pods/", storage.ListOptions{Predicate: storage.Everything, Recursive: true}, &example.PodList{})
+		},
+		"delete": func() error {
+			return pods.Delete(t.Context(), "/pods/default/away", &example.Pod{}, nil, storage.ValidateAllObjectFunc, nil, storage.DeleteOptions{})
+		},
+	} {
+		began := time.Now()
+		if err := request(); !apierrors.IsServiceUnavailable(err) || time.Since(began) > 5*time.Second {
+			t.Errorf("%s while the database is away, after %v: %v", name, time.Since(began), err)
+		}
+	}
+	got := &example.PodList{}
+	err := pods.GetList(t.Context(), "/pods/", storage.ListOptions{ResourceVersion: "0", Predicate: storage.Everything, Recursive: true}, got)
+	// Of the writes just before the end the cache may not have heard.
+	if !apierrors.IsServiceUnavailable(err) && (err != nil || len(got.Items) < acknowledged/2) {
+		t.Errorf("list from the watch cache while the database is away: %v, %d objects of %d", err, len(got.Items), acknowledged)
+	}
+}
+
+// killPostgreSQL kills the server behind a socket and all processes of its own.
+func killPostgreSQL(t *testing.T, database string) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(u.Query().Get("host"), "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(file), "\n")
+	postmaster, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	processes := append([]int{postmaster}, childrenOf(t, postmaster)...)
+	for _, pid := range processes {
+		// One of a connection may have ended by itself.
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			t.Fatal(err)
+		}
+	}
+	until(t, "gone", func() bool {
+		for _, pid := range processes[1:] {
+			if parent, ok := parentOf(pid); ok && parent == postmaster {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func childrenOf(t *testing.T, parent int) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := parentOf(pid); ok && p == parent {
+			children = append(children, pid)
+		}
+	}
+	return children
+}
+
+// parentOf reads the fourth word of a process' state; the second is its name in brackets.
+func parentOf(pid int) (parent int, ok bool) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(after)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, err == nil
+}
+
+// etcdDir makes the test binary an etcd.
+const etcdDir = "ANNEX_TEST_ETCD_DIR"
+
+func startEtcd(t *testing.T, dir string) *exec.Cmd {
+	t.Helper()
+	process, out := startChild(t, etcdDir, dir)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("etcd said %q: %v", line, err)
+	}
+	return process
+}
+
+// serveEtcd runs etcd until it is killed, and says when it serves.
+func serveEtcd(dir string) error {
+	if _, err := etcd.Start(context.Background(), etcd.Options{Dir: dir}); err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	select {}
+}
