@@ -67,7 +67,8 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k}}
 	add := func(name string, s rest.Storage) { out[k.Names.Plural+"/"+name] = s }
 	if k.Status != nil {
-		add("status", newPartial(k, store, statusStrategy{main}))
+		s := statusStrategy{main}
+		add("status", &excluding{newPartial(k, store, s), s})
 	}
 	if k.Scale != nil {
 		add("scale", &scale{store: store, kind: k})
@@ -75,7 +76,8 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	for _, s := range k.Subresources {
 		switch {
 		case s.Update != nil:
-			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
+			u := updateStrategy{strategy: main, update: s.Update}
+			add(s.Name, &including{newPartial(k, store, u), u})
 		default:
 			add(s.Name, ofObject(k, s, store, o))
 		}
@@ -96,7 +98,7 @@ func View(k *kind.Kind, main rest.Storage, o Options) map[string]rest.Storage {
 // ofObject serves an action or a stream.
 func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, o Options) rest.Storage {
 	if s.Action != nil {
-		return &action{sessions: o.Sessions, store: of, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
+		return &action{sessions: o.Sessions, store: of, typer: o.Scheme, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
 	}
 	return &connect{sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect}
 }
@@ -153,22 +155,28 @@ func selectable(k *kind.Kind, obj runtime.Object) (set fields.Set) {
 type partial struct {
 	store *registry.Store
 	kind  *kind.Kind
-	reset rest.ResetFieldsStrategy
 }
 
 var (
-	_ rest.Patcher             = &partial{}
-	_ rest.TableConvertor      = &partial{}
-	_ rest.ResetFieldsStrategy = &partial{}
+	_ rest.Patcher        = partial{}
+	_ rest.TableConvertor = partial{}
 )
 
-type partialStrategy interface {
-	rest.RESTUpdateStrategy
-	rest.ResetFieldsStrategy
-}
+// excluding is a partial whose strategy says which fields it ignores, including one whose
+// strategy says which it takes. A storage may not say both.
+type (
+	excluding struct {
+		partial
+		rest.ResetFieldsStrategy
+	}
+	including struct {
+		partial
+		rest.ResetFieldsFilterStrategy
+	}
+)
 
-func newPartial(k *kind.Kind, store *registry.Store, s partialStrategy) *partial {
+func newPartial(k *kind.Kind, store *registry.Store, s rest.RESTUpdateStrategy) partial {
 	own := *store
-	own.UpdateStrategy, own.ResetFieldsStrategy = s, s
-	return &partial{store: &own, kind: k, reset: s}
+	own.UpdateStrategy = s
+	return partial{store: &own, kind: k}
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // Stash is the annotation by which an object of a spoke carries what only the hub can
-// say. No object has it that is stored, sent, or shown to a hook.
+// say. No client and no hook sees it. What is stored has it where a kind is stored in a
+// spoke: a release that has no hub yet keeps it, as it keeps all annotations.
 const Stash = "extension.annex.dev/hub"
 
 // Lossless gives a convertor of a scheme for who converts there and back: server-side
@@ -57,23 +58,42 @@ func (l lossless) ConvertToVersion(in runtime.Object, target runtime.GroupVersio
 	if err != nil {
 		return nil, err
 	}
+	return out, l.carry(in, out)
+}
+
+// Convert is ConvertToVersion into an object that there is.
+func (l lossless) Convert(in, out, context any) error {
+	if err := l.ObjectConvertor.Convert(in, out, context); err != nil {
+		return err
+	}
+	from, ok := in.(runtime.Object)
+	to, isObject := out.(runtime.Object)
+	if !ok || !isObject {
+		return nil
+	}
+	return l.carry(from, to)
+}
+
+// carry takes what only the hub can say from one object to the other.
+func (l lossless) carry(in, out runtime.Object) error {
 	from, to := reflect.TypeOf(in), reflect.TypeOf(out)
 	if s, ok := l.spokes[to]; ok && l.hubs[from] == s.kind {
-		return out, s.keepAside(in, out)
+		return s.keepAside(in, out)
 	}
 	if s, ok := l.spokes[from]; ok && l.hubs[to] == s.kind {
-		return out, s.putBack(in, out)
+		return s.putBack(in, out)
 	}
-	return out, nil
+	return nil
 }
 
 // keepAside has an object of the spoke carry the hub's, where it cannot say all of it.
 func (s spokeOf) keepAside(hub, out runtime.Object) error {
-	_, _, lossy, err := seenThrough(s.kind, s.spoke, hub)
+	_, carried, lossy, err := seenThrough(s.kind, s.spoke, hub)
 	if err != nil || !lossy {
 		return err
 	}
-	content, err := json.Marshal(hub)
+	metaOf(carried).ManagedFields = nil // they are long, and out has them
+	content, err := json.Marshal(carried)
 	if err != nil {
 		return fmt.Errorf("keep what %s cannot say: %w", s.spoke.Version, err)
 	}
@@ -87,7 +107,8 @@ func (s spokeOf) keepAside(hub, out runtime.Object) error {
 	return nil
 }
 
-// putBack gives an object of the hub what the spoke's carried.
+// putBack gives an object of the hub what the spoke's carried. What was changed in the
+// spoke's meanwhile stays as it was changed.
 func (s spokeOf) putBack(in, hub runtime.Object) error {
 	content, ok := metaOf(in).Annotations[Stash]
 	if !ok {
