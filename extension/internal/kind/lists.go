@@ -1,10 +1,12 @@
 package kind
 
-// Lists say by which fields the items of lists are told apart, as x-kubernetes-list-map-keys
-// say it. It has the shape of an object. A nil one knows of no such list.
+// Lists say by which fields the items of lists are told apart, as x-kubernetes-list-type
+// and x-kubernetes-list-map-keys say it. It has the shape of an object. A nil one knows of no such list.
 type Lists struct {
-	// Keys are those of this place, where it is such a list.
+	// Keys are those of this place, where it is such a list. A Set has items that are told
+	// apart by what they are.
 	Keys []string
+	Set  bool
 	// Fields are below the fields of an object, Values below those that a map has, Items
 	// below the items of a list.
 	Fields        map[string]*Lists

@@ -4,7 +4,6 @@ import (
 	"reflect"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -16,80 +15,81 @@ import (
 // The functions of this file keep server-side apply from owning what a write ignores.
 // Managed fields are those of a version, and versions name fields in their own ways.
 
-// GetResetFields implements rest.ResetFieldsStrategy.
-func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return inEveryVersion(s.kind, func(runtime.Object) *fieldpath.Set {
-		set := fieldpath.NewSet()
-		if s.kind.Status != nil && s.parts.status != nil {
-			set.Insert(fieldpath.MakePathOrDie("status"))
+// GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy.
+func (s strategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
+	return inEveryVersion(s.kind, func(reflect.Type) fieldpath.Filter {
+		if s.kind.Status == nil || s.parts.status == nil {
+			return ignoring()
 		}
-		return set
+		return ignoring("status")
 	})
 }
 
-// GetResetFields implements rest.ResetFieldsStrategy.
-func (s statusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return inEveryVersion(s.kind, func(example runtime.Object) *fieldpath.Set {
-		set := fieldpath.NewSet(
-			fieldpath.MakePathOrDie("metadata", "labels"), fieldpath.MakePathOrDie("metadata", "annotations"),
-			fieldpath.MakePathOrDie("metadata", "finalizers"), fieldpath.MakePathOrDie("metadata", "ownerReferences"),
-			fieldpath.MakePathOrDie("metadata", "deletionTimestamp"), fieldpath.MakePathOrDie("metadata", "generation"),
-		)
-		for _, name := range path.Names(reflect.TypeOf(example).Elem()) {
-			if !slices.Contains([]string{"apiVersion", "kind", "metadata", "status"}, name) {
-				set.Insert(fieldpath.MakePathOrDie(name))
-			}
-		}
-		return set
+// GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy.
+func (s statusStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
+	return inEveryVersion(s.kind, func(t reflect.Type) fieldpath.Filter {
+		ignored := path.Names(t)
+		return ignoring(slices.DeleteFunc(ignored, func(name string) bool { return name == "status" })...)
 	})
-}
-
-// inEveryVersion has sets of fields, and what carries the hub's through conversions,
-// owned by nobody.
-func inEveryVersion(k *kind.Kind, of func(example runtime.Object) *fieldpath.Set) map[fieldpath.APIVersion]*fieldpath.Set {
-	out := map[fieldpath.APIVersion]*fieldpath.Set{}
-	for _, v := range k.Served() {
-		object, _, _ := k.Version(v)
-		set := of(object())
-		set.Insert(fieldpath.MakePathOrDie("metadata", "annotations", versions.Stash))
-		out[apiVersion(k, v)] = set
-	}
-	return out
 }
 
 // GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy. In a version that names
 // one of the fields otherwise, all of the spec can be owned.
 func (s updateStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
-	out := map[fieldpath.APIVersion]fieldpath.Filter{}
-	for _, v := range s.kind.Served() {
-		object, _, _ := s.kind.Version(v)
-		example := reflect.TypeOf(object()).Elem()
+	return inEveryVersion(s.kind, func(t reflect.Type) fieldpath.Filter {
 		var taken []*fieldpath.SetMatcher
 		for _, field := range s.update.Fields {
-			if path.TypeOf(example, field) == nil {
-				taken = nil
-				break
+			if path.TypeOf(t, field) == nil {
+				return ignoring(slices.DeleteFunc([]string{"metadata", "status"}, func(name string) bool {
+					return slices.ContainsFunc(s.update.Fields, func(field string) bool { return splitPath(field)[0] == name })
+				})...)
 			}
-			keys := splitPath(field)
-			parts := make([]any, len(keys))
-			for i, key := range keys {
-				parts[i] = key
+			var parts []any
+			for _, key := range splitPath(field) {
+				parts = append(parts, key)
 			}
 			taken = append(taken, fieldpath.MakePrefixMatcherOrDie(parts...))
 		}
-		if taken == nil {
-			ignored := fieldpath.NewSet()
-			for _, name := range []string{"metadata", "status"} {
-				if !slices.ContainsFunc(s.update.Fields, func(field string) bool { return splitPath(field)[0] == name }) {
-					ignored.Insert(fieldpath.MakePathOrDie(name))
-				}
-			}
-			out[apiVersion(s.kind, v)] = fieldpath.NewExcludeSetFilter(ignored)
-			continue
-		}
-		out[apiVersion(s.kind, v)] = fieldpath.NewIncludeMatcherFilter(taken...)
+		return fieldpath.NewIncludeMatcherFilter(taken...)
+	})
+}
+
+// inEveryVersion makes filters of what can be owned. What carries the hub's fields through
+// conversions is owned by nobody.
+func inEveryVersion(k *kind.Kind, of func(t reflect.Type) fieldpath.Filter) map[fieldpath.APIVersion]fieldpath.Filter {
+	out := map[fieldpath.APIVersion]fieldpath.Filter{}
+	for _, v := range k.Served() {
+		object, _, _ := k.Version(v)
+		out[apiVersion(k, v)] = withoutStash{of(reflect.TypeOf(object()).Elem())}
 	}
 	return out
+}
+
+// ignoring takes fields of the root out.
+func ignoring(names ...string) fieldpath.Filter {
+	ignored := fieldpath.NewSet()
+	for _, name := range names {
+		ignored.Insert(fieldpath.MakePathOrDie(name))
+	}
+	return fieldpath.NewExcludeSetFilter(ignored)
+}
+
+// withoutStash takes the annotations out that versions.IsStash knows.
+type withoutStash struct{ then fieldpath.Filter }
+
+// Filter implements fieldpath.Filter.
+func (f withoutStash) Filter(set *fieldpath.Set) *fieldpath.Set {
+	at := fieldpath.MakePathOrDie("metadata", "annotations")
+	carries := fieldpath.NewSet()
+	for name := range set.WithPrefix(at[0]).WithPrefix(at[1]).Members.All() {
+		if name.FieldName != nil && versions.IsStash(*name.FieldName) {
+			carries.Insert(append(slices.Clone(at), name))
+		}
+	}
+	if !carries.Empty() {
+		set = set.Difference(carries)
+	}
+	return f.then.Filter(set)
 }
 
 func apiVersion(k *kind.Kind, version string) fieldpath.APIVersion {

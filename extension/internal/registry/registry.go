@@ -54,7 +54,6 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		CreateStrategy:            main,
 		UpdateStrategy:            main,
 		DeleteStrategy:            main,
-		ResetFieldsStrategy:       main,
 		TableConvertor:            table.New(k.Columns),
 	}
 	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: Attributes(k)}
@@ -64,11 +63,10 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	if err := store.CompleteWithOptions(options); err != nil {
 		return nil, fmt.Errorf("open the store of %s: %w", k.Resource(), err)
 	}
-	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k}}
+	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k, ResetFieldsFilterStrategy: main, page: deletePage}}
 	add := func(name string, s rest.Storage) { out[k.Names.Plural+"/"+name] = s }
 	if k.Status != nil {
-		s := statusStrategy{main}
-		add("status", &excluding{newPartial(k, store, s), s})
+		add("status", newPartial(k, store, statusStrategy{main}))
 	}
 	if k.Scale != nil {
 		add("scale", &scale{store: store, kind: k})
@@ -76,8 +74,7 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	for _, s := range k.Subresources {
 		switch {
 		case s.Update != nil:
-			u := updateStrategy{strategy: main, update: s.Update}
-			add(s.Name, &including{newPartial(k, store, u), u})
+			add(s.Name, newPartial(k, store, updateStrategy{strategy: main, update: s.Update}))
 		default:
 			add(s.Name, ofObject(k, s, store, o))
 		}
@@ -155,28 +152,21 @@ func selectable(k *kind.Kind, obj runtime.Object) (set fields.Set) {
 type partial struct {
 	store *registry.Store
 	kind  *kind.Kind
+	rest.ResetFieldsFilterStrategy
 }
 
 var (
-	_ rest.Patcher        = partial{}
-	_ rest.TableConvertor = partial{}
+	_ rest.Patcher        = &partial{}
+	_ rest.TableConvertor = &partial{}
 )
 
-// excluding is a partial whose strategy says which fields it ignores, including one whose
-// strategy says which it takes. A storage may not say both.
-type (
-	excluding struct {
-		partial
-		rest.ResetFieldsStrategy
-	}
-	including struct {
-		partial
-		rest.ResetFieldsFilterStrategy
-	}
-)
+type partialStrategy interface {
+	rest.RESTUpdateStrategy
+	rest.ResetFieldsFilterStrategy
+}
 
-func newPartial(k *kind.Kind, store *registry.Store, s rest.RESTUpdateStrategy) partial {
+func newPartial(k *kind.Kind, store *registry.Store, s partialStrategy) *partial {
 	own := *store
 	own.UpdateStrategy = s
-	return partial{store: &own, kind: k}
+	return &partial{store: &own, kind: k, ResetFieldsFilterStrategy: s}
 }

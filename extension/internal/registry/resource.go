@@ -29,7 +29,18 @@ const deleteWorkers = 4
 type resource struct {
 	*registry.Store
 	kind *kind.Kind
+	// page is deletePage.
+	page int64
+	rest.ResetFieldsFilterStrategy
+	withoutResetFields
 }
+
+// withoutResetFields hides the generic store's own method of this name: of two at one depth
+// neither is promoted. A storage may have this or a filter, and not both.
+type withoutResetFields struct{}
+
+// GetResetFields is never called.
+func (withoutResetFields) GetResetFields() {}
 
 var (
 	_ rest.StandardStorage      = &resource{}
@@ -95,7 +106,7 @@ func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateO
 	}
 	limited := l.Limit > 0
 	if !limited {
-		l.Limit = deletePage
+		l.Limit = r.page
 	}
 	var all []runtime.Object
 	for {
@@ -201,25 +212,25 @@ func (r *resource) Watch(ctx context.Context, o *internalversion.ListOptions) (_
 	return r.Store.Watch(ctx, o)
 }
 
-func (p partial) New() runtime.Object { return p.kind.New() }
+func (p *partial) New() runtime.Object { return p.kind.New() }
 
 // Destroy has nothing to do: the store belongs to the main resource.
-func (p partial) Destroy() {}
+func (p *partial) Destroy() {}
 
-func (p partial) Get(ctx context.Context, name string, o *metav1.GetOptions) (_ runtime.Object, err error) {
+func (p *partial) Get(ctx context.Context, name string, o *metav1.GetOptions) (_ runtime.Object, err error) {
 	defer recovered(ctx, p.kind, "get", &err)
 	return p.store.Get(ctx, name, o)
 }
 
 // Update never creates: there must be an object to change a part of.
-func (p partial) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc,
+func (p *partial) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc,
 	update rest.ValidateObjectUpdateFunc, _ bool, o *metav1.UpdateOptions,
 ) (_ runtime.Object, _ bool, err error) {
 	defer recovered(ctx, p.kind, "update", &err)
 	return p.store.Update(ctx, name, through{info, p.kind}, create, update, false, o)
 }
 
-func (p partial) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+func (p *partial) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
 	return p.store.ConvertToTable(ctx, obj, options)
 }
 

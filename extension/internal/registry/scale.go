@@ -64,7 +64,7 @@ func (s *scale) of(obj runtime.Object) (*autoscalingv1.Scale, error) {
 			ResourceVersion: m.GetResourceVersion(), CreationTimestamp: m.GetCreationTimestamp(),
 		},
 	}
-	for path, to := range map[string]*int32{s.kind.Scale.SpecReplicas: &out.Spec.Replicas, s.kind.Scale.StatusReplicas: &out.Status.Replicas} {
+	for to, path := range map[*int32]string{&out.Spec.Replicas: s.kind.Scale.SpecReplicas, &out.Status.Replicas: s.kind.Scale.StatusReplicas} {
 		n, _, err := unstructured.NestedInt64(content, splitPath(path)...)
 		if err != nil {
 			return nil, apierrors.NewInternalError(fmt.Errorf("read the scale of %s %s: %w", s.kind.Resource(), m.GetName(), err))

@@ -45,7 +45,7 @@ var (
 	_ rest.RESTCreateStrategy         = strategy{}
 	_ rest.RESTUpdateStrategy         = strategy{}
 	_ rest.RESTGracefulDeleteStrategy = strategy{}
-	_ rest.ResetFieldsStrategy        = strategy{}
+	_ rest.ResetFieldsFilterStrategy  = strategy{}
 )
 
 func (s strategy) NamespaceScoped() bool                    { return s.kind.Namespaced }
@@ -98,24 +98,21 @@ type failure struct{ error }
 // keepStash has an object carry what the stored one carries: it is no client's to write.
 // There is something to carry where a newer release stores what this one knows not of.
 func keepStash(obj, old runtime.Object) {
-	var carried string
-	var carries bool
+	carried := map[string]string{}
 	if old != nil {
-		carried, carries = old.(metav1.Object).GetAnnotations()[versions.Stash]
+		for name, value := range old.(metav1.Object).GetAnnotations() {
+			if versions.IsStash(name) {
+				carried[name] = value
+			}
+		}
 	}
 	m := obj.(metav1.Object)
-	sent, isSent := m.GetAnnotations()[versions.Stash]
-	if sent == carried && isSent == carries {
-		return
-	}
 	annotations := maps.Clone(m.GetAnnotations())
-	if annotations == nil {
+	maps.DeleteFunc(annotations, func(name, _ string) bool { return versions.IsStash(name) })
+	if len(carried) > 0 && annotations == nil {
 		annotations = map[string]string{}
 	}
-	delete(annotations, versions.Stash)
-	if carries {
-		annotations[versions.Stash] = carried
-	}
+	maps.Copy(annotations, carried)
 	m.SetAnnotations(annotations)
 }
 

@@ -17,8 +17,10 @@ import (
 // difference, and be sent with each item of a list.
 func StorageCodec(scheme *runtime.Scheme, codecs serializer.CodecFactory, k *kind.Kind) runtime.Codec {
 	text := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{})
+	convertor := newLossless(scheme, k)
+	convertor.forStorage = true
 	return stored{
-		versioning.NewCodec(text, codecs.UniversalDeserializer(), Lossless(scheme, k), scheme, scheme, scheme,
+		versioning.NewCodec(text, codecs.UniversalDeserializer(), convertor, scheme, scheme, scheme,
 			schema.GroupVersion{Group: k.Hub.Group, Version: k.StorageVersion}, runtime.InternalGroupVersioner, scheme.Name()),
 		scheme, k.Hub,
 	}

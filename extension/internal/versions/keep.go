@@ -85,26 +85,59 @@ func seenThrough(k *kind.Kind, s kind.Spoke, stored runtime.Object) (base, old r
 }
 
 func keep(k *kind.Kind, s kind.Spoke, obj, stored runtime.Object) error {
-	base, old, lossy, err := seenThrough(k, s, stored)
-	if err != nil || !lossy { // the usual case: the version can say all of it
+	hidden, err := hiddenBy(k, s, stored)
+	if err != nil {
 		return err
 	}
-	var documents [3]map[string]any
-	for i, o := range []runtime.Object{obj, base, old} {
-		if documents[i], err = document(o); err != nil {
-			return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+	return putBack(k, s, obj, hidden)
+}
+
+// hiddenBy gives what a version does not say of a stored object.
+func hiddenBy(k *kind.Kind, s kind.Spoke, stored runtime.Object) ([]difference, error) {
+	base, old, lossy, err := seenThrough(k, s, stored)
+	if err != nil || !lossy { // the usual case: the version can say all of it
+		return nil, err
+	}
+	seen, err := document(base)
+	if err != nil {
+		return nil, fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+	}
+	has, err := document(old)
+	if err != nil {
+		return nil, fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+	}
+	return differences(seen, has, k.Lists), nil
+}
+
+// putBack gives an object of the hub what a version hid.
+func putBack(k *kind.Kind, s kind.Spoke, obj runtime.Object, hidden []difference) error {
+	if len(hidden) == 0 {
+		return nil
+	}
+	now, err := document(obj)
+	if err != nil {
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
+	}
+	for _, d := range hidden {
+		if whole, ok := restore(now, d).(map[string]any); ok {
+			now = whole
 		}
 	}
-	merged, err := json.Marshal(merge(documents[0], documents[1], documents[2], k.Lists))
+	merged, err := json.Marshal(now)
 	if err != nil {
-		return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
 	}
 	result := k.New()
 	if err := json.Unmarshal(merged, result); err != nil {
-		return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
 	}
 	m := *metaOf(obj)
-	m.Labels, m.Annotations = metaOf(result).Labels, metaOf(result).Annotations
+	if m.Labels = metaOf(result).Labels; len(m.Labels) == 0 {
+		m.Labels = nil
+	}
+	if m.Annotations = metaOf(result).Annotations; len(m.Annotations) == 0 {
+		m.Annotations = nil
+	}
 	*metaOf(result) = m
 	result.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
 	return assign(obj, result)
@@ -124,8 +157,8 @@ func document(obj runtime.Object) (map[string]any, error) {
 	metadata, _ := out["metadata"].(map[string]any)
 	kept := map[string]any{}
 	for _, name := range []string{"labels", "annotations"} {
-		if value, ok := metadata[name]; ok {
-			kept[name] = value
+		if kept[name] = metadata[name]; kept[name] == nil { // none are no less than one
+			kept[name] = map[string]any{}
 		}
 	}
 	out["metadata"] = kept
