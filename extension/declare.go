@@ -2,6 +2,7 @@ package extension
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/path"
 	"github.com/annex-api/annex/extension/internal/schema"
 )
 
@@ -57,6 +59,8 @@ func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 		Fields:         r.selectable(),
 		Indexed:        r.Indexed,
 		CreateOnUpdate: r.CreateOnUpdate,
+
+		RequireResourceVersion: r.RequireResourceVersion,
 	}
 	if k.StorageVersion == "" {
 		k.StorageVersion = k.Hub.Version
@@ -70,8 +74,8 @@ func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 	}
 	if r.Status || hasStatus(d, r.GroupVersion.Version) {
 		k.Status = &kind.StatusHooks{PrepareForUpdate: pair(r.PrepareForStatusUpdate), ValidateUpdate: pairOf(r.ValidateStatusUpdate)}
-		if fieldOf(reflect.TypeFor[T](), "status") == nil {
-			c.add("Status", "%v has no field with the JSON name status", reflect.TypeFor[T]())
+		if path.TypeOf(reflect.TypeFor[T](), "status") == nil {
+			c.add("Status", "%v has no field with the JSON name status: add one, or leave Status false and take the marker +kubebuilder:subresource:status away", reflect.TypeFor[T]())
 		}
 	} else if r.PrepareForStatusUpdate != nil || r.ValidateStatusUpdate != nil {
 		c.add("PrepareForStatusUpdate, ValidateStatusUpdate", "these are hooks of a subresource that the kind does not have: set Status, or the marker +kubebuilder:subresource:status")
@@ -92,10 +96,15 @@ func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 	}
 	if k.Scale != nil {
 		c.scale(k.Scale, reflect.TypeFor[T]())
+		for i, s := range k.Spokes {
+			if s.Replicas == "" && path.TypeOf(reflect.TypeOf(s.New()).Elem(), k.Scale.SpecReplicas) != nil {
+				k.Spokes[i].Replicas = k.Scale.SpecReplicas // it has them where the hub has them
+			}
+		}
 	}
 	c.fields(k)
 	if _, _, ok := k.Version(k.StorageVersion); !ok {
-		c.add("StorageVersion", "%q is neither the hub nor one of Versions", k.StorageVersion)
+		c.add("StorageVersion", "%q is neither the hub, %s, nor one of Versions, which are %q: name one of these, or leave it empty", k.StorageVersion, k.Hub.Version, spokeNames(k))
 	}
 	for _, s := range r.Sub {
 		k.Subresources = append(k.Subresources, s.erased)
@@ -232,16 +241,16 @@ func (c *complaints) list(field string, value any, item reflect.Type) {
 }
 
 func (c *complaints) scale(s *kind.Scale, t reflect.Type) {
-	for name, path := range map[string]string{"SpecReplicas": s.SpecReplicas, "StatusReplicas": s.StatusReplicas} {
-		switch at := fieldOf(t, path); {
+	for name, field := range map[string]string{"SpecReplicas": s.SpecReplicas, "StatusReplicas": s.StatusReplicas} {
+		switch at := path.TypeOf(t, field); {
 		case at == nil:
-			c.add("Scale."+name, "%v has no field %q", t, path)
+			c.add("Scale."+name, "%v has no field %q", t, field)
 		case !slices.Contains([]reflect.Kind{reflect.Int32, reflect.Int64, reflect.Int}, deref(at).Kind()):
-			c.add("Scale."+name, "the field %q of %v is %v, and no integer", path, t, at)
+			c.add("Scale."+name, "the field %q of %v is %v, and no integer", field, t, at)
 		}
 	}
 	if s.Selector != "" {
-		if at := fieldOf(t, s.Selector); at == nil || deref(at).Kind() != reflect.String {
+		if at := path.TypeOf(t, s.Selector); at == nil || deref(at).Kind() != reflect.String {
 			c.add("Scale.Selector", "%v has no field %q of type string", t, s.Selector)
 		}
 	}
@@ -326,18 +335,34 @@ func (c *complaints) subresources(k *kind.Kind, t reflect.Type) {
 			c.add(field, "there is already a subresource of this name, or it is one of Kubernetes' own (status, scale)")
 		}
 		seen[s.Name] = true
+		if s.Action != nil {
+			if err := tryAnswer(s.Action.NewOut()); err != nil {
+				c.add(field, "its answer has no form in JSON: %v", err)
+			}
+		}
 		if s.Update == nil {
 			continue
 		}
 		if len(s.Update.Fields) == 0 {
 			c.add(field, "UpdateOf.Fields is empty: it would change nothing")
 		}
-		for _, path := range s.Update.Fields {
-			if fieldOf(t, path) == nil {
-				c.add(field, "%v has no field %q", t, path)
+		for _, changed := range s.Update.Fields {
+			if path.TypeOf(t, changed) == nil {
+				c.add(field, "%v has no field %q", t, changed)
 			}
 		}
 	}
+}
+
+// tryAnswer says whether values of an answer's type can be JSON. How an empty one is written
+// by a method of its own says nothing about others.
+func tryAnswer(out any) (err error) {
+	defer func() { _ = recover() }() // a method that cannot bear the empty value
+	_, err = json.Marshal(out)
+	if errors.As(err, new(*json.UnsupportedTypeError)) {
+		return err
+	}
+	return nil
 }
 
 func deref(t reflect.Type) reflect.Type {
@@ -345,41 +370,4 @@ func deref(t reflect.Type) reflect.Type {
 		t = t.Elem()
 	}
 	return t
-}
-
-// fieldOf finds the type of a field by its JSON path; nil where there is none. Below a map
-// any key is a field.
-func fieldOf(t reflect.Type, path string) reflect.Type {
-	for key := range strings.SplitSeq(strings.TrimPrefix(path, "."), ".") {
-		t = deref(t)
-		switch t.Kind() {
-		case reflect.Map:
-			t = t.Elem()
-		case reflect.Struct:
-			if t = member(t, key); t == nil {
-				return nil
-			}
-		default:
-			return nil
-		}
-	}
-	return t
-}
-
-func member(t reflect.Type, name string) reflect.Type {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if tag == name && tag != "" {
-			return f.Type
-		}
-		if (f.Anonymous && tag == "") || strings.Contains(options, "inline") {
-			if inner := deref(f.Type); inner.Kind() == reflect.Struct {
-				if found := member(inner, name); found != nil {
-					return found
-				}
-			}
-		}
-	}
-	return nil
 }

@@ -49,15 +49,24 @@ func (c *complaints) apply(k *kind.Kind, d *schema.Definition, say Scope) {
 	case say == FromSchema:
 		k.Namespaced = d.Namespaced
 	case (say == Namespaced) != d.Namespaced:
-		c.add("Scope", "%s:%d says otherwise", d.File, d.Line)
+		is, says := "Cluster", "Namespaced"
+		if say == Namespaced {
+			is, says = says, is
+		}
+		c.add("Scope", "it is %s, and %s:%d says %s: leave Scope empty, or set the marker +kubebuilder:resource:scope=%s and run go generate", is, d.File, d.Line, says, is)
 	}
 	hub := d.Version(k.Hub.Version)
 	if hub == nil {
-		c.add("Schema", "%s:%d has no version %s", d.File, d.Line, k.Hub.Version)
+		c.add("Schema", "%s:%d has no version %s: run go generate over the package of that version, or set GroupVersion to one that it has", d.File, d.Line, k.Hub.Version)
 		return
 	}
 	if k.Scale == nil && hub.Scale != nil {
 		k.Scale = &kind.Scale{SpecReplicas: hub.Scale.SpecReplicas, StatusReplicas: hub.Scale.StatusReplicas, Selector: hub.Scale.Selector}
+	}
+	for i, s := range k.Spokes {
+		if v := d.Version(s.Version); v != nil && v.Scale != nil {
+			k.Spokes[i].Replicas = v.Scale.SpecReplicas
+		}
 	}
 	if k.Columns == nil {
 		for _, column := range hub.Columns {
@@ -89,7 +98,7 @@ func spokeNames(k *kind.Kind) []string {
 func (c *complaints) fit(k *kind.Kind, d *schema.Definition, name string) {
 	v := d.Version(name)
 	if v == nil {
-		c.add("Versions "+name, "%s:%d has no such version", d.File, d.Line)
+		c.add("Versions "+name, "%s:%d has no such version: run go generate over its package, which needs the marker +groupName=%s", d.File, d.Line, d.Group)
 		return
 	}
 	object, _, _ := k.Version(name)
@@ -106,8 +115,11 @@ func (c *complaints) fit(k *kind.Kind, d *schema.Definition, name string) {
 	if fit.Default != nil {
 		s.Default = func(obj runtime.Object) { fit.Default(obj) }
 	}
-	if name == k.Hub.Version && fit.Validates {
+	if fit.Validates {
 		s.Validate = validateBy(v)
+	}
+	if name == k.Hub.Version {
+		k.Lists = listsOf(v.Schema)
 	}
 	k.Schemas[name] = s
 }

@@ -14,7 +14,8 @@ import (
 // zero value of every field but GroupVersion is useful.
 //
 // The context of a hook is that of the request: [CallerOf] and [RequestOf] read it. A hook
-// must not keep the objects that it gets.
+// must not keep the objects that it gets, and Value of a column and SelectableFields must
+// not change them: others read them at the same time.
 type Resource[T, L any] struct {
 	// GroupVersion is that of the hub.
 	GroupVersion schema.GroupVersion
@@ -74,12 +75,18 @@ type Resource[T, L any] struct {
 	// Versions are the other versions.
 	Versions []SpokeOf[T]
 	// StorageVersion is the name of a spoke to be stored in place of the hub, while a
-	// release that cannot read the hub still runs.
+	// release that cannot read the hub still runs. What the spoke cannot say is stored
+	// with it, in an annotation that the older release keeps and shows; such objects take
+	// up to twice the space.
 	StorageVersion string
 	// Sub are further subresources.
 	Sub []Subresource[T]
 	// CreateOnUpdate lets PUT create an object. Apply always may.
 	CreateOnUpdate bool
+	// RequireResourceVersion refuses a PUT that does not say by a resourceVersion which
+	// state it replaces, with 422, as custom resources do. Without it such a PUT replaces
+	// whatever there is, as that of most of Kubernetes' own kinds does.
+	RequireResourceVersion bool
 }
 
 // Names are what a kind is called.

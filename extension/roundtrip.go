@@ -1,9 +1,13 @@
 package extension
 
 import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/versions"
 )
 
 // RoundTrip takes objects of one version to the hub and back. It is for tests; see
@@ -13,7 +17,8 @@ type RoundTrip struct {
 	Kind, Version string
 	// New makes an empty object of the version.
 	New func() runtime.Object
-	// There converts one to the hub, and Back what There gave to the version again.
+	// There converts one to the hub, and Back what There gave to the version again. That
+	// one changes what it is given is an error.
 	There, Back func(runtime.Object) (runtime.Object, error)
 }
 
@@ -34,14 +39,18 @@ func RoundTrips(p Part) ([]RoundTrip, error) {
 }
 
 func roundTrip(k *kind.Kind, s kind.Spoke) RoundTrip {
-	convert := func(f func(from, to runtime.Object) error, empty func() runtime.Object) func(runtime.Object) (runtime.Object, error) {
+	convert := func(f func(k *kind.Kind, version string, obj runtime.Object) (runtime.Object, error)) func(runtime.Object) (runtime.Object, error) {
 		return func(from runtime.Object) (runtime.Object, error) {
-			to := empty()
-			if err := f(from.DeepCopyObject(), to); err != nil {
+			given := from.DeepCopyObject()
+			to, err := f(k, s.Version, given)
+			if err != nil {
 				return nil, err
 			}
-			return to, nil
+			if !equality.Semantic.DeepEqual(given, from) {
+				return nil, fmt.Errorf("the conversion between %s and %s changes the object that it is given: others read it at the same time", s.Version, k.Hub.Version)
+			}
+			return to.DeepCopyObject(), nil
 		}
 	}
-	return RoundTrip{Kind: k.Names.Kind, Version: s.Version, New: s.New, There: convert(s.ToHub, k.New), Back: convert(s.FromHub, s.New)}
+	return RoundTrip{Kind: k.Names.Kind, Version: s.Version, New: s.New, There: convert(versions.ToHub), Back: convert(versions.FromHub)}
 }

@@ -19,7 +19,7 @@ func Sub[T any](s ...Subresource[T]) []Subresource[T] { return s }
 // UpdateOf says what a subresource changes of an object of type T.
 type UpdateOf[T any] struct {
 	// Fields are the paths that it may change, such as ".spec.nodeName". All else of
-	// what a client sends is as if it had not sent it.
+	// what a client sends is as if it had not sent it, and who applies it does not own it.
 	Fields []string
 	// PrepareForUpdate may change obj once more, and ValidateUpdate refuse it. Either may
 	// be nil.
@@ -38,8 +38,8 @@ func Update[T any](name string, u UpdateOf[T]) Subresource[T] {
 }
 
 // Action is something to be done with one object, by POST: In is the body, Out the
-// answer, both JSON. A body that In does not have is refused. An error of apimachinery's
-// is sent as it is, any other as 500.
+// answer, both JSON; nil is null. A body that In does not have is refused. An error of
+// apimachinery's is sent as it is, any other as 500.
 //
 // It may take as long as client, server and host let it: this server does not limit it,
 // and ctx ends with the request and when the server stops. A kube-apiserver in front ends
@@ -47,7 +47,8 @@ func Update[T any](name string, u UpdateOf[T]) Subresource[T] {
 // works on.
 func Action[T, In, Out any](name string, do func(ctx context.Context, obj *T, in *In) (*Out, error)) Subresource[T] {
 	return Subresource[T]{kind.Subresource{Name: name, Action: &kind.Action{
-		NewIn: func() any { return new(In) },
+		NewIn:  func() any { return new(In) },
+		NewOut: func() any { return new(Out) },
 		Do: func(ctx context.Context, obj runtime.Object, in any) (any, error) {
 			out, err := do(ctx, any(obj).(*T), in.(*In))
 			if err != nil {

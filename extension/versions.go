@@ -20,8 +20,10 @@ type SpokeOf[T any] struct {
 
 // Spoke serves the type S as a version beside the hub. Metadata is copied; toHub and
 // fromHub fill the rest of an empty object, and must lose nothing that both types can
-// say: extensiontest.RoundTrip finds out. What only the hub can say survives a write
-// through S: it is kept from the stored object.
+// say: extensiontest.RoundTrip finds out. They must not change from. What only the hub
+// can say survives a write through S: it is kept from the stored object. The items of a
+// list are found again by the schema's +listMapKey, or else by name, type, key or id. Where
+// there is none of these, an item that is changed through S loses what S cannot say of it.
 func Spoke[S, T any](version string, toHub func(from *S, to *T) error, fromHub func(from *T, to *S) error, options ...SpokeOption) SpokeOf[T] {
 	s := SpokeOf[T]{
 		version:      version,

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/randfill"
 
 	v1 "github.com/annex-api/annex/examples/bulletin/v1"
 	"github.com/annex-api/annex/extension"
@@ -27,4 +28,82 @@ func TestALossyConversionIsFound(t *testing.T) {
 		}
 	}
 	t.Error("a conversion that drops spec.expires is not found")
+}
+
+// mine is a hub, and yours a spoke that says its message in other words.
+func mine(toHub, fromHub func(from, to *v1.Notice) error) extension.Part {
+	with := func(f func(from, to *v1.Notice) error) func(from, to *v1.Notice) error {
+		return func(from, to *v1.Notice) error { to.Status = from.Status; return f(from, to) }
+	}
+	return extension.Resource[v1.Notice, v1.NoticeList]{
+		GroupVersion: v1.GroupVersion,
+		Versions:     extension.Versions(extension.Spoke("v0", with(toHub), with(fromHub))),
+	}
+}
+
+func lost(t *testing.T, part extension.Part, fill ...any) string {
+	t.Helper()
+	trips, err := extension.RoundTrips(part)
+	if err != nil || len(trips) != 1 {
+		t.Fatal(err, trips)
+	}
+	for seed := range int64(20) {
+		if lost := lostBy(trips[0], seed, fill...); lost != "" {
+			return lost
+		}
+	}
+	return ""
+}
+
+func TestAConversionThatChangesItsInputIsFound(t *testing.T) {
+	copies := func(from, to *v1.Notice) error { to.Spec = from.Spec; return nil }
+	if got := lost(t, mine(copies, copies)); got != "" {
+		t.Errorf("a good conversion: %s", got)
+	}
+	for name, bad := range map[string]func(from, to *v1.Notice) error{
+		"its spec":     func(from, to *v1.Notice) error { to.Spec = from.Spec; from.Spec.Message += "!"; return nil },
+		"its metadata": func(from, to *v1.Notice) error { to.Spec = from.Spec; delete(from.Annotations, "a"); return nil },
+	} {
+		for way, part := range map[string]extension.Part{"to the hub": mine(bad, copies), "from the hub": mine(copies, bad)} {
+			if got := lost(t, part); !strings.Contains(got, "changes the object") {
+				t.Errorf("a conversion %s that changes %s gives %q", way, name, got)
+			}
+		}
+	}
+}
+
+func TestAConversionThatNotesSomethingLosesNothing(t *testing.T) {
+	notes := func(from, to *v1.Notice) error {
+		to.Spec = from.Spec
+		to.Annotations["example.com/converted"] = "yes"
+		return nil
+	}
+	if got := lost(t, mine(notes, notes)); got != "" {
+		t.Error(got)
+	}
+}
+
+func TestAConversionOfAnEnumIsGivenItsValues(t *testing.T) {
+	words := map[string]string{"fast": "Fast", "slow": "Slow"}
+	part := mine(
+		func(from, to *v1.Notice) error {
+			to.Spec = from.Spec
+			to.Spec.Message = words[from.Spec.Message]
+			return nil
+		},
+		func(from, to *v1.Notice) error {
+			to.Spec = from.Spec
+			to.Spec.Message = strings.ToLower(from.Spec.Message)
+			return nil
+		})
+	if got := lost(t, part); got == "" {
+		t.Error("random words go there and back")
+	}
+	fill := func(s *v1.NoticeSpec, c randfill.Continue) {
+		s.Message = []string{"fast", "slow"}[c.Intn(2)]
+	}
+	if got := lost(t, part, fill); got != "" {
+		t.Error(got)
+	}
+	RoundTrip(t, part, fill)
 }

@@ -10,33 +10,39 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Acceptable has a request answered in JSON where it asks for protobuf of a kind that
-// has none, and for nothing else that the kind has: RFC 9110, 12.4.1 lets a server answer in another
-// representation, and clients read what Content-Type says. Tables and metadata stay as
-// they were asked for, for their types have protobuf.
-func Acceptable(h http.Header) {
+// cborSequence is how a client asks for a watch in CBOR.
+const cborSequence = "application/cbor-seq"
+
+// Acceptable has a request answered in JSON where it asks for protobuf or CBOR and the
+// kind has none, and for nothing else that the kind has: RFC 9110, 12.4.1 lets a server
+// answer in another representation, and clients read what Content-Type says. Tables and
+// metadata stay in protobuf as they were asked for, for their types have it.
+func Acceptable(h http.Header, protobuf, cbor bool) {
 	accepted := h.Values("Accept")
-	if len(accepted) == 0 || !strings.Contains(strings.Join(accepted, ","), runtime.ContentTypeProtobuf) {
-		return
-	}
-	var kept []string
+	var kept, instead []string
 	for _, value := range accepted {
 		for part := range strings.SplitSeq(value, ",") {
 			part = strings.TrimSpace(part)
-			if part != "" && !isObjectProtobuf(part) {
+			media, params, err := mime.ParseMediaType(part)
+			switch {
+			case part == "":
+			case err != nil:
+				kept = append(kept, part) // others say what is wrong with it
+			case !protobuf && media == runtime.ContentTypeProtobuf && params["as"] == "",
+				!cbor && (media == runtime.ContentTypeCBOR || media == cborSequence):
+				instead = append(instead, mime.FormatMediaType(runtime.ContentTypeJSON, params))
+			default:
 				kept = append(kept, part)
 			}
 		}
 	}
-	if len(kept) == 0 {
-		kept = []string{runtime.ContentTypeJSON}
+	switch {
+	case len(instead) == 0:
+	case len(kept) > 0:
+		h.Set("Accept", strings.Join(kept, ","))
+	default:
+		h.Set("Accept", strings.Join(instead, ","))
 	}
-	h.Set("Accept", strings.Join(kept, ","))
-}
-
-func isObjectProtobuf(part string) bool {
-	media, params, err := mime.ParseMediaType(part)
-	return err == nil && media == runtime.ContentTypeProtobuf && params["as"] == ""
 }
 
 // HasProtobuf says whether an object of a Go type can be written as protobuf.

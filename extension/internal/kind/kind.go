@@ -39,6 +39,8 @@ type Kind struct {
 	StorageVersion string
 	// Schemas are those of versions, by name; a version may have none.
 	Schemas map[string]Schema
+	// Lists are the lists of the hub whose items are told apart by fields.
+	Lists *Lists
 
 	Hooks Hooks
 	// Status is nil where a kind has no such subresource.
@@ -55,6 +57,8 @@ type Kind struct {
 	Indexed        string
 	Subresources   []Subresource
 	CreateOnUpdate bool
+	// RequireResourceVersion refuses a PUT that names no resourceVersion.
+	RequireResourceVersion bool
 }
 
 // Resource is the kind's name with its group, as errors and rules name it.
@@ -94,13 +98,16 @@ type Spoke struct {
 	Deprecated string
 	// NotServed versions are read from storage only.
 	NotServed bool
+	// Replicas is where the spoke has what Scale.SpecReplicas is in the hub; empty where it
+	// has no such field.
+	Replicas string
 }
 
 // Schema is what a version's schema does. Each function may be nil.
 type Schema struct {
 	// Default sets defaults in an object of the version.
 	Default func(runtime.Object)
-	// Validate checks an object of the hub; old is nil at a creation.
+	// Validate checks an object of the version; old is nil at a creation.
 	Validate func(ctx context.Context, obj, old runtime.Object) field.ErrorList
 }
 
@@ -152,9 +159,9 @@ type Update struct {
 
 // Action does something with an object.
 type Action struct {
-	// NewIn makes what a body is decoded into.
-	NewIn func() any
-	Do    func(ctx context.Context, obj runtime.Object, in any) (out any, err error)
+	// NewIn makes what a body is decoded into, NewOut an empty answer.
+	NewIn, NewOut func() any
+	Do            func(ctx context.Context, obj runtime.Object, in any) (out any, err error)
 }
 
 // Connect gives a request away.

@@ -115,12 +115,11 @@ func deref(v reflect.Value) reflect.Value {
 func member(v reflect.Value, name string) reflect.Value {
 	t := v.Type()
 	for i := range t.NumField() {
-		f := t.Field(i)
-		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		tag, inline := jsonName(t.Field(i))
 		if tag == name && tag != "" {
 			return v.Field(i)
 		}
-		if (f.Anonymous && tag == "") || strings.Contains(options, "inline") {
+		if inline {
 			if inner := deref(v.Field(i)); inner.IsValid() && inner.Kind() == reflect.Struct {
 				if found := member(inner, name); found.IsValid() {
 					return found

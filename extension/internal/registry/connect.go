@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,6 +136,7 @@ func load(ctx context.Context, store rest.Getter, name string) (runtime.Object, 
 type action struct {
 	sessions *Sessions
 	store    rest.Getter
+	typer    runtime.ObjectTyper
 	kind     *kind.Kind
 	name     string
 	action   *kind.Action
@@ -179,48 +182,63 @@ func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, res
 	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer leave()
-		out, err := a.do(ctx, obj, session.handle(w), r)
-		if err != nil {
+		out, text, err := a.do(ctx, obj, session.handle(w), r)
+		switch {
+		case err != nil:
 			responder.Error(err)
-			return
-		}
-		if out, ok := out.(runtime.Object); ok {
+		case out != nil:
 			responder.Object(http.StatusOK, out)
-			return
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(append(text, '\n')) // the client may be gone
 		}
-		data, err := json.Marshal(out)
-		if err != nil {
-			responder.Error(apierrors.NewInternalError(fmt.Errorf("the answer of %s/%s: %w", a.kind.Names.Plural, a.name, err)))
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(append(data, '\n')) // the client may be gone
 	}), nil
 }
 
-func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWriter, r *http.Request) (_ any, err error) {
+// do gives an answer that the API server can write in any form, or one in JSON.
+func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWriter, r *http.Request) (_ runtime.Object, text []byte, err error) {
 	defer recovered(ctx, a.kind, a.name, &err)
 	body, err := a.read(w, r)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body did not arrive within %v", a.body))
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the body did not arrive within %v", a.body))
 	}
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body could not be read: %v", err))
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the body could not be read: %v", err))
 	}
 	if len(body) > maxActionBytes {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit is %d bytes", maxActionBytes))
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit is %d bytes", maxActionBytes))
 	}
 	in := a.action.NewIn()
 	if len(body) > 0 {
 		if err := decode(r.Header.Get("Content-Type"), body, in); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is no %T: %v", in, err))
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the body is no %T: %v", in, err))
 		}
 	}
 	out, err := a.action.Do(ctx, obj, in)
-	if err == nil || errors.As(err, new(apierrors.APIStatus)) {
-		return out, err
+	if err != nil {
+		if errors.As(err, new(apierrors.APIStatus)) {
+			return nil, nil, err
+		}
+		return nil, nil, apierrors.NewInternalError(err)
 	}
-	return nil, apierrors.NewInternalError(err)
+	if out, ok := out.(runtime.Object); ok && a.knows(out) {
+		return out, nil, nil
+	}
+	if text, err = json.Marshal(out); err != nil {
+		return nil, nil, apierrors.NewInternalError(fmt.Errorf("the answer of %s/%s: %w", a.kind.Names.Plural, a.name, err))
+	}
+	return nil, text, nil
+}
+
+// knows says whether an answer is an object that the request's version can have: one of the
+// kind's group, or one without a version, such as a Status. There may be none in the
+// pointer.
+func (a *action) knows(out runtime.Object) bool {
+	if reflect.ValueOf(out).IsNil() {
+		return false
+	}
+	kinds, unversioned, err := a.typer.ObjectKinds(out)
+	return err == nil && (unversioned || slices.ContainsFunc(kinds, func(k schema.GroupVersionKind) bool { return k.Group == a.kind.Hub.Group }))
 }
 
 // read reads the body, up to a byte more than it may have.
@@ -247,7 +265,7 @@ func decode(contentType string, body []byte, in any) error {
 	if err := d.Decode(in); err != nil {
 		return err
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is more than one value")
 	}
 	return nil

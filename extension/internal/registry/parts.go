@@ -28,7 +28,7 @@ func partsOf(obj runtime.Object) (*parts, error) {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case f.Type == typeMeta || f.Type == objectMeta:
+		case f.Anonymous && (f.Type == typeMeta || f.Type == objectMeta):
 		case name == "status":
 			p.status = f.Index
 		case f.IsExported():

@@ -54,7 +54,6 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 		CreateStrategy:            main,
 		UpdateStrategy:            main,
 		DeleteStrategy:            main,
-		ResetFieldsStrategy:       main,
 		TableConvertor:            table.New(k.Columns),
 	}
 	options := &generic.StoreOptions{RESTOptions: o.Storage, AttrFunc: Attributes(k)}
@@ -64,7 +63,7 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	if err := store.CompleteWithOptions(options); err != nil {
 		return nil, fmt.Errorf("open the store of %s: %w", k.Resource(), err)
 	}
-	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k}}
+	out := map[string]rest.Storage{k.Names.Plural: &resource{Store: store, kind: k, ResetFieldsFilterStrategy: main, page: deletePage}}
 	add := func(name string, s rest.Storage) { out[k.Names.Plural+"/"+name] = s }
 	if k.Status != nil {
 		add("status", newPartial(k, store, statusStrategy{main}))
@@ -96,7 +95,7 @@ func View(k *kind.Kind, main rest.Storage, o Options) map[string]rest.Storage {
 // ofObject serves an action or a stream.
 func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, o Options) rest.Storage {
 	if s.Action != nil {
-		return &action{sessions: o.Sessions, store: of, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
+		return &action{sessions: o.Sessions, store: of, typer: o.Scheme, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
 	}
 	return &connect{sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect}
 }
@@ -153,22 +152,21 @@ func selectable(k *kind.Kind, obj runtime.Object) (set fields.Set) {
 type partial struct {
 	store *registry.Store
 	kind  *kind.Kind
-	reset rest.ResetFieldsStrategy
+	rest.ResetFieldsFilterStrategy
 }
 
 var (
-	_ rest.Patcher             = &partial{}
-	_ rest.TableConvertor      = &partial{}
-	_ rest.ResetFieldsStrategy = &partial{}
+	_ rest.Patcher        = &partial{}
+	_ rest.TableConvertor = &partial{}
 )
 
 type partialStrategy interface {
 	rest.RESTUpdateStrategy
-	rest.ResetFieldsStrategy
+	rest.ResetFieldsFilterStrategy
 }
 
 func newPartial(k *kind.Kind, store *registry.Store, s partialStrategy) *partial {
 	own := *store
-	own.UpdateStrategy, own.ResetFieldsStrategy = s, s
-	return &partial{store: &own, kind: k, reset: s}
+	own.UpdateStrategy = s
+	return &partial{store: &own, kind: k, ResetFieldsFilterStrategy: s}
 }

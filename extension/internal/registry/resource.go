@@ -13,12 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 )
@@ -31,7 +29,18 @@ const deleteWorkers = 4
 type resource struct {
 	*registry.Store
 	kind *kind.Kind
+	// page is deletePage.
+	page int64
+	rest.ResetFieldsFilterStrategy
+	withoutResetFields
 }
+
+// withoutResetFields hides the generic store's own method of this name: of two at one depth
+// neither is promoted. A storage may have this or a filter, and not both.
+type withoutResetFields struct{}
+
+// GetResetFields is never called.
+func (withoutResetFields) GetResetFields() {}
 
 var (
 	_ rest.StandardStorage      = &resource{}
@@ -52,7 +61,7 @@ func (r *resource) Update(ctx context.Context, name string, info rest.UpdatedObj
 	update rest.ValidateObjectUpdateFunc, force bool, o *metav1.UpdateOptions,
 ) (_ runtime.Object, _ bool, err error) {
 	defer recovered(ctx, r.kind, "update", &err)
-	return r.Store.Update(ctx, name, untyped{info}, create, update, force, o)
+	return r.Store.Update(ctx, name, through{info, r.kind}, create, update, force, o)
 }
 
 func (r *resource) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, o *metav1.DeleteOptions) (_ runtime.Object, _ bool, err error) {
@@ -84,7 +93,10 @@ func (r *resource) validateDelete(next rest.ValidateObjectFunc) rest.ValidateObj
 	}
 }
 
-// DeleteCollection deletes what a list with the given options has, some at a time. The
+// deletePage is how many objects of a collection are listed at a time.
+const deletePage = 1000
+
+// DeleteCollection deletes what a list with the given options has, a page at a time. The
 // generic store's own would run hooks on goroutines where a panic ends the process.
 func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateObjectFunc, o *metav1.DeleteOptions, l *internalversion.ListOptions) (runtime.Object, error) {
 	if l == nil {
@@ -92,14 +104,40 @@ func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateO
 	} else {
 		l = l.DeepCopy()
 	}
-	listed, err := r.List(ctx, l)
-	if err != nil {
-		return nil, err
+	limited := l.Limit > 0
+	if !limited {
+		l.Limit = r.page
 	}
-	return DeleteEach(ctx, listed, func(ctx context.Context, name string) error {
-		_, _, err := r.Delete(ctx, name, validate, o.DeepCopy())
-		return err
-	})
+	var all []runtime.Object
+	for {
+		page, err := r.List(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := DeleteEach(ctx, page, func(ctx context.Context, name string) error {
+			_, _, err := r.Delete(ctx, name, validate, o.DeepCopy())
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		m, err := meta.ListAccessor(page)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		if len(all) == 0 && (limited || m.GetContinue() == "") {
+			return page, nil
+		}
+		items, err := meta.ExtractList(page)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		all = append(all, items...)
+		if m.GetContinue() == "" {
+			m.SetRemainingItemCount(nil)
+			return page, meta.SetList(page, all)
+		}
+		l.Continue, l.ResourceVersion, l.ResourceVersionMatch = m.GetContinue(), "", "" // the token has the version
+	}
 }
 
 // DeleteEach deletes the objects of a list by their names, some at a time, until one
@@ -115,6 +153,7 @@ func DeleteEach(ctx context.Context, listed runtime.Object, remove func(ctx cont
 		failed error
 		group  sync.WaitGroup
 	)
+	ctx = context.WithValue(ctx, ownGoroutineKey{}, true)
 	for range min(deleteWorkers, len(items)) {
 		group.Go(func() {
 			for name := range work {
@@ -188,28 +227,11 @@ func (p *partial) Update(ctx context.Context, name string, info rest.UpdatedObje
 	update rest.ValidateObjectUpdateFunc, _ bool, o *metav1.UpdateOptions,
 ) (_ runtime.Object, _ bool, err error) {
 	defer recovered(ctx, p.kind, "update", &err)
-	return p.store.Update(ctx, name, untyped{info}, create, update, false, o)
-}
-
-func (p *partial) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return p.reset.GetResetFields()
+	return p.store.Update(ctx, name, through{info, p.kind}, create, update, false, o)
 }
 
 func (p *partial) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
 	return p.store.ConvertToTable(ctx, obj, options)
-}
-
-// untyped has objects without kind and version compared: one that was decoded has
-// them, one that was converted has none, and that is no difference.
-type untyped struct{ rest.UpdatedObjectInfo }
-
-func (u untyped) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.Object, error) {
-	old.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
-	obj, err := u.UpdatedObjectInfo.UpdatedObject(ctx, old)
-	if obj != nil {
-		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
-	}
-	return obj, err
 }
 
 // Recovered is for who runs hooks of a kind elsewhere, to be deferred.
@@ -222,13 +244,22 @@ func recovered(ctx context.Context, k *kind.Kind, verb string, err *error) {
 	settle(ctx, k, verb, recover(), err)
 }
 
+// ownGoroutineKey marks what does not run on the goroutine of its request, where a panic
+// would be nobody's.
+type ownGoroutineKey struct{}
+
+func ownGoroutine(ctx context.Context) bool {
+	own, _ := ctx.Value(ownGoroutineKey{}).(bool)
+	return own
+}
+
 func settle(ctx context.Context, k *kind.Kind, verb string, p any, err *error) {
 	switch p := p.(type) {
 	case nil:
 	case failure:
 		*err = apierrors.NewInternalError(p.error)
 	default:
-		if p == http.ErrAbortHandler { //nolint:errorlint // it is the value itself that is thrown
+		if p == http.ErrAbortHandler && !ownGoroutine(ctx) { //nolint:errorlint // it is the value itself that is thrown
 			panic(p)
 		}
 		klog.FromContext(ctx).Error(fmt.Errorf("panic: %v", p), "A hook panicked", "resource", k.Resource().String(), "verb", verb, "stack", string(debug.Stack()))

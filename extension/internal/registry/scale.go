@@ -64,10 +64,13 @@ func (s *scale) of(obj runtime.Object) (*autoscalingv1.Scale, error) {
 			ResourceVersion: m.GetResourceVersion(), CreationTimestamp: m.GetCreationTimestamp(),
 		},
 	}
-	for path, to := range map[string]*int32{s.kind.Scale.SpecReplicas: &out.Spec.Replicas, s.kind.Scale.StatusReplicas: &out.Status.Replicas} {
+	for to, path := range map[*int32]string{&out.Spec.Replicas: s.kind.Scale.SpecReplicas, &out.Status.Replicas: s.kind.Scale.StatusReplicas} {
 		n, _, err := unstructured.NestedInt64(content, splitPath(path)...)
 		if err != nil {
 			return nil, apierrors.NewInternalError(fmt.Errorf("read the scale of %s %s: %w", s.kind.Resource(), m.GetName(), err))
+		}
+		if int64(int32(n)) != n {
+			return nil, apierrors.NewInternalError(fmt.Errorf("read the scale of %s %s: %d at %s is more than a scale can say", s.kind.Resource(), m.GetName(), n, path))
 		}
 		*to = int32(n)
 	}
@@ -120,15 +123,7 @@ func (u scaled) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.
 	if err != nil {
 		return nil, err
 	}
-	paths := managedfields.ResourcePathMappings{}
-	for _, v := range k.Served() {
-		var path fieldpath.Path
-		for _, key := range splitPath(k.Scale.SpecReplicas) {
-			path = append(path, fieldpath.PathElement{FieldName: &key})
-		}
-		paths[schema.GroupVersion{Group: k.Hub.Group, Version: v}.String()] = path
-	}
-	owners := managedfields.NewScaleHandler(old.(metav1.Object).GetManagedFields(), k.Hub, paths)
+	owners := managedfields.NewScaleHandler(old.(metav1.Object).GetManagedFields(), k.Hub, replicasIn(k))
 	if before.ManagedFields, err = owners.ToSubresource(); err != nil {
 		return nil, err
 	}
@@ -166,6 +161,25 @@ func (u scaled) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.
 	}
 	m.SetManagedFields(updated)
 	return obj, nil
+}
+
+// replicasIn says where each version has the replicas. One that has them nowhere is there,
+// too: those who own something in it would be forgotten otherwise.
+func replicasIn(k *kind.Kind) managedfields.ResourcePathMappings {
+	at := func(path string) (out fieldpath.Path) {
+		if path == "" {
+			return nil
+		}
+		for _, key := range splitPath(path) {
+			out = append(out, fieldpath.PathElement{FieldName: &key})
+		}
+		return out
+	}
+	paths := managedfields.ResourcePathMappings{string(apiVersion(k, k.Hub.Version)): at(k.Scale.SpecReplicas)}
+	for _, s := range k.Spokes {
+		paths[string(apiVersion(k, s.Version))] = at(s.Replicas)
+	}
+	return paths
 }
 
 func validateScale(s *autoscalingv1.Scale) field.ErrorList {

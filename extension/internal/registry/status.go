@@ -2,14 +2,11 @@ package registry
 
 import (
 	"context"
-	"reflect"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // statusStrategy guards the subresource status: it changes nothing else.
@@ -20,7 +17,7 @@ var _ rest.RESTUpdateStrategy = statusStrategy{}
 // PrepareForUpdate keeps all but the status as it is stored. Managed fields are the
 // exception: they record who wrote the status.
 func (s statusStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
-	keepHubOnly(ctx, s.kind, obj, old)
+	defaultHub(ctx, s.kind, obj)
 	s.parts.keepRest(obj, old)
 	keepMetadata(obj, old)
 	if f := s.kind.Status.PrepareForUpdate; f != nil {
@@ -55,19 +52,4 @@ func (statusStrategy) AllowCreateOnUpdate(context.Context) bool { return false }
 // WarningsOnUpdate gives none: the hook is about the main resource.
 func (statusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
 	return nil
-}
-
-func (s statusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	set := fieldpath.NewSet(
-		fieldpath.MakePathOrDie("metadata", "labels"), fieldpath.MakePathOrDie("metadata", "annotations"),
-		fieldpath.MakePathOrDie("metadata", "finalizers"), fieldpath.MakePathOrDie("metadata", "ownerReferences"),
-		fieldpath.MakePathOrDie("metadata", "deletionTimestamp"), fieldpath.MakePathOrDie("metadata", "generation"),
-	)
-	t := reflect.TypeOf(s.kind.New()).Elem()
-	for _, index := range s.parts.rest {
-		if name, _, _ := strings.Cut(t.FieldByIndex(index).Tag.Get("json"), ","); name != "" && name != "-" {
-			set.Insert(fieldpath.MakePathOrDie(name))
-		}
-	}
-	return inEveryVersion(s.kind, set)
 }

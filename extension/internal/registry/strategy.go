@@ -7,12 +7,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 	"github.com/annex-api/annex/extension/internal/versions"
@@ -48,13 +45,17 @@ var (
 	_ rest.RESTCreateStrategy         = strategy{}
 	_ rest.RESTUpdateStrategy         = strategy{}
 	_ rest.RESTGracefulDeleteStrategy = strategy{}
-	_ rest.ResetFieldsStrategy        = strategy{}
+	_ rest.ResetFieldsFilterStrategy  = strategy{}
 )
 
-func (s strategy) NamespaceScoped() bool                       { return s.kind.Namespaced }
-func (s strategy) AllowCreateOnUpdate(context.Context) bool    { return s.kind.CreateOnUpdate }
-func (strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
-func (strategy) Canonicalize(runtime.Object)                   {}
+func (s strategy) NamespaceScoped() bool                    { return s.kind.Namespaced }
+func (s strategy) AllowCreateOnUpdate(context.Context) bool { return s.kind.CreateOnUpdate }
+func (strategy) Canonicalize(runtime.Object)                {}
+
+// AllowUnconditionalUpdate lets a PUT overwrite whatever there is.
+func (s strategy) AllowUnconditionalUpdate(context.Context) bool {
+	return !s.kind.RequireResourceVersion
+}
 
 // PrepareForCreate drops what a client may not set, then asks the user's hook.
 func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
@@ -62,16 +63,17 @@ func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 		s.parts.clearStatus(obj)
 	}
 	obj.(metav1.Object).SetGeneration(1)
-	dropStash(obj)
+	keepStash(obj, nil)
 	defaultHub(ctx, s.kind, obj)
 	if f := s.kind.Hooks.PrepareForCreate; f != nil {
 		f(ctx, obj)
 	}
 }
 
-// PrepareForUpdate keeps the stored status, and what the request's version cannot say.
+// PrepareForUpdate keeps the stored status.
 func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
-	keepHubOnly(ctx, s.kind, obj, old)
+	keepStash(obj, old)
+	defaultHub(ctx, s.kind, obj)
 	if s.kind.Status != nil {
 		s.parts.keepStatus(obj, old)
 	}
@@ -93,33 +95,31 @@ func (s strategy) countGeneration(obj, old runtime.Object) {
 // failure carries an error out of a hook that has none in its signature.
 type failure struct{ error }
 
-func keepHubOnly(ctx context.Context, k *kind.Kind, obj, old runtime.Object) {
-	dropStash(obj)
-	info, ok := request.RequestInfoFrom(ctx)
-	if !ok || len(k.Spokes) == 0 || info.APIGroup != k.Hub.Group {
-		return
+// keepStash has an object carry what the stored one carries: it is no client's to write.
+// There is something to carry where a newer release stores what this one knows not of.
+func keepStash(obj, old runtime.Object) {
+	carried := map[string]string{}
+	if old != nil {
+		for name, value := range old.(metav1.Object).GetAnnotations() {
+			if versions.IsStash(name) {
+				carried[name] = value
+			}
+		}
 	}
-	if err := versions.KeepHubOnly(k, info.APIVersion, obj, old); err != nil {
-		panic(failure{err})
-	}
-	defaultHub(ctx, k, obj)
-}
-
-// dropStash takes off what no client may send.
-func dropStash(obj runtime.Object) {
 	m := obj.(metav1.Object)
-	if _, sent := m.GetAnnotations()[versions.Stash]; sent {
-		annotations := maps.Clone(m.GetAnnotations())
-		delete(annotations, versions.Stash)
-		m.SetAnnotations(annotations)
+	annotations := maps.Clone(m.GetAnnotations())
+	maps.DeleteFunc(annotations, func(name, _ string) bool { return versions.IsStash(name) })
+	if len(carried) > 0 && annotations == nil {
+		annotations = map[string]string{}
 	}
+	maps.Copy(annotations, carried)
+	m.SetAnnotations(annotations)
 }
 
 // defaultHub sets the hub's defaults in what came through another version, which has only
 // its own.
 func defaultHub(ctx context.Context, k *kind.Kind, obj runtime.Object) {
-	info, ok := request.RequestInfoFrom(ctx)
-	if !ok || info.APIGroup != k.Hub.Group || info.APIVersion == k.Hub.Version {
+	if versionOf(ctx, k) == k.Hub.Version {
 		return
 	}
 	if set := k.Schemas[k.Hub.Version].Default; set != nil {
@@ -152,8 +152,24 @@ func (s strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) f
 	return nil
 }
 
+// validateSchema asks the schema of the request's version first: its errors name the
+// fields that the client sent.
 func (s strategy) validateSchema(ctx context.Context, obj, old runtime.Object) field.ErrorList {
-	if f := s.kind.Schemas[s.kind.Hub.Version].Validate; f != nil {
+	hub, version := s.kind.Hub.Version, versionOf(ctx, s.kind)
+	if f := s.kind.Schemas[version].Validate; f != nil && version != hub {
+		now, err := versions.FromHub(s.kind, version, obj.DeepCopyObject())
+		var before runtime.Object
+		if err == nil && old != nil {
+			before, err = versions.FromHub(s.kind, version, old.DeepCopyObject())
+		}
+		if err != nil {
+			return field.ErrorList{field.InternalError(nil, err)}
+		}
+		if errs := f(ctx, now, before); len(errs) > 0 {
+			return errs
+		}
+	}
+	if f := s.kind.Schemas[hub].Validate; f != nil {
 		return f(ctx, obj, old)
 	}
 	return nil
@@ -184,27 +200,3 @@ func (s strategy) CheckGracefulDelete(ctx context.Context, obj runtime.Object, _
 	return false
 }
 
-// GetResetFields keeps server-side apply from owning what a write here ignores.
-func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	set := fieldpath.NewSet()
-	if s.kind.Status != nil && s.parts.status != nil {
-		set.Insert(fieldpath.MakePathOrDie("status"))
-	}
-	return inEveryVersion(s.kind, set)
-}
-
-// inEveryVersion has a set of fields, and what carries the hub's through conversions,
-// owned by nobody.
-func inEveryVersion(k *kind.Kind, set *fieldpath.Set) map[fieldpath.APIVersion]*fieldpath.Set {
-	if len(k.Spokes) > 0 {
-		set.Insert(fieldpath.MakePathOrDie("metadata", "annotations", versions.Stash))
-	}
-	if set.Empty() {
-		return nil
-	}
-	out := map[fieldpath.APIVersion]*fieldpath.Set{}
-	for _, v := range k.Served() {
-		out[fieldpath.APIVersion(schema.GroupVersion{Group: k.Hub.Group, Version: v}.String())] = set
-	}
-	return out
-}

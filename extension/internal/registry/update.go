@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 )
@@ -23,7 +22,7 @@ var _ rest.RESTUpdateStrategy = updateStrategy{}
 
 // PrepareForUpdate takes over the fields that the subresource has, and no others.
 func (s updateStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
-	keepHubOnly(ctx, s.kind, obj, old)
+	defaultHub(ctx, s.kind, obj)
 	if err := s.takeFields(obj, old); err != nil {
 		panic(failure{err})
 	}
@@ -78,12 +77,6 @@ func (updateStrategy) AllowCreateOnUpdate(context.Context) bool { return false }
 // WarningsOnUpdate gives none: the hook is about the main resource.
 func (updateStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
 	return nil
-}
-
-// GetResetFields does not name the fields that are not kept: they cannot be told without
-// the type's schema.
-func (s updateStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return inEveryVersion(s.kind, fieldpath.NewSet())
 }
 
 func splitPath(path string) []string { return strings.Split(strings.TrimPrefix(path, "."), ".") }

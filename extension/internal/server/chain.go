@@ -6,7 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/annex-api/annex/extension/internal/codec"
@@ -57,9 +59,7 @@ func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http
 		return genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest && groups.Has(info.APIGroup) {
 				resource := schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}
-				if !protobuf.Has(resource) {
-					codec.Acceptable(r.Header)
-				}
+				codec.Acceptable(r.Header, protobuf.Has(resource), utilfeature.DefaultFeatureGate.Enabled(features.CBORServingAndStorage))
 				if text := warnings[resource.WithVersion(info.APIVersion)]; text != "" {
 					warning.AddWarning(r.Context(), "", text)
 				}

@@ -194,7 +194,7 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 	}
 	objects := install.Objects{Scheme: scheme, Serializer: negotiated(scheme), Lossless: versions.Lossless(scheme, c.Kinds...), Types: types}
 	settings := install.Settings{
-		Admission:           config.AdmissionControl,
+		Admission:           registry.Whole(config.AdmissionControl, c.Kinds...),
 		MinRequestTimeout:   time.Duration(config.MinRequestTimeout) * time.Second,
 		MaxRequestBodyBytes: config.MaxRequestBodyBytes,
 	}

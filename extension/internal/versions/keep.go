@@ -11,16 +11,59 @@ import (
 	"github.com/annex-api/annex/extension/internal/kind"
 )
 
+// Seen gives a stored object as the clients of a version see it, as an object of the hub.
+// It is the stored one itself where the version can say all of it.
+func Seen(k *kind.Kind, version string, stored runtime.Object) (runtime.Object, error) {
+	s, ok := spokeNamed(k, version)
+	if !ok {
+		return stored, nil
+	}
+	seen, _, lossy, err := seenThrough(k, s, stored)
+	if err != nil || !lossy {
+		return stored, err
+	}
+	return seen, nil
+}
+
 // KeepHubOnly puts back into obj what the stored object has and the given version
 // cannot say. obj came through that version; the client saw the stored one through it.
 // What the client changed stays as it wrote it. Both are objects of the hub.
 func KeepHubOnly(k *kind.Kind, version string, obj, stored runtime.Object) error {
+	s, ok := spokeNamed(k, version)
+	if !ok {
+		return nil
+	}
+	return keep(k, s, obj, stored)
+}
+
+// FromHub gives an object of the hub in another version. The two may share what is
+// deeper in them.
+func FromHub(k *kind.Kind, version string, obj runtime.Object) (runtime.Object, error) {
+	s, ok := spokeNamed(k, version)
+	if !ok {
+		return nil, fmt.Errorf("%s has no version %s", k.Names.Kind, version)
+	}
+	out := s.New()
+	return out, convert(k.Names.Kind, k.Hub.Version, s.Version, s.FromHub)(obj, out, nil)
+}
+
+// ToHub is FromHub the other way.
+func ToHub(k *kind.Kind, version string, obj runtime.Object) (runtime.Object, error) {
+	s, ok := spokeNamed(k, version)
+	if !ok {
+		return nil, fmt.Errorf("%s has no version %s", k.Names.Kind, version)
+	}
+	out := k.New()
+	return out, convert(k.Names.Kind, s.Version, k.Hub.Version, s.ToHub)(obj, out, nil)
+}
+
+func spokeNamed(k *kind.Kind, version string) (kind.Spoke, bool) {
 	for _, s := range k.Spokes {
 		if s.Version == version {
-			return keep(k, s, obj, stored)
+			return s, true
 		}
 	}
-	return nil
+	return kind.Spoke{}, false
 }
 
 // seenThrough gives a stored object as a version shows it, and whether that is less than
@@ -42,97 +85,82 @@ func seenThrough(k *kind.Kind, s kind.Spoke, stored runtime.Object) (base, old r
 }
 
 func keep(k *kind.Kind, s kind.Spoke, obj, stored runtime.Object) error {
-	base, old, lossy, err := seenThrough(k, s, stored)
-	if err != nil || !lossy { // the usual case: the version can say all of it
+	hidden, err := hiddenBy(k, s, stored)
+	if err != nil {
 		return err
 	}
-	var documents [3]map[string]any
-	for i, o := range []runtime.Object{obj, base, old} {
-		data, err := json.Marshal(o)
-		if err != nil {
-			return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
-		}
-		if err := json.Unmarshal(data, &documents[i]); err != nil {
-			return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
-		}
-		delete(documents[i], "metadata") // every version can say it
+	return putBack(k, s, obj, hidden)
+}
+
+// hiddenBy gives what a version does not say of a stored object.
+func hiddenBy(k *kind.Kind, s kind.Spoke, stored runtime.Object) ([]difference, error) {
+	base, old, lossy, err := seenThrough(k, s, stored)
+	if err != nil || !lossy { // the usual case: the version can say all of it
+		return nil, err
 	}
-	merged, err := json.Marshal(merge(documents[0], documents[1], documents[2]))
+	seen, err := document(base)
 	if err != nil {
-		return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+		return nil, fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+	}
+	has, err := document(old)
+	if err != nil {
+		return nil, fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+	}
+	return differences(seen, has, k.Lists), nil
+}
+
+// putBack gives an object of the hub what a version hid.
+func putBack(k *kind.Kind, s kind.Spoke, obj runtime.Object, hidden []difference) error {
+	if len(hidden) == 0 {
+		return nil
+	}
+	now, err := document(obj)
+	if err != nil {
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
+	}
+	for _, d := range hidden {
+		if whole, ok := restore(now, d).(map[string]any); ok {
+			now = whole
+		}
+	}
+	merged, err := json.Marshal(now)
+	if err != nil {
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
 	}
 	result := k.New()
 	if err := json.Unmarshal(merged, result); err != nil {
-		return fmt.Errorf("keep what %s cannot say: %w", s.Version, err)
+		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
 	}
-	*metaOf(result) = *metaOf(obj)
+	m := *metaOf(obj)
+	if m.Labels = metaOf(result).Labels; len(m.Labels) == 0 {
+		m.Labels = nil
+	}
+	if m.Annotations = metaOf(result).Annotations; len(m.Annotations) == 0 {
+		m.Annotations = nil
+	}
+	*metaOf(result) = m
 	result.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
 	return assign(obj, result)
 }
 
-// merge gives now with the difference between base and old put back wherever now is
-// still as base.
-func merge(now, base, old any) any {
-	if equality.Semantic.DeepEqual(now, base) {
-		return old
+// document is an object as JSON has it. Of its metadata it has what conversions note
+// things in; all else every version can say.
+func document(obj runtime.Object) (map[string]any, error) {
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return nil, err
 	}
-	switch now := now.(type) {
-	case map[string]any:
-		return mergeMaps(now, base, old)
-	case []any:
-		return mergeLists(now, base, old)
+	var out map[string]any
+	if err := json.Unmarshal(data, &out); err != nil {
+		return nil, err
 	}
-	return now
-}
-
-func mergeMaps(now map[string]any, base, old any) any {
-	b, _ := base.(map[string]any)
-	o, ok := old.(map[string]any)
-	if !ok {
-		return now
-	}
-	for key, value := range o {
-		n, inNow := now[key]
-		seen, inBase := b[key]
-		switch {
-		case inNow:
-			now[key] = merge(n, seen, value)
-		case !inBase: // no client of this version could see it, so none removed it
-			now[key] = value
+	metadata, _ := out["metadata"].(map[string]any)
+	kept := map[string]any{}
+	for _, name := range []string{"labels", "annotations"} {
+		if kept[name] = metadata[name]; kept[name] == nil { // none are no less than one
+			kept[name] = map[string]any{}
 		}
 	}
-	for key, value := range b {
-		if _, inOld := o[key]; !inOld && equality.Semantic.DeepEqual(now[key], value) {
-			delete(now, key) // the conversion made it up
-		}
-	}
-	return now
-}
-
-// mergeLists finds the items of a list again by what they are, or by their name.
-func mergeLists(now []any, base, old any) any {
-	b, ok := base.([]any)
-	o, isList := old.([]any)
-	if !ok || !isList || len(b) != len(o) {
-		return now
-	}
-	used := make([]bool, len(b))
-	for i := range now {
-		for j := range b {
-			if !used[j] && same(now[i], b[j]) {
-				now[i], used[j] = merge(now[i], b[j], o[j]), true
-				break
-			}
-		}
-	}
-	return now
-}
-
-func same(a, b any) bool {
-	if x, ok := a.(map[string]any); ok {
-		if y, ok := b.(map[string]any); ok && x["name"] != nil {
-			return x["name"] == y["name"]
-		}
-	}
-	return equality.Semantic.DeepEqual(a, b)
+	out["metadata"] = kept
+	return out, nil
 }
