@@ -3,8 +3,11 @@ package conformance_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -96,6 +99,40 @@ func TestSampleAndChange(t *testing.T) {
 	for _, r := range s.Results {
 		if r.Outcome != conformance.Passed {
 			t.Errorf("%s: %s %s", r.Check.ID, r.Reason, r.Explain())
+		}
+	}
+}
+
+// lateDocument hides the group version from the index of documents, some times.
+type lateDocument struct {
+	http.RoundTripper
+	hidden *atomic.Int32
+}
+
+func (l lateDocument) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := l.RoundTripper.RoundTrip(r)
+	if err == nil && r.URL.Path == "/openapi/v3" && l.hidden.Add(-1) >= 0 {
+		_ = response.Body.Close()
+		response.Body, response.ContentLength = io.NopCloser(strings.NewReader(`{"paths":{}}`)), -1
+	}
+	return response, err
+}
+
+// TestDocumentThatComesLate: an aggregator lists the document of a group version some time after the
+// APIService is available. Without a schema there would be no sample.
+func TestDocumentThatComesLate(t *testing.T) {
+	target := broken.Start(t, broken.None).Target()
+	hidden := &atomic.Int32{}
+	hidden.Store(2)
+	target.Config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return lateDocument{rt, hidden} })
+	target.Only = []string{"openapi/*"}
+	s := conformance.Run(t.Context(), target, &stopAfter{stop: func() {}})
+	if s.Err != nil || len(s.Results) == 0 || hidden.Load() >= 0 {
+		t.Fatalf("the run ended with %v and %d results, %d times before the document came", s.Err, len(s.Results), hidden.Load())
+	}
+	for _, r := range s.Results {
+		if r.Outcome != conformance.Passed {
+			t.Errorf("%s: %s, %s", r.Check.ID, r.Outcome, r.Reason)
 		}
 	}
 }

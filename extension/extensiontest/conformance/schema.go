@@ -15,6 +15,9 @@ type document struct {
 	schemas map[string]any
 }
 
+// unlisted is what is said of a group version that has no document, before its path.
+const unlisted = "/openapi/v3 does not list "
+
 const refPrefix = "#/components/schemas/"
 
 // readDocument reads the document of a group version, or says why there is none.
@@ -29,7 +32,7 @@ func readDocument(ctx context.Context, c *client, gv schema.GroupVersion) (*docu
 	}
 	key := strings.TrimPrefix(root(gv), "/")
 	if _, ok := index.Paths[key]; !ok {
-		return nil, "/openapi/v3 does not list " + key
+		return nil, unlisted + key
 	}
 	d := &document{path: "/openapi/v3/" + key}
 	var content struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -35,6 +36,13 @@ type subject struct {
 	prefix           string // of all names
 	namespace, other string // "" for cluster-scoped resources
 }
+
+const (
+	// documentTimeout is how long an aggregator may take to have the OpenAPI document of a new
+	// group version, and documentPoll how often it is looked for.
+	documentTimeout = 10 * time.Second
+	documentPoll    = 100 * time.Millisecond
+)
 
 // root is the path of a group version.
 func root(gv schema.GroupVersion) string {
@@ -107,7 +115,7 @@ func readSubject(ctx context.Context, c *client, target Target) (*subject, error
 		return nil, err
 	}
 	s.readAPIService(ctx, c)
-	if s.document, s.schemaProblem = readDocument(ctx, c, s.GroupVersion()); s.document != nil {
+	if s.document, s.schemaProblem = s.awaitDocument(ctx, c); s.document != nil {
 		if s.schema = s.document.kind(s.GroupVersion().WithKind(s.kind)); s.schema == nil {
 			s.schemaProblem = "no schema names the kind"
 		}
@@ -153,6 +161,25 @@ func (s *subject) readAPIService(ctx context.Context, c *client) {
 	}
 	if service, ok, _ := unstructured.NestedMap(o, "spec", "service"); ok && len(service) > 0 {
 		s.apiService = &unstructured.Unstructured{Object: o}
+	}
+}
+
+// awaitDocument is readDocument, with patience where an aggregator has the document of another
+// server: it calls an APIService available before it has that, and without a schema the sample
+// would be of no fields.
+func (s *subject) awaitDocument(ctx context.Context, c *client) (*document, string) {
+	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
+	defer cancel()
+	for {
+		d, problem := readDocument(ctx, c, s.GroupVersion())
+		if s.apiService == nil || !strings.HasPrefix(problem, unlisted) {
+			return d, problem
+		}
+		select {
+		case <-time.After(documentPoll):
+		case <-ctx.Done():
+			return nil, problem
+		}
 	}
 }
 
