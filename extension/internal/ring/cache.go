@@ -34,7 +34,7 @@ func NewCache(s *Storage) (*Cache, error) {
 		Storage:             s,
 		Versioner:           s.Versioner(),
 		GroupResource:       s.config.Resource,
-		EventsHistoryWindow: max(s.config.Window.Age, cacher.DefaultEventFreshDuration),
+		EventsHistoryWindow: s.config.Window.history(),
 		ResourcePrefix:      s.Prefix(),
 		KeyFunc:             s.keyOf,
 		GetAttrsFunc:        s.attributesOrPlain,

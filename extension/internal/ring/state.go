@@ -19,6 +19,8 @@ import (
 type Object struct {
 	Key    string
 	Object runtime.Object
+	// Moment is when its source became what it is.
+	Moment Moment
 }
 
 // Event is one change of one object. Nobody may change the objects.
@@ -33,29 +35,39 @@ type Event struct {
 	Object runtime.Object
 	// Previous is what was there before; nil for an addition.
 	Previous runtime.Object
+	// Size is about how many bytes are kept for the event alone.
+	Size int64
 }
 
 // Window says how many events are remembered: those younger than Age, and Events at
-// least, but never more than Most.
+// least, but never more than Most, nor than Bytes. Zero is no bound of Bytes.
 type Window struct {
 	Age          time.Duration
 	Events, Most int
+	Bytes        int64
 }
 
-// DefaultWindow is the window that a Storage has unless told otherwise.
+// DefaultWindow is the window that a Storage has unless told otherwise. Events is what the watch
+// cache keeps anyway.
 func DefaultWindow() Window {
-	return Window{Age: 5 * time.Minute, Events: 10_000, Most: 100_000}
+	return Window{Age: 5 * time.Minute, Events: 100, Most: 100_000, Bytes: 64 << 20}
 }
+
+// settling is how long an event is remembered whatever its size: the watch cache has to take it
+// first.
+const settling = 2 * time.Second
 
 // State is what is remembered: the objects as of now and the events of the window.
 // It is for one goroutine at a time; those that only read may be many.
 type State struct {
-	replica Replica
+	numbers numbers
 	window  Window
 	equal   func(a, b runtime.Object) bool
 
 	objects map[string]runtime.Object
 	events  []Event
+	// size is that of all events.
+	size int64
 	// start is the first resourceVersion that was issued, oldest the one before the
 	// first event that is remembered, last the latest.
 	start, oldest, last uint64
@@ -65,12 +77,23 @@ type State struct {
 // or zero: all that are issued now are later. equal says that two objects are the
 // same to a watcher; nil compares everything but metadata.resourceVersion.
 func NewState(now time.Time, replica Replica, after uint64, window Window, equal func(a, b runtime.Object) bool) *State {
+	return newState(numbers{replica: replica}, replica.next(now, after), window, equal)
+}
+
+// NewStateByMoment is a State whose resourceVersions are those of its source, of which each
+// replica can tell the moment. Each change of the source is an event then, also one by which
+// the object stays the same. Its first events come by Begin.
+func NewStateByMoment(replica Replica, window Window, equal func(a, b runtime.Object) bool) *State {
+	n := numbers{replica: replica, byMoment: true}
+	return newState(n, n.inexact(1), window, equal)
+}
+
+func newState(n numbers, start uint64, window Window, equal func(a, b runtime.Object) bool) *State {
 	if equal == nil {
 		equal = equalButVersion
 	}
-	start := replica.next(now, after)
 	return &State{
-		replica: replica, window: window, equal: equal,
+		numbers: n, window: window, equal: equal,
 		objects: map[string]runtime.Object{},
 		start:   start, oldest: start, last: start,
 	}
@@ -81,36 +104,49 @@ type Change struct {
 	kind        watch.EventType
 	key         string
 	object, old runtime.Object
+	moment      Moment
+	size        int64
+}
+
+func added(o Object) Change {
+	return Change{kind: watch.Added, key: o.Key, object: o.Object.DeepCopyObject(), moment: o.Moment, size: eventSize}
+}
+
+// modified keeps what was there, which nothing else does any more.
+func modified(o Object, old runtime.Object) Change {
+	return Change{kind: watch.Modified, key: o.Key, object: o.Object.DeepCopyObject(), old: old, moment: o.Moment, size: eventSize + sizeOf(old)}
+}
+
+func deleted(key string, old runtime.Object, at Moment) Change {
+	return Change{kind: watch.Deleted, key: key, object: old.DeepCopyObject(), old: old, moment: at, size: eventSize + 2*sizeOf(old)}
 }
 
 // Compare finds what leads from what is remembered to a complete answer, and changes
-// nothing. The order is deletions, changes, additions, each by key. The
+// nothing. The order is deletions by key, and then by moment, changes, additions, key. The
 // objects are copied where they differ. Of two with one key the last counts.
 func (s *State) Compare(objects []Object) []Change {
-	answer := make(map[string]runtime.Object, len(objects))
+	answer := make(map[string]Object, len(objects))
 	for _, o := range objects {
-		answer[o.Key] = o.Object
+		answer[o.Key] = o
 	}
-	var deleted, modified, added []Change
+	var changes []Change
 	for key, old := range s.objects {
 		if _, ok := answer[key]; !ok {
-			deleted = append(deleted, Change{watch.Deleted, key, old.DeepCopyObject(), old})
+			changes = append(changes, deleted(key, old, 0))
 		}
 	}
-	for key, object := range answer {
-		for _, c := range s.CompareOne(Object{key, object}) {
-			if c.kind == watch.Added {
-				added = append(added, c)
-			} else {
-				modified = append(modified, c)
-			}
+	for _, o := range answer {
+		changes = append(changes, s.CompareOne(o)...)
+	}
+	order := func(c Change) int {
+		return slices.Index([]watch.EventType{watch.Deleted, watch.Modified, watch.Added}, c.kind)
+	}
+	slices.SortFunc(changes, func(a, b Change) int {
+		if a.kind == watch.Deleted || b.kind == watch.Deleted {
+			return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.key, b.key))
 		}
-	}
-	changes := make([]Change, 0, len(deleted)+len(modified)+len(added))
-	for _, group := range [][]Change{deleted, modified, added} {
-		slices.SortFunc(group, func(a, b Change) int { return cmp.Compare(a.key, b.key) })
-		changes = append(changes, group...)
-	}
+		return cmp.Or(cmp.Compare(a.moment, b.moment), cmp.Compare(order(a), order(b)), cmp.Compare(a.key, b.key))
+	})
 	return changes
 }
 
@@ -119,31 +155,36 @@ func (s *State) CompareOne(o Object) []Change {
 	old, exists := s.objects[o.Key]
 	switch {
 	case !exists:
-		return []Change{{watch.Added, o.Key, o.Object.DeepCopyObject(), nil}}
-	case s.equal(old, o.Object):
+		return []Change{added(o)}
+	case s.equal(old, o.Object) && s.numbers.at(o.Moment) <= versionOf(old):
 		return nil
 	}
-	return []Change{{watch.Modified, o.Key, o.Object.DeepCopyObject(), old}}
+	return []Change{modified(o, old)}
 }
 
 // CompareGone is Compare for one object that is no longer there.
-func (s *State) CompareGone(key string) []Change {
+func (s *State) CompareGone(key string, at Moment) []Change {
 	old, exists := s.objects[key]
 	if !exists {
 		return nil
 	}
-	return []Change{{watch.Deleted, key, old.DeepCopyObject(), old}}
+	return []Change{deleted(key, old, at)}
 }
 
 // Apply makes changes happen. Nothing may have been applied since they were found.
 func (s *State) Apply(now time.Time, changes []Change) []Event {
 	events := make([]Event, 0, len(changes))
 	for _, c := range changes {
-		s.last = s.replica.next(now, s.last)
+		if c.kind == watch.Deleted && c.moment == 0 {
+			s.last = s.numbers.soonAfter(now, s.last)
+		} else {
+			s.last = s.numbers.next(now, s.last, c.moment)
+		}
 		setVersion(c.object, s.last)
 		events = append(events, Event{
-			Type: c.kind, Key: c.key, ResourceVersion: s.last, At: now, Object: c.object, Previous: c.old,
+			Type: c.kind, Key: c.key, ResourceVersion: s.last, At: now, Object: c.object, Previous: c.old, Size: c.size,
 		})
+		s.size += c.size
 		if c.kind == watch.Deleted {
 			delete(s.objects, c.key)
 		} else {
@@ -153,6 +194,14 @@ func (s *State) Apply(now time.Time, changes []Change) []Event {
 	s.events = append(s.events, events...)
 	s.Trim(now)
 	return events
+}
+
+// Begin forgets how a State by moment came about, which is complete as of a moment: its source
+// had other events before, and what they were is not known.
+func (s *State) Begin(at Moment) {
+	s.last = max(s.last, s.numbers.at(at))
+	s.start, s.oldest = s.last, s.last
+	s.events, s.size = nil, 0
 }
 
 // Update compares a complete answer with what is remembered, and makes the
@@ -165,16 +214,21 @@ func (s *State) Update(now time.Time, objects []Object) []Event {
 func (s *State) Put(now time.Time, o Object) []Event { return s.Apply(now, s.CompareOne(o)) }
 
 // Remove deletes one object, if there is one.
-func (s *State) Remove(now time.Time, key string) []Event { return s.Apply(now, s.CompareGone(key)) }
+func (s *State) Remove(now time.Time, key string) []Event {
+	return s.Apply(now, s.CompareGone(key, 0))
+}
 
 // Trim forgets the events that are out of the window.
 func (s *State) Trim(now time.Time) {
 	forget := 0
 	for left := len(s.events); forget < len(s.events); forget, left = forget+1, left-1 {
-		old := left > s.window.Events && now.Sub(s.events[forget].At) > s.window.Age
-		if !old && left <= s.window.Most {
+		age := now.Sub(s.events[forget].At)
+		old := left > s.window.Events && age > s.window.Age
+		large := s.window.Bytes > 0 && s.size > s.window.Bytes && age > settling
+		if !old && !large && left <= s.window.Most {
 			break
 		}
+		s.size -= s.events[forget].Size
 	}
 	if forget == 0 {
 		return
@@ -186,15 +240,16 @@ func (s *State) Trim(now time.Time) {
 
 // Known says what a client's resourceVersion is.
 func (s *State) Known(version uint64) Verdict {
-	switch mine := s.replica.issued(version); {
+	mine := s.numbers.issued(version)
+	switch {
 	case version > s.last && mine:
 		return Ahead
-	case version > s.last:
+	case s.numbers.later(version, s.last):
 		return AheadElsewhere
-	case version < s.start, mine && version < s.oldest:
-		return TooOld
 	case version == s.oldest:
 		return Known
+	case mine && version < s.oldest, version < s.start && !s.numbers.byMoment:
+		return TooOld
 	}
 	if _, ok := s.EventAt(version); ok {
 		return Known
@@ -257,6 +312,17 @@ func (s *State) EventAt(version uint64) (Event, bool) {
 	return s.events[i], true
 }
 
+// Was gives an object as it was, if it had just this resourceVersion then and has changed
+// since.
+func (s *State) Was(key string, version uint64) (runtime.Object, bool) {
+	for _, e := range s.events[s.after(version):] {
+		if e.Key == key {
+			return e.Previous, e.Previous != nil && versionOf(e.Previous) == version
+		}
+	}
+	return nil, false
+}
+
 // after is the index of the first event after a resourceVersion.
 func (s *State) after(version uint64) int {
 	return sort.Search(len(s.events), func(i int) bool { return s.events[i].ResourceVersion > version })
@@ -265,7 +331,7 @@ func (s *State) after(version uint64) int {
 func sorted(objects map[string]runtime.Object) []Object {
 	list := make([]Object, 0, len(objects))
 	for _, key := range slices.Sorted(maps.Keys(objects)) {
-		list = append(list, Object{key, objects[key]})
+		list = append(list, Object{Key: key, Object: objects[key]})
 	}
 	return list
 }
@@ -275,6 +341,19 @@ func setVersion(o runtime.Object, version uint64) {
 	if m, err := meta.Accessor(o); err == nil {
 		m.SetResourceVersion(strconv.FormatUint(version, 10))
 	}
+}
+
+// versionOf is what setVersion set.
+func versionOf(o runtime.Object) uint64 {
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return 0
+	}
+	version, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return version
 }
 
 // equalButVersion compares everything but metadata.resourceVersion.

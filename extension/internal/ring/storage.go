@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ type Config struct {
 	Equal func(old, object runtime.Object) bool
 	// Replica is that of the process.
 	Replica Replica
+	// ByMoment makes resourceVersions of moments (NewStateByMoment). Equal and After are not
+	// for it.
+	ByMoment bool
 	// After is the latest resourceVersion that an earlier process is known to have
 	// issued, or zero.
 	After uint64
@@ -77,9 +81,13 @@ func NewStorage(config Config) (*Storage, error) {
 	if config.Window == (Window{}) {
 		config.Window = DefaultWindow()
 	}
+	state := NewState(time.Now(), config.Replica, config.After, config.Window, config.Equal)
+	if config.ByMoment {
+		state = NewStateByMoment(config.Replica, config.Window, config.Equal)
+	}
 	return &Storage{
 		config:  config,
-		state:   NewState(time.Now(), config.Replica, config.After, config.Window, config.Equal),
+		state:   state,
 		changed: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}, nil
@@ -98,10 +106,25 @@ func (s *Storage) Close() {
 // Update makes objects all that there is. It keeps none of them. An object
 // that cannot be served refuses them all, and nothing changes.
 func (s *Storage) Update(objects []runtime.Object) error {
+	sourced := make([]Sourced, len(objects))
+	for i, object := range objects {
+		sourced[i].Object = object
+	}
+	return s.UpdateAt(sourced, 0)
+}
+
+// Sourced is an object with the moment of its source.
+type Sourced struct {
+	Object runtime.Object
+	Moment Moment
+}
+
+// UpdateAt is Update with what there was at a moment.
+func (s *Storage) UpdateAt(objects []Sourced, at Moment) error {
 	remembered := make([]Object, 0, len(objects))
 	seen := make(map[string]struct{}, len(objects))
 	for _, object := range objects {
-		o, err := s.object(object)
+		o, err := s.object(object.Object)
 		if err != nil {
 			return err
 		}
@@ -109,40 +132,55 @@ func (s *Storage) Update(objects []runtime.Object) error {
 			return fmt.Errorf("%s: %s is there twice", s.config.Resource, o.Key)
 		}
 		seen[o.Key] = struct{}{}
+		o.Moment = object.Moment
 		remembered = append(remembered, o)
 	}
-	s.change(func() []Change { return s.state.Compare(remembered) }, true)
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	changes := s.state.Compare(remembered)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Apply(time.Now(), changes)
+	if s.config.ByMoment && !s.answered {
+		s.state.Begin(at)
+	}
+	s.answered, s.problem = true, nil
+	s.tell()
 	return nil
 }
 
 // Put adds or changes one object. It keeps a copy.
-func (s *Storage) Put(object runtime.Object) error {
-	o, err := s.object(object)
+func (s *Storage) Put(object runtime.Object) error { return s.PutAt(Sourced{Object: object}) }
+
+// PutAt is Put of what its source became at a moment.
+func (s *Storage) PutAt(object Sourced) error {
+	o, err := s.object(object.Object)
 	if err != nil {
 		return err
 	}
-	s.change(func() []Change { return s.state.CompareOne(o) }, false)
+	o.Moment = object.Moment
+	s.change(func() []Change { return s.state.CompareOne(o) })
 	return nil
 }
 
 // Remove deletes one object, if there is one.
-func (s *Storage) Remove(namespace, name string) {
+func (s *Storage) Remove(namespace, name string) { s.RemoveAt(namespace, name, 0) }
+
+// RemoveAt is Remove of what its source ceased to be at a moment.
+func (s *Storage) RemoveAt(namespace, name string, at Moment) {
 	key := s.Key(namespace, name)
-	s.change(func() []Change { return s.state.CompareGone(key) }, false)
+	s.change(func() []Change { return s.state.CompareGone(key, at) })
 }
 
 // change compares without holding mu, as readers may go on meanwhile and Equal is
 // somebody else's code.
-func (s *Storage) change(compare func() []Change, complete bool) {
+func (s *Storage) change(compare func() []Change) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	changes := compare()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Apply(time.Now(), changes)
-	if complete {
-		s.answered, s.problem = true, nil
-	}
 	s.tell()
 }
 
@@ -216,6 +254,27 @@ func (s *Storage) WaitFor(ctx context.Context, version uint64) (verdict Verdict,
 			return verdict, last
 		}
 	}
+}
+
+// Showed says whether who knows an object by a resourceVersion, of this replica or of another,
+// knows what it is now. object has the present resourceVersion. It is false where that is not
+// known any more.
+func (s *Storage) Showed(resourceVersion string, object runtime.Object) bool {
+	version, err := strconv.ParseUint(resourceVersion, 10, 64)
+	if err != nil {
+		return false
+	}
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return false
+	}
+	s.mu.RLock()
+	if moment, ok := momentOf(version); ok && s.config.ByMoment {
+		version = s.state.numbers.at(moment)
+	}
+	was, found := s.state.Was(s.Key(m.GetNamespace(), m.GetName()), version)
+	s.mu.RUnlock()
+	return version != 0 && version == versionOf(object) || found && s.state.equal(was, object)
 }
 
 // EventAt gives the event with this resourceVersion, if it is remembered. Nobody may

@@ -10,13 +10,13 @@ const (
 	replicaMask = 1<<replicaBits - 1
 )
 
-// A Replica tells the resourceVersions of one process from those of another. Only
-// its lowest ten bits count. Two processes may have the same one by chance: then a
-// foreign resourceVersion is recognized because it was never issued here.
+// A Replica tells the resourceVersions of one process from those of another. Beside a
+// time only its lowest ten bits count. Two processes may have the same one by chance: then
+// a foreign resourceVersion is recognized because it was never issued here.
 type Replica uint16
 
 // NewReplica chooses a replica at random.
-func NewReplica() Replica { return Replica(rand.N(1 << replicaBits)) }
+func NewReplica() Replica { return Replica(rand.N(1 << 16)) }
 
 // next is the resourceVersion of an event at the given time, after another.
 func (r Replica) next(now time.Time, last uint64) uint64 {

@@ -41,6 +41,7 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 	}
 	w := &watcher{
 		ring: s, at: from, told: s.progress, wantsProgress: opts.ProgressNotify,
+		wantsTimes: opts.RecordTimestamps, times: recorder{window: s.config.Window},
 		events: make(chan watch.Event), done: make(chan struct{}),
 	}
 	s.watches.Go(func() { w.run(ctx) })
@@ -70,6 +71,9 @@ type watcher struct {
 	// told is the last request for progress that was answered.
 	told          uint64
 	wantsProgress bool
+	// times are those of events, if they are wanted.
+	wantsTimes bool
+	times      recorder
 
 	events   chan watch.Event
 	done     chan struct{}
@@ -91,7 +95,11 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		}
 		for _, e := range events {
-			if !w.send(ctx, watch.Event{Type: e.Type, Object: e.Object}) {
+			object := e.Object
+			if w.wantsTimes {
+				object = w.times.record(e)
+			}
+			if !w.send(ctx, watch.Event{Type: e.Type, Object: object}) {
 				return
 			}
 			w.at = e.ResourceVersion
