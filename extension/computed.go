@@ -3,6 +3,7 @@ package extension
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
@@ -48,9 +49,44 @@ type Computed[T any] struct {
 	Equal func(a, b *T) bool
 
 	// Allowed says whether the caller of ctx may see an object, for the verbs get, list and
-	// watch. It is asked about every object and every event, after the API server's own
-	// authorization. Nil allows all.
+	// watch, or use an action or a stream of it, whose name is the verb then, after get. It is
+	// asked about every object and every event, after the API server's own authorization. What
+	// may not be got is answered 404, and an action that is not allowed 403. It must not change
+	// obj. Nil allows all.
 	Allowed func(ctx context.Context, verb string, obj *T) bool
+
+	// History bounds what is remembered for watches.
+	History History
+}
+
+// History bounds the events that a kind remembers which is not stored, so that watches can go
+// on where they were cut off. A client that is behind it lists again.
+//
+// The watch cache in front keeps the last hundred events whatever their size, and up to twice
+// Bytes.
+type History struct {
+	// Age is how long an event is remembered; zero means 5 minutes.
+	Age time.Duration
+	// Bytes is about how much they may take, beside the objects that there are; zero means
+	// 64 MiB. It does not count what came in the last 2 seconds.
+	Bytes int64
+}
+
+func (h History) check(c *complaints) {
+	if h.Age < 0 || h.Bytes < 0 {
+		c.add("History", "it is negative")
+	}
+}
+
+func (h History) window() ring.Window {
+	w := ring.DefaultWindow()
+	if h.Age > 0 {
+		w.Age = h.Age
+	}
+	if h.Bytes > 0 {
+		w.Bytes = h.Bytes
+	}
+	return w
 }
 
 // addTo implements Part.
@@ -72,13 +108,17 @@ func (c Computed[T]) addTo(a *assembly) error {
 			problems.add("Sub "+s.erased.Name, "objects that are not stored have no part to update")
 		}
 	}
+	c.History.check(problems)
+	if c.Allowed != nil {
+		checkVerbs(k, problems)
+	}
 	k.Status, k.Scale = nil, nil // they are for what is written
 	a.views[k] = func(*rest.Config, runtime.ObjectTyper) (server.View, error) { return c.open(k) }
 	return problems.err()
 }
 
 func (c Computed[T]) open(k *kind.Kind) (server.View, error) {
-	config := ringOf(k)
+	config := ringOf(k, c.History)
 	if c.Equal != nil {
 		config.Equal = func(old, obj runtime.Object) bool { return c.Equal(any(old).(*T), any(obj).(*T)) }
 	}
@@ -110,10 +150,20 @@ func pointers[T any](items []T, err error) ([]runtime.Object, error) {
 	return out, nil
 }
 
-func ringOf(k *kind.Kind) ring.Config {
+// checkVerbs refuses subresources that Allowed could not tell from what is done with the object
+// itself.
+func checkVerbs(k *kind.Kind, c *complaints) {
+	for _, s := range k.Subresources {
+		if slices.Contains([]string{"get", "list", "watch", "create", "update", "delete"}, s.Name) {
+			c.add("Sub "+s.Name, "Allowed is asked with its name for a verb, and this is one already: name it otherwise")
+		}
+	}
+}
+
+func ringOf(k *kind.Kind, h History) ring.Config {
 	return ring.Config{
 		Resource: k.Resource(), Namespaced: k.Namespaced, New: k.New, NewList: k.NewList,
-		Attributes: server.Attributes(k), Replica: ring.NewReplica(),
+		Attributes: server.Attributes(k), Replica: ring.NewReplica(), Window: h.window(),
 	}
 }
 

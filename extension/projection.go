@@ -56,17 +56,26 @@ type Projection[T, O any] struct {
 	To func(from *O, into *T) (shown bool, err error)
 	// From writes what a client sent into the source, which is a copy of what is there, or
 	// empty at a creation. Metadata has been dealt with, and From may change labels and
-	// annotations. What it does not touch stays as it is, and so do labels and annotations
-	// that To does not show and fields that O does not have. An error of apimachinery's is
-	// sent as it is, any other as 422 Invalid.
+	// annotations. What it does not touch stays as it is, and so do fields that O does not
+	// have, and labels, annotations and owners that To does not show: a client that sends one
+	// of those gets 422. An error of apimachinery's is sent as it is, any other as 422 Invalid.
+	//
+	// Where there is From, resourceVersions are those of the source with a few bits more, so
+	// that what one replica has shown can be written by another; every change of the source is
+	// an event then, also one that To does not show.
 	From func(ctx context.Context, obj *T, into *O) error
 
 	// Allowed says whether the caller of ctx may get, list or watch an object, or create,
-	// update or delete it; patches and apply are updates or creations. It is asked after the
-	// API server's own authorization: about every object and event that is read, before a
-	// write about what is there, and again about what would be there. What may not be got is
-	// answered 404, and a write that is not allowed 403. Nil allows all.
+	// update or delete it; patches and apply are updates or creations. For an action or a
+	// stream the verb is its name, after get. It is asked after the API server's own
+	// authorization: about every object and event that is read, before a write about what is
+	// there, and again about what would be there, also with all the metadata that the client
+	// sent. What may not be got is answered 404, and anything else that is not allowed 403. It
+	// must not change obj. Nil allows all.
 	Allowed func(ctx context.Context, verb string, obj *T) bool
+
+	// History bounds what is remembered for watches.
+	History History
 
 	// Validate and ValidateUpdate are as in Resource.
 	Validate       func(ctx context.Context, obj *T) field.ErrorList
@@ -78,7 +87,8 @@ type Source struct {
 	// Resource is what they are called. The name of the type O is their kind.
 	Resource schema.GroupVersionResource
 	// Namespace confines them; empty means all. A Projection of scope Cluster shows objects
-	// without a namespace, or those of one.
+	// without a namespace, or those of one. Whether they have namespaces is asked at the start:
+	// what does not fit is an error of New, or where the host could not be asked, 503.
 	Namespace string
 	// Labels and Fields are selectors, as kubectl takes them. New objects get the labels
 	// that Labels asks for by "=".
@@ -104,6 +114,10 @@ func (p Projection[T, O]) addTo(a *assembly) error {
 	}
 	problems := &complaints{about: describe(k)}
 	p.check(problems)
+	p.History.check(problems)
+	if p.Allowed != nil {
+		checkVerbs(k, problems)
+	}
 	k.Status, k.Scale = nil, nil // the source is written as a whole
 	a.views[k] = func(host *rest.Config, typer runtime.ObjectTyper) (server.View, error) {
 		return p.open(k, host, typer)
@@ -172,7 +186,13 @@ func (p Projection[T, O]) open(k *kind.Kind, at *rest.Config, typer runtime.Obje
 	if err != nil {
 		return server.View{}, err
 	}
-	storage, err := ring.NewStorage(ringOf(k))
+	resources, err := projection.Resources(fast)
+	if err != nil {
+		return server.View{}, fmt.Errorf("%s: Source.Host: make a client: %w", describe(k), err)
+	}
+	remembering := ringOf(k, p.History)
+	remembering.ByMoment = p.From != nil
+	storage, err := ring.NewStorage(remembering)
 	if err != nil {
 		return server.View{}, err
 	}
@@ -181,7 +201,7 @@ func (p Projection[T, O]) open(k *kind.Kind, at *rest.Config, typer runtime.Obje
 		Namespace: p.Source.Namespace, Labels: selected, Fields: fieldsSelected,
 		NewSource: func() any { return new(O) },
 		To:        func(from any, into runtime.Object) (bool, error) { return p.To(from.(*O), any(into).(*T)) },
-		Client:    client, Ring: storage, Stale: p.Source.Stale,
+		Client:    client, Ring: storage, Stale: p.Source.Stale, Resources: resources,
 	}
 	if p.From != nil {
 		config.From = func(ctx context.Context, obj runtime.Object, into any) error {
@@ -191,6 +211,10 @@ func (p Projection[T, O]) open(k *kind.Kind, at *rest.Config, typer runtime.Obje
 	source, err := projection.New(config)
 	if err != nil {
 		return server.View{}, err
+	}
+	// A host that cannot be asked now is asked again by Run.
+	if misfit := (*projection.MisfitError)(nil); errors.As(source.Fit(context.Background()), &misfit) {
+		return server.View{}, fmt.Errorf("%s: %w", describe(k), misfit)
 	}
 	reading, err := viewOf(k, storage, p.Allowed)
 	if err != nil {

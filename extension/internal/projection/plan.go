@@ -2,12 +2,9 @@ package projection
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,35 +15,40 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Plan is what a write would come to.
+// Plan is what a write would come to. Nobody may change its objects.
 type Plan struct {
-	// Shown is what would be shown. Nobody may change it.
+	// Shown is what would be shown.
 	Shown runtime.Object
+	// Asked is Shown with all labels, annotations and owners that the client sent.
+	Asked runtime.Object
 
 	name   string
 	before *Stored // nil for a creation
 	source *unstructured.Unstructured
+	// refused is why nothing is written, or nil.
+	refused error
 }
 
 // Plan writes an object into its source: the one before, or a new one where that is nil.
 // It sends nothing.
 func (s *Source) Plan(ctx context.Context, before *Stored, object runtime.Object) (*Plan, error) {
-	m, err := meta.Accessor(object)
+	is, err := metaOf(object)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return nil, err
 	}
 	source := &unstructured.Unstructured{Object: map[string]any{}}
 	shown := s.Kind.New()
 	if before != nil {
 		source, shown = before.source.DeepCopy(), before.Object
-	} else if err := s.begin(source, m); err != nil {
+	} else if err := s.begin(source, is); err != nil {
 		return nil, err
 	}
-	was, err := meta.Accessor(shown)
+	was, err := metaOf(shown)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return nil, err
 	}
-	if err := s.writeMetadata(source, was, m); err != nil {
+	m := &metadata{source: s, was: was, is: is, created: before == nil, hidden: map[string]*field.Path{}}
+	if err := m.write(source); err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	identity := source.DeepCopy()
@@ -54,17 +56,29 @@ func (s *Source) Plan(ctx context.Context, before *Stored, object runtime.Object
 		return nil, err
 	}
 	keepIdentity(source, identity)
-	p := &Plan{name: m.GetName(), before: before, source: source}
+	p := &Plan{name: is.GetName(), before: before, source: source}
 	if !s.selects(source) {
-		return nil, s.invalid(m.GetName(), field.Invalid(field.NewPath("metadata", "labels"), source.GetLabels(), fmt.Sprintf("the object would not be one of those that are shown, which are selected by %q", s.Labels)))
+		return nil, s.invalid(p.name, field.Invalid(labelsPath, source.GetLabels(), fmt.Sprintf("the object would not be one of those that are shown, which are selected by %q", s.Labels)))
 	}
 	if p.Shown, err = s.show(source); err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	if p.Shown == nil {
-		return nil, s.invalid(m.GetName(), field.Forbidden(field.NewPath("metadata", "name"), "the object would not be one of those that are shown"))
+		return nil, s.invalid(p.name, field.Forbidden(field.NewPath("metadata", "name"), "the object would not be one of those that are shown"))
 	}
+	if p.Asked, err = m.asked(p.Shown); err != nil {
+		return nil, err
+	}
+	p.refused = m.refusal()
 	return p, nil
+}
+
+func metaOf(object runtime.Object) (metav1.Object, error) {
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return m, nil
 }
 
 func (s *Source) invalid(name string, problems ...*field.Error) error {
@@ -101,59 +115,6 @@ func (s *Source) begin(source *unstructured.Unstructured, m metav1.Object) error
 // knows.
 func (s *Source) selects(source *unstructured.Unstructured) bool {
 	return s.Labels.Matches(labels.Set(source.GetLabels()))
-}
-
-// writeMetadata writes what differs between what was shown and what a client sent. What
-// was not shown stays.
-func (s *Source) writeMetadata(source *unstructured.Unstructured, was, is metav1.Object) error {
-	if all, changed := merged(source.GetLabels(), was.GetLabels(), is.GetLabels()); changed {
-		source.SetLabels(all)
-	}
-	managed := map[string]string{}
-	if entries := is.GetManagedFields(); len(entries) > 0 {
-		text, err := json.Marshal(entries)
-		if err != nil {
-			return err
-		}
-		managed[s.managersKey()] = string(text)
-	}
-	old := s.sourceAnnotations(was.GetAnnotations())
-	if text, ok := source.GetAnnotations()[s.managersKey()]; ok {
-		if old == nil {
-			old = map[string]string{}
-		}
-		old[s.managersKey()] = text
-	}
-	maps.Copy(managed, s.sourceAnnotations(is.GetAnnotations()))
-	if all, changed := merged(source.GetAnnotations(), old, managed); changed {
-		source.SetAnnotations(all)
-	}
-	if !equality.Semantic.DeepEqual(was.GetFinalizers(), is.GetFinalizers()) {
-		source.SetFinalizers(is.GetFinalizers())
-	}
-	if !equality.Semantic.DeepEqual(was.GetOwnerReferences(), is.GetOwnerReferences()) {
-		source.SetOwnerReferences(is.GetOwnerReferences())
-	}
-	return nil
-}
-
-// merged gives there with what leads from was to is.
-func merged(there, was, is map[string]string) (out map[string]string, changed bool) {
-	out = maps.Clone(there)
-	if out == nil {
-		out = map[string]string{}
-	}
-	for key := range was {
-		if _, stays := is[key]; !stays {
-			delete(out, key)
-		}
-	}
-	for key, value := range is {
-		if old, shown := was[key]; !shown || old != value {
-			out[key] = value
-		}
-	}
-	return out, !maps.Equal(out, there)
 }
 
 // writeFields has From write, and takes over what it changed.

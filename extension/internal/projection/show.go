@@ -85,6 +85,11 @@ func (s *Source) ownKey(name string) string {
 	return s.Kind.Hub.Group + "/" + s.Kind.Names.Plural + "." + name
 }
 
+// own says whether an annotation is kept here for the source itself. Clients do not write it.
+func (s *Source) own(key string) bool {
+	return key == s.managersKey() || key == s.ownKey("last-applied")
+}
+
 // shownAnnotations are a source's annotations as they are shown.
 func (s *Source) shownAnnotations(of map[string]string) map[string]string {
 	shown := maps.Clone(of)
@@ -92,8 +97,7 @@ func (s *Source) shownAnnotations(of map[string]string) map[string]string {
 	if applied, ok := shown[s.ownKey("last-applied")]; ok {
 		shown[lastApplied] = applied
 	}
-	delete(shown, s.ownKey("last-applied"))
-	delete(shown, s.managersKey())
+	maps.DeleteFunc(shown, func(key, _ string) bool { return s.own(key) })
 	if len(shown) == 0 {
 		return nil
 	}
@@ -103,8 +107,7 @@ func (s *Source) shownAnnotations(of map[string]string) map[string]string {
 // sourceAnnotations are annotations as they are at the source.
 func (s *Source) sourceAnnotations(of map[string]string) map[string]string {
 	at := maps.Clone(of)
-	delete(at, s.ownKey("last-applied"))
-	delete(at, s.managersKey())
+	maps.DeleteFunc(at, func(key, _ string) bool { return s.own(key) })
 	if applied, ok := at[lastApplied]; ok {
 		at[s.ownKey("last-applied")] = applied
 	}

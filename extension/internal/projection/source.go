@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -50,12 +49,17 @@ type Config struct {
 	Ring *ring.Storage
 	// Stale is how long the source may be out of reach; zero means DefaultStale.
 	Stale time.Duration
+	// Resources gives what the API server of the source serves in a group version. Nil: it is
+	// not asked whether the source fits the kind.
+	Resources func(context.Context, schema.GroupVersion) (*metav1.APIResourceList, error)
 }
 
 // Source are the objects behind a kind.
 type Source struct {
 	Config
 	seen *seen
+	// fits says that Fit has found nothing wrong.
+	fits atomic.Bool
 }
 
 // New makes a Source. It reaches nothing before Run.
@@ -97,7 +101,10 @@ func (s *Source) choose(o metav1.ListOptions) metav1.ListOptions {
 
 // Run keeps the ring at what the source is, until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
-	f := &follower{source: s, log: klog.FromContext(ctx).WithValues("resource", s.Kind.Resource().String())}
+	f := newFollower(s, klog.FromContext(ctx).WithValues("resource", s.Kind.Resource().String()))
+	if !f.awaitFit(ctx) {
+		return nil
+	}
 	watcher := &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
 	cache.NewReflectorWithOptions(watcher, &unstructured.Unstructured{}, f, cache.ReflectorOptions{
 		Name:            "projection of " + s.Kind.Resource().String(),
@@ -106,141 +113,13 @@ func (s *Source) Run(ctx context.Context) error {
 	return nil
 }
 
-// follower takes what a reflector brings. The reflector calls it once at a time.
-type follower struct {
-	source *Source
-	log    klog.Logger
-
-	// failing is since when the source has been out of reach; zero while it is not.
-	failing time.Time
-	// withdrawn says that the ring's objects no longer count.
-	withdrawn bool
-}
-
-var (
-	_ cache.ReflectorStore         = &follower{}
-	_ cache.ReflectorBookmarkStore = &follower{}
-)
-
-func (f *follower) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	list, err := f.source.client("").List(ctx, f.source.choose(o))
-	f.reached(err)
-	if err != nil {
-		return nil, err
+// moment is that of a source, where what is shown of it can be written: by it clients' writes
+// are told from outdated ones at every replica.
+func (s *Source) moment(version string) ring.Moment {
+	if s.From == nil {
+		return 0
 	}
-	return list, nil
-}
-
-func (f *follower) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	w, err := f.source.client("").Watch(ctx, f.source.choose(o))
-	f.reached(err)
-	if err != nil {
-		return nil, err
-	}
-	if f.withdrawn && o.SendInitialEvents == nil {
-		w.Stop() // the ring counts again once it has got all objects
-		return nil, apierrors.NewResourceExpired("the objects were withdrawn: list again")
-	}
-	return w, nil
-}
-
-// reached withdraws the objects where the source has been out of reach for too long.
-func (f *follower) reached(err error) {
-	switch now := time.Now(); {
-	case err == nil, apierrors.IsResourceExpired(err), apierrors.IsGone(err):
-		f.failing = time.Time{}
-	case f.failing.IsZero():
-		f.failing = now
-	case now.Sub(f.failing) >= f.source.Stale:
-		f.withdrawn = true
-		f.source.Ring.Unavailable(fmt.Errorf("%s have been out of reach since %s: %w", f.source.Resource.GroupResource(), f.failing.UTC().Format(time.RFC3339), err))
-	}
-}
-
-// Replace implements cache.ReflectorStore.
-func (f *follower) Replace(items []any, version string) error {
-	var objects []runtime.Object
-	var shown []*unstructured.Unstructured
-	for _, item := range items {
-		u, err := read(item)
-		if err != nil {
-			return err
-		}
-		if object := f.show(u); object != nil {
-			objects, shown = append(objects, object), append(shown, u)
-		}
-	}
-	if err := f.source.Ring.Update(objects); err != nil {
-		return err
-	}
-	f.withdrawn = false
-	sightings := make([]sighting, len(shown))
-	for i, u := range shown {
-		sightings[i] = f.sighting(u)
-	}
-	f.source.seen.replace(sightings, version)
-	return nil
-}
-
-// Add implements cache.ReflectorStore.
-func (f *follower) Add(item any) error { return f.Update(item) }
-
-// Update implements cache.ReflectorStore.
-func (f *follower) Update(item any) error {
-	u, err := read(item)
-	if err != nil {
-		return err
-	}
-	object := f.show(u)
-	if object == nil {
-		return f.Delete(item)
-	}
-	if err := f.source.Ring.Put(object); err != nil {
-		return err
-	}
-	f.source.seen.put(f.sighting(u))
-	return nil
-}
-
-// Delete implements cache.ReflectorStore.
-func (f *follower) Delete(item any) error {
-	u, err := read(item)
-	if err != nil {
-		return err
-	}
-	f.source.Ring.Remove(f.source.namespaceOf(u), u.GetName())
-	f.source.seen.gone(u.GetUID(), u.GetResourceVersion())
-	return nil
-}
-
-// Bookmark implements cache.ReflectorBookmarkStore.
-func (f *follower) Bookmark(version string) error {
-	f.source.seen.advance(version)
-	return nil
-}
-
-// Resync implements cache.ReflectorStore.
-func (f *follower) Resync() error { return nil }
-
-// show gives what is shown of a source, or nil. An object that cannot be shown is logged,
-// and does not keep the others from being shown.
-func (f *follower) show(u *unstructured.Unstructured) runtime.Object {
-	object, err := f.source.show(u)
-	if err == nil && object != nil {
-		err = f.source.Ring.Check(object)
-	}
-	if err != nil {
-		f.log.Error(err, "An object cannot be shown", "source", klog.KObj(u))
-		return nil
-	}
-	return object
-}
-
-func (f *follower) sighting(u *unstructured.Unstructured) sighting {
-	return sighting{
-		moment:  moment{u.GetUID(), u.GetResourceVersion()},
-		version: f.source.Ring.VersionOf(f.source.namespaceOf(u), u.GetName()),
-	}
+	return ring.ParseMoment(version)
 }
 
 // namespaceOf is the namespace in which a source is shown.
@@ -249,12 +128,4 @@ func (s *Source) namespaceOf(u *unstructured.Unstructured) string {
 		return ""
 	}
 	return u.GetNamespace()
-}
-
-func read(item any) (*unstructured.Unstructured, error) {
-	u, ok := item.(*unstructured.Unstructured)
-	if !ok {
-		return nil, fmt.Errorf("%T is no object of a dynamic client", item)
-	}
-	return u, nil
 }

@@ -11,10 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Write sends a plan, and waits until the ring has come to it. A write that changes nothing
-// is not sent. One for which the source is no longer what it was gives an error that
+// Write sends a plan, and waits until the ring has come to it. One that would write what is not
+// shown is refused, and one that changes nothing is not sent. One for which the source is no longer what it was gives an error that
 // IsOutdated knows.
 func (s *Source) Write(ctx context.Context, p *Plan, dryRun []string) (runtime.Object, error) {
+	if p.refused != nil {
+		return nil, p.refused
+	}
 	if p.before != nil && reflect.DeepEqual(p.before.source.Object, p.source.Object) {
 		return p.before.Object.DeepCopyObject(), nil
 	}

@@ -82,12 +82,19 @@ func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
 	return out, nil
 }
 
+// Viewed serves a kind that something else keeps.
+type Viewed interface {
+	rest.Storage
+	// ForSubresource gives the objects that the caller may use a subresource of.
+	ForSubresource(name string) rest.Getter
+}
+
 // View gives what serves a kind that something else keeps, with its subresources. Of the
 // options it needs those of subresources.
-func View(k *kind.Kind, main rest.Storage, o Options) map[string]rest.Storage {
+func View(k *kind.Kind, main Viewed, o Options) map[string]rest.Storage {
 	out := map[string]rest.Storage{k.Names.Plural: main}
 	for _, s := range k.Subresources {
-		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.(rest.Getter), o)
+		out[k.Names.Plural+"/"+s.Name] = ofObject(k, s, main.ForSubresource(s.Name), o)
 	}
 	return out
 }

@@ -78,7 +78,7 @@ type Config struct {
 
 // View is a kind that is not stored, as it is served.
 type View struct {
-	Resource rest.Storage
+	Resource registry.Viewed
 	// Run keeps it current until its context ends.
 	Run Background
 }

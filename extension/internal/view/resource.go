@@ -33,8 +33,9 @@ type Config struct {
 	// Table makes rows of objects; nil gives name and age.
 	Table rest.TableConvertor
 	// Allowed says whether the caller of ctx may see an object, for the verb get, list
-	// or watch, and write it, for create, update and delete. Nil allows all. It must not change the object, and is asked from many
-	// goroutines. A panic of it is a 500 for that request.
+	// or watch, write it, for create, update and delete, and use a subresource, whose name
+	// is the verb then. Nil allows all. It must not change the object, and is asked from
+	// many goroutines. A panic of it is a 500 for that request.
 	Allowed func(ctx context.Context, verb string, object runtime.Object) bool
 }
 
@@ -139,6 +140,24 @@ func (r *Resource) Get(ctx context.Context, name string, options *metav1.GetOpti
 		return nil, apierrors.NewNotFound(r.cache.Resource(), name)
 	}
 	return own(object), nil
+}
+
+// ForSubresource gives the objects that the caller may use a subresource of. Who may see one and
+// not use it gets 403.
+func (r *Resource) ForSubresource(name string) rest.Getter { return forSubresource{r, name} }
+
+type forSubresource struct {
+	*Resource
+	verb string
+}
+
+// Get implements rest.Getter.
+func (s forSubresource) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	object, err := s.Resource.Get(ctx, name, options)
+	if err != nil {
+		return nil, err
+	}
+	return object, s.may(ctx, s.verb, name, object)
 }
 
 // List implements rest.Lister.

@@ -33,6 +33,17 @@ func (r *Resource) visible(ctx context.Context, verb string, object runtime.Obje
 	return r.config.Allowed(ctx, verb, object), nil
 }
 
+// may refuses what the caller may not do with an object, as it is or as it would be.
+func (r *Resource) may(ctx context.Context, verb, name string, object runtime.Object) error {
+	switch may, err := r.visible(ctx, verb, object); {
+	case err != nil:
+		return err
+	case !may:
+		return apierrors.NewForbidden(r.cache.Resource(), name, fmt.Errorf("you may not %s an object like this", verb))
+	}
+	return nil
+}
+
 // visibleList lists what the caller may see. A page is filled up from what follows, and
 // does not say how much remains, which would count what is hidden.
 func (r *Resource) visibleList(ctx context.Context, root string, opts storage.ListOptions) (runtime.Object, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -99,7 +100,7 @@ func (w *Writable) create(ctx context.Context, object runtime.Object, validate r
 	if err != nil {
 		return nil, err
 	}
-	if err := w.may(ctx, create, m.GetName(), plan.Shown); err != nil {
+	if err := w.mayBecome(ctx, create, m.GetName(), plan); err != nil {
 		return nil, err
 	}
 	return w.source.Write(ctx, plan, dryRun)
@@ -175,14 +176,14 @@ func (w *Writable) update(ctx context.Context, name string, stored *projection.S
 	if err != nil {
 		return nil, err
 	}
-	if err := w.may(ctx, update, name, plan.Shown); err != nil {
+	if err := w.mayBecome(ctx, update, name, plan); err != nil {
 		return nil, err
 	}
 	return w.source.Write(ctx, plan, o.DryRun)
 }
 
-// meant checks that an object is the one that the client has seen. Without a
-// resourceVersion it is whatever there is.
+// meant checks that an object is the one that the client has seen, here or at another replica.
+// Without a resourceVersion it is whatever there is.
 func (w *Writable) meant(name string, object, old runtime.Object, p *metav1.Preconditions) error {
 	m, err := meta.Accessor(object)
 	if err != nil {
@@ -192,19 +193,21 @@ func (w *Writable) meant(name string, object, old runtime.Object, p *metav1.Prec
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if m.GetResourceVersion() == "" {
-		m.SetResourceVersion(was.GetResourceVersion())
-	}
-	outdated := m.GetResourceVersion() != was.GetResourceVersion()
+	seen := []string{m.GetResourceVersion()}
 	if p != nil {
 		if p.UID != nil && *p.UID != was.GetUID() {
 			return apierrors.NewConflict(w.cache.Resource(), name, fmt.Errorf("its uid is %s, and the one with %s was meant", was.GetUID(), *p.UID))
 		}
-		outdated = outdated || p.ResourceVersion != nil && *p.ResourceVersion != was.GetResourceVersion()
+		if p.ResourceVersion != nil {
+			seen = append(seen, *p.ResourceVersion)
+		}
 	}
-	if outdated {
-		return apierrors.NewConflict(w.cache.Resource(), name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+	for _, version := range seen {
+		if version != "" && !w.cache.Ring.Showed(version, old) {
+			return apierrors.NewConflict(w.cache.Resource(), name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+		}
 	}
+	m.SetResourceVersion(was.GetResourceVersion())
 	return nil
 }
 
@@ -230,6 +233,9 @@ func (w *Writable) delete(ctx context.Context, name string, validate rest.Valida
 	if err := w.may(ctx, remove, name, stored.Object); err != nil {
 		return nil, false, err
 	}
+	if o, err = w.preconditions(stored.Object, o); err != nil {
+		return nil, false, err
+	}
 	if _, _, err := rest.BeforeDelete(w.strategy, ctx, stored.Object.DeepCopyObject(), o); err != nil {
 		return nil, false, err
 	}
@@ -249,6 +255,21 @@ func (w *Writable) delete(ctx context.Context, name string, validate rest.Valida
 	return &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{
 		Name: name, Group: w.cache.Resource().Group, Kind: w.cache.Resource().Resource, UID: m.GetUID(),
 	}}, true, nil
+}
+
+// preconditions names the present resourceVersion where the one that a client named showed the
+// object as it is.
+func (w *Writable) preconditions(object runtime.Object, o *metav1.DeleteOptions) (*metav1.DeleteOptions, error) {
+	if o.Preconditions == nil || o.Preconditions.ResourceVersion == nil || !w.cache.Ring.Showed(*o.Preconditions.ResourceVersion, object) {
+		return o, nil
+	}
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	o = o.DeepCopy()
+	o.Preconditions.ResourceVersion = new(m.GetResourceVersion())
+	return o, nil
 }
 
 // DeleteCollection deletes what the caller sees of a list.
@@ -282,13 +303,14 @@ func (w *Writable) stored(ctx context.Context, name string) (*projection.Stored,
 	return stored, nil
 }
 
-// may refuses what the caller may not do with an object, as it is or as it would be.
-func (w *Writable) may(ctx context.Context, verb, name string, object runtime.Object) error {
-	switch may, err := w.visible(ctx, verb, object); {
-	case err != nil:
+// mayBecome refuses what the caller may not make of an object: as it would be shown, and with all
+// that the caller sent.
+func (w *Writable) mayBecome(ctx context.Context, verb, name string, plan *projection.Plan) error {
+	if err := w.may(ctx, verb, name, plan.Shown); err != nil {
 		return err
-	case !may:
-		return apierrors.NewForbidden(w.cache.Resource(), name, fmt.Errorf("you may not %s an object like this", verb))
 	}
-	return nil
+	if equality.Semantic.DeepEqual(plan.Shown, plan.Asked) {
+		return nil
+	}
+	return w.may(ctx, verb, name, plan.Asked)
 }
