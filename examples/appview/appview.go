@@ -3,9 +3,9 @@
 package appview
 
 import (
+	"cmp"
 	"context"
 	"embed"
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -33,27 +33,17 @@ var ConfigMaps = extension.Source{
 // Apps is the kind, over what looks like ConfigMaps.
 func Apps(source extension.Source) extension.Projection[v1.App, corev1.ConfigMap] {
 	return extension.Projection[v1.App, corev1.ConfigMap]{
-		GroupVersion: v1.GroupVersion,
-		Schema:       crds,
-		Source:       source,
-		To:           toApp,
-		From:         fromApp,
-		Allowed:      ofTheTeam,
+		GroupVersion: v1.GroupVersion, Schema: crds, Source: source,
+		To: toApp, From: fromApp, Allowed: ofTheTeam,
 	}
 }
 
 func toApp(from *corev1.ConfigMap, into *v1.App) (bool, error) {
-	into.Spec.Image = from.Data["image"]
-	if text, ok := from.Data["replicas"]; ok {
-		n, err := strconv.ParseInt(text, 10, 32)
-		if err != nil {
-			return false, fmt.Errorf("read replicas: %w", err)
-		}
-		into.Spec.Replicas = new(int32(n))
-	}
 	delete(into.Labels, appLabel)
-	into.Status.Phase = from.Data["phase"]
-	return true, nil
+	into.Spec.Image, into.Status.Phase = from.Data["image"], from.Data["phase"]
+	n, err := strconv.ParseInt(cmp.Or(from.Data["replicas"], "1"), 10, 32)
+	into.Spec.Replicas = new(int32(n))
+	return true, err
 }
 
 // fromApp leaves the phase alone: who writes an App does not know it.
@@ -62,10 +52,7 @@ func fromApp(_ context.Context, app *v1.App, into *corev1.ConfigMap) error {
 		into.Data = map[string]string{}
 	}
 	into.Data["image"] = app.Spec.Image
-	delete(into.Data, "replicas")
-	if n := app.Spec.Replicas; n != nil {
-		into.Data["replicas"] = strconv.Itoa(int(*n))
-	}
+	into.Data["replicas"] = strconv.Itoa(int(*app.Spec.Replicas)) // it has a default
 	return nil
 }
 

@@ -200,6 +200,37 @@ func TestPlanOfACreation(t *testing.T) {
 	}
 }
 
+// A write that makes To show a key that it hid does not write the key, whose value the client has not
+// seen.
+func TestPlanDoesNotWriteWhatWasHidden(t *testing.T) {
+	s := newSource(func(c *Config) {
+		to := c.To
+		c.To = func(from any, into runtime.Object) (bool, error) {
+			if shown, err := to(from, into); !shown || err != nil {
+				return shown, err
+			}
+			if pod := into.(*corev1.Pod); pod.Spec.Hostname != "open" {
+				delete(pod.Labels, "secret")
+			}
+			return true, nil
+		}
+	})
+	before := s.stored(t, service)
+	before.source.SetLabels(map[string]string{"pod": "true", "secret": "hidden"})
+	pod := before.Object.DeepCopyObject().(*corev1.Pod)
+	pod.Spec.Hostname, pod.Labels["secret"] = "open", "mine"
+	p, err := s.Plan(t.Context(), before, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(t.Context(), p, nil); !apierrors.IsInvalid(err) || p.source.GetLabels()["secret"] != "hidden" {
+		t.Errorf("the source would have the labels %v, %v", p.source.GetLabels(), err)
+	}
+	if asked := p.Asked.(*corev1.Pod).Labels["secret"]; asked != "mine" {
+		t.Errorf("Allowed is asked about the label %q", asked)
+	}
+}
+
 func TestShowSurvivesTo(t *testing.T) {
 	for name, to := range map[string]func(any, runtime.Object) (bool, error){
 		"error": func(any, runtime.Object) (bool, error) { return true, errors.New("broken") },
