@@ -22,23 +22,25 @@ import (
 // Computed is a kind whose objects are not stored: List makes them up. Clients get, list
 // and watch them as any others; they write none.
 type Computed[T any] struct {
-	GroupVersion schema.GroupVersion
-	// Names, Scope, Schema and Columns are as in Resource.
-	Names   Names
-	Scope   Scope
-	Schema  fs.FS
-	Columns []ColumnOf[T]
-	// SelectableFields is as in Resource.
+	// GroupVersion, Names, Scope, Schema, Columns and SelectableFields are as in Resource.
+	// Markers of status and scale do nothing here.
+	GroupVersion     schema.GroupVersion
+	Names            Names
+	Scope            Scope
+	Schema           fs.FS
+	Columns          []ColumnOf[T]
 	SelectableFields func(obj *T) fields.Set
-	// Sub are actions and streams.
+	// Sub are actions and streams; there is no part to Update.
 	Sub []Subresource[T]
 
-	// List gives all objects. It is called once at the start, then whenever Changed says so
-	// or Every has passed, and never twice at a time. What differs from the last answer
-	// becomes events of watches. An error leaves the last answer standing; after Stale
+	// List gives all objects, each with a name, and a namespace if the kind has them. It is
+	// called once at the start, then whenever Changed says so or Every has passed, and never
+	// twice at a time; it runs for nobody in particular, so that ctx has no caller. What
+	// differs from the last answer becomes events of watches. An error, a panic, or an answer
+	// that cannot be served leaves the last one standing; before the first one and after Stale
 	// the kind answers 503.
 	List func(ctx context.Context) ([]T, error)
-	// Changed wakes List; a burst costs one call.
+	// Changed wakes List; a burst costs one call. Nil and a closed channel wake nobody.
 	Changed <-chan struct{}
 	// Every is how often List is called without being woken; zero means never.
 	Every time.Duration

@@ -36,22 +36,22 @@ import (
 // Who manages which field of a T is kept in the annotation PLURAL.managed-fields of the
 // source, in the group of T. It knows nothing of what others write to the source.
 type Projection[T, O any] struct {
-	GroupVersion schema.GroupVersion
-	// Names, Scope, Schema and Columns are as in Resource.
-	Names   Names
-	Scope   Scope
-	Schema  fs.FS
-	Columns []ColumnOf[T]
-	// SelectableFields is as in Resource.
+	// GroupVersion, Names, Scope, Schema, Columns and SelectableFields are as in Resource.
+	// Markers of status and scale do nothing here: the source is written as a whole.
+	GroupVersion     schema.GroupVersion
+	Names            Names
+	Scope            Scope
+	Schema           fs.FS
+	Columns          []ColumnOf[T]
 	SelectableFields func(obj *T) fields.Set
-	// Sub are actions and streams.
+	// Sub are actions and streams; there is no part to Update.
 	Sub []Subresource[T]
 
 	// Source selects the objects that are shown.
 	Source Source
 	// To fills an empty T that has the metadata of the source; it may change labels,
 	// annotations and owners. False shows nothing for it. An error is logged, and shows
-	// nothing. It must be a pure function of from: it is asked for every event, and again
+	// nothing; where no object at all can be shown the kind answers 503. It must be a pure function of from: it is asked for every event, and again
 	// for every write.
 	To func(from *O, into *T) (shown bool, err error)
 	// From writes what a client sent into the source, which is a copy of what is there, or
@@ -77,7 +77,7 @@ type Projection[T, O any] struct {
 	// History bounds what is remembered for watches.
 	History History
 
-	// Validate and ValidateUpdate are as in Resource.
+	// Validate and ValidateUpdate are as in Resource; old is what is shown now.
 	Validate       func(ctx context.Context, obj *T) field.ErrorList
 	ValidateUpdate func(ctx context.Context, obj, old *T) field.ErrorList
 }

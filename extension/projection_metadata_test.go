@@ -139,7 +139,7 @@ func TestProjectionKeepsOwnersThatItDoesNotShow(t *testing.T) {
 		t.Errorf("the source has the annotations %v", got)
 	}
 	n.SetOwnerReferences(nil)
-	if n, err = p.notes.Update(t.Context(), n, metav1.UpdateOptions{}); err != nil {
+	if _, err = p.notes.Update(t.Context(), n, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	o, err = p.sources.Get(t.Context(), "a", metav1.GetOptions{})

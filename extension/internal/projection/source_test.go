@@ -107,10 +107,12 @@ func TestFollowerIsBlindWhereNothingCanBeShown(t *testing.T) {
 		recover func(f *follower) error
 		want    map[string]bool
 	}{
-		"one can be shown":    {func(f *follower) error { return f.Update(object("b", "9", false)) }, map[string]bool{"b": true}},
-		"one is not shown":    {func(f *follower) error { return f.Update(object("hidden", "9", false)) }, nil},
-		"one comes":           {func(f *follower) error { return f.Add(object("c", "9", false)) }, map[string]bool{"c": true}},
-		"all are gone":        {func(f *follower) error { return errors.Join(f.Delete(object("a", "8", true)), f.Delete(object("b", "9", true))) }, nil},
+		"one can be shown": {func(f *follower) error { return f.Update(object("b", "9", false)) }, map[string]bool{"b": true}},
+		"one is not shown": {func(f *follower) error { return f.Update(object("hidden", "9", false)) }, nil},
+		"one comes":        {func(f *follower) error { return f.Add(object("c", "9", false)) }, map[string]bool{"c": true}},
+		"all are gone": {func(f *follower) error {
+			return errors.Join(f.Delete(object("a", "8", true)), f.Delete(object("b", "9", true)))
+		}, nil},
 		"there is a new list": {func(f *follower) error { return f.Replace([]any{object("a", "9", true), object("b", "9", false)}, "9") }, map[string]bool{"b": true}},
 	} {
 		for how, blind := range map[string]func(f *follower) error{

@@ -10,6 +10,8 @@
 //
 // A resourceVersion is a time in microseconds, shifted left by ten bits that name
 // the replica. It grows with every event, and across restarts as long as the wall
-// clock does. The ring knows exactly which resourceVersions it issued within its
-// window, so that it never answers one that it cannot vouch for.
+// clock does. Where each object comes from another that has a resourceVersion, that takes
+// the place of the time (moment.go), and replicas agree on it. The ring knows exactly which
+// resourceVersions it issued within its window, so that it never answers one that it cannot
+// vouch for.
 package ring

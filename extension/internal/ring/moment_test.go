@@ -135,6 +135,9 @@ func TestNothingIsKnownOfTheTimeBeforeTheFirstList(t *testing.T) {
 	if got := f.Known(f.numbers.at(5)); got != TooOld {
 		t.Errorf("the resourceVersion of an object of the first list is %s", got)
 	}
+	if len(f.events) > 0 || f.size > 0 {
+		t.Errorf("%d events of the first list are kept", len(f.events))
+	}
 	if want := f.numbers.at(9); f.Last() != want || f.Known(want) != Known {
 		t.Errorf("the first list is at %d and %s, want %d", f.Last(), f.Known(f.Last()), want)
 	}
