@@ -53,6 +53,9 @@ func databases(t *testing.T, each func(t *testing.T, url string)) {
 		each(t, "sqlite://"+filepath.Join(t.TempDir(), "state.db"))
 	})
 	t.Run("postgres", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the short form has SQLite, and other tests of PostgreSQL")
+		}
 		each(t, postgrestest.Start(t).Database())
 	})
 }

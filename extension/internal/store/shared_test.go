@@ -23,9 +23,16 @@ import (
 	"github.com/annex-api/annex/extension/internal/postgrestest"
 )
 
+// TestTwoServersOfOneDatabase has a database for each of its parts.
+func TestTwoServersOfOneDatabase(t *testing.T) {
+	server := postgrestest.Start(t)
+	t.Run("each reads what the other wrote", func(t *testing.T) { readEachOthersWrites(t, server.Database()) })
+	t.Run("a list and a watch miss nothing", func(t *testing.T) { listThenWatchMissesNothing(t, server.Database()) })
+	t.Run("a list is quick while the other writes", func(t *testing.T) { listIsQuickWhileAnotherServerWrites(t, server.Database()) })
+}
+
 // Two servers share a database: each lists what the other has just written.
-func TestTwoServersReadEachOthersWrites(t *testing.T) {
-	url := postgrestest.Start(t).Database()
+func readEachOthersWrites(t *testing.T, url string) {
 	a, _ := openURL(t, url)
 	defer closeOpened(t, a)
 	b, _ := openURL(t, url)
@@ -112,8 +119,7 @@ func TestAListAfterOverlappingWritesOfOthers(t *testing.T) {
 }
 
 // A list and a watch from its resourceVersion have everything, however writes overlap.
-func TestListThenWatchMissesNothing(t *testing.T) {
-	url := postgrestest.Start(t).Database()
+func listThenWatchMissesNothing(t *testing.T, url string) {
 	a, ofA := openURL(t, url)
 	defer closeOpened(t, a)
 	b, ofB := openURL(t, url)
@@ -169,8 +175,7 @@ func TestListThenWatchMissesNothing(t *testing.T) {
 
 // Another server writes to other kinds all the time. A consistent list here needs the progress of a watch that has
 // no events.
-func TestAListIsQuickWhileAnotherServerWrites(t *testing.T) {
-	url := postgrestest.Start(t).Database()
+func listIsQuickWhileAnotherServerWrites(t *testing.T, url string) {
 	a, _ := openURL(t, url)
 	defer closeOpened(t, a)
 	b, _ := openURL(t, url)

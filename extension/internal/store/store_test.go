@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -17,6 +19,7 @@ import (
 
 	driver "github.com/annex-api/annex/extension/storage"
 	"github.com/annex-api/annex/extension/storage/embedded"
+	etcdserver "github.com/annex-api/annex/internal/etcd"
 )
 
 // limit is for what takes milliseconds where nothing is wrong.
@@ -188,4 +191,51 @@ func create(t *testing.T, pods storage.Interface, name string) *example.Pod {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// An etcd with users lets a server read below its own prefix alone.
+func TestAnEtcdWithUsers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etcd")
+	server, err := etcdserver.Start(t.Context(), etcdserver.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	for _, step := range []func() error{
+		func() error { _, err := admin.RoleAdd(t.Context(), "root"); return err },
+		func() error { _, err := admin.UserAdd(t.Context(), "root", "root"); return err },
+		func() error { _, err := admin.UserGrantRole(t.Context(), "root", "root"); return err },
+		func() error { _, err := admin.RoleAdd(t.Context(), "pods"); return err },
+		func() error {
+			_, err := admin.RoleGrantPermission(t.Context(), "pods", "/registry/test/", clientv3.GetPrefixRangeEnd("/registry/test/"), clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := admin.UserAdd(t.Context(), "pods", "s3cret"); return err },
+		func() error { _, err := admin.UserGrantRole(t.Context(), "pods", "pods"); return err },
+		func() error { _, err := admin.AuthEnable(t.Context()); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened, err := Open(t.Context(), &driver.Endpoint{Name: "etcd", Targets: []string{server.Endpoint()}, User: "pods", Password: "s3cret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, opened) })
+	pods := decorated(t, opened)
+	untilReady(t, opened)
+	create(t, pods, "a")
+	if got := names(list(t, pods)); len(got) != 1 {
+		t.Errorf("listed %v", got)
+	}
 }

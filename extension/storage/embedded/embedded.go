@@ -17,8 +17,9 @@ import (
 )
 
 // Driver opens embedded:///directory[?quota=SIZE]. The directory is made where it is missing, and no other
-// process uses it at the time. The quota, 8Gi by default, bounds the database: beyond it writes
-// fail and reads go on. A disk that is full before the quota is reached ends the process, as etcd
+// process uses it at the time. The quota bounds the database: beyond it writes fail, reads and deletions go
+// on, and writes do again when there is space. It is 8Gi by default, and less on a file system so small that the
+// logs would not fit beside it. A disk that others fill ends the process, as etcd
 // cannot go on without losing what it acknowledged.
 func Driver() storage.Driver {
 	return storage.Driver{Scheme: "embedded", Example: "embedded:///var/lib/widgets", Open: open}
@@ -35,10 +36,14 @@ func open(_ context.Context, u *url.URL, log logr.Logger) (*storage.Endpoint, er
 	if err != nil {
 		return nil, err
 	}
+	stop, err := keepSpace(server.Endpoint(), options.QuotaBytes, spaceEvery, log)
+	if err != nil {
+		return nil, errors.Join(err, server.Stop())
+	}
 	return &storage.Endpoint{
 		Name:    "embedded etcd " + options.Dir,
 		Targets: []string{server.Endpoint()},
-		Close:   server.Stop,
+		Close:   func() error { return errors.Join(stop(), server.Stop()) },
 	}, nil
 }
 
@@ -52,14 +57,17 @@ func options(u *url.URL) (etcd.Options, error) {
 		}
 	}
 	o := etcd.Options{Dir: u.Path}
-	if quota := u.Query().Get("quota"); quota != "" {
-		size, err := resource.ParseQuantity(quota)
+	if given := u.Query().Get("quota"); given != "" {
+		size, err := resource.ParseQuantity(given)
 		if err != nil || size.Value() <= 0 {
-			return etcd.Options{}, fmt.Errorf("quota %q is not a size such as 2Gi", quota)
+			return etcd.Options{}, fmt.Errorf("quota %q is not a size such as 2Gi", given)
 		}
 		o.QuotaBytes = size.Value()
+		return o, nil
 	}
-	return o, nil
+	quota, err := defaultQuota(o.Dir)
+	o.QuotaBytes = quota
+	return o, err
 }
 
 // lines logs what etcd says, an object a line.

@@ -30,18 +30,18 @@ var (
 		"RunTestOptionalWatchBookmarksWithCorrectResourceVersion": "bookmarks of a time are the watch cache's",
 	}
 	notOverCache = map[string]string{
-		"RunOptionalTestProgressNotify":         "the watch cache makes its own bookmarks",
-		"RunTestGetListWithErrorAggregation":    swapsTransformer,
-		"RunTestGetListWithoutErrorAggregation": swapsTransformer,
-		"RunTestGuaranteedUpdate":               swapsTransformer,
+		"RunOptionalTestProgressNotify":           "the watch cache makes its own bookmarks",
+		"RunTestGetListWithErrorAggregation":      swapsTransformer,
+		"RunTestGetListWithoutErrorAggregation":   swapsTransformer,
+		"RunTestGuaranteedUpdate":                 swapsTransformer,
 		"RunTestGuaranteedUpdateChecksStoredData": swapsTransformer,
-		"RunTestListResourceVersionMatch":       swapsTransformer,
-		"RunTestTransformationFailure":          swapsTransformer,
-		"RunTestWatchError":                     swapsTransformer,
-		"RunTestWatchWithUnsafeDelete":          swapsTransformer,
-		"RunWatchErrorIsBlockingFurtherEvents":  swapsTransformer,
-		"RunTestListInconsistentContinuation":   "it wants an error for a page that the watch cache still has",
-		"RunTestWatchContextCancel":             "a watch of the cache ends with its server, and is given out before the context is looked at",
+		"RunTestListResourceVersionMatch":         swapsTransformer,
+		"RunTestTransformationFailure":            swapsTransformer,
+		"RunTestWatchError":                       swapsTransformer,
+		"RunTestWatchWithUnsafeDelete":            swapsTransformer,
+		"RunWatchErrorIsBlockingFurtherEvents":    swapsTransformer,
+		"RunTestListInconsistentContinuation":     "it wants an error for a page that the watch cache still has",
+		"RunTestWatchContextCancel":               "a watch of the cache ends with its server, and is given out before the context is looked at",
 	}
 )
 
