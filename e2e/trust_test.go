@@ -268,17 +268,14 @@ func TestExtensionRegistrationComesBack(t *testing.T) {
 	if len(before.OwnerReferences) != 1 || before.OwnerReferences[0].UID != role.UID {
 		t.Errorf("its owners are %v", before.OwnerReferences)
 	}
-	for what, change := range map[string]func(context.Context) error{
-		"stripped": func(ctx context.Context) error {
-			a, err := n.apis.Get(ctx, n.apiService(), metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			a.Spec.CABundle = nil
-			_, err = n.apis.Update(ctx, a, metav1.UpdateOptions{FieldManager: "kapp"})
-			return err
-		},
-		"insecure": func(ctx context.Context) error {
+	// The order matters: the log names only those who begin a fight. Who sets a field owns
+	// it, and who removes one owns nothing and cannot be named.
+	for _, c := range []struct {
+		what   string
+		change func(context.Context) error
+		log    string
+	}{
+		{"insecure", func(ctx context.Context) error {
 			a, err := n.apis.Get(ctx, n.apiService(), metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -286,11 +283,20 @@ func TestExtensionRegistrationComesBack(t *testing.T) {
 			a.Spec.CABundle, a.Spec.InsecureSkipTLSVerify = nil, true
 			_, err = n.apis.Update(ctx, a, metav1.UpdateOptions{FieldManager: "kapp"})
 			return err
-		},
-		"deleted": func(ctx context.Context) error { return n.apis.Delete(ctx, n.apiService(), metav1.DeleteOptions{}) },
+		}, `"kapp"`},
+		{"stripped", func(ctx context.Context) error {
+			a, err := n.apis.Get(ctx, n.apiService(), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			a.Spec.CABundle = nil
+			_, err = n.apis.Update(ctx, a, metav1.UpdateOptions{FieldManager: "kapp"})
+			return err
+		}, `"spec.caBundle"`},
+		{"deleted", func(ctx context.Context) error { return n.apis.Delete(ctx, n.apiService(), metav1.DeleteOptions{}) }, ""},
 	} {
-		eventually(t, what, change) // a conflict with the writer of the status
-		eventually(t, what+" and not set right", func(ctx context.Context) error {
+		eventually(t, c.what, c.change) // a conflict with the writer of the status
+		eventually(t, c.what+" and not set right", func(ctx context.Context) error {
 			a, err := n.apis.Get(ctx, n.apiService(), metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -301,9 +307,9 @@ func TestExtensionRegistrationComesBack(t *testing.T) {
 			return nil
 		})
 		n.available(t)
-	}
-	if _, err := server.awaitOutput(server.stderr, `"kapp"`); err != nil {
-		t.Errorf("the log does not name who it was: %v", err)
+		if _, err := server.awaitOutput(server.stderr, c.log); err != nil {
+			t.Errorf("%s: the log does not say %s: %v", c.what, c.log, err)
+		}
 	}
 	server.signal(syscall.SIGTERM)
 	if code := server.exitCode(t); code != 0 {
@@ -392,6 +398,53 @@ func TestExtensionWithoutRights(t *testing.T) {
 	if strings.Contains(log, "is forbidden: User") {
 		t.Errorf("an informer asks for what it may not have:\n%s", tail(log))
 	}
+}
+
+// TestExtensionWaitsForItsRights: a server whose admission must be on is not ready while it may
+// not see the host's policies, names what is missing, and is ready once it may, without a restart.
+func TestExtensionWaitsForItsRights(t *testing.T) {
+	longForm(t)
+	n := newNotes(t, shared(t).cluster, "waits", func(resource string) bool { return strings.Contains(resource, "validatingadmissionpolicies") }, "--admission-on")
+	server := n.serve(t)
+	if _, err := server.awaitOutput(server.stderr, "Admission plugin ValidatingAdmissionPolicy must be on"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.awaitOutput(server.stderr, "Serving securely on"); err != nil {
+		t.Fatal(err)
+	}
+	direct := &rest.Config{Host: "https://127.0.0.1:" + strconv.Itoa(n.ports[0]), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	seen := func(ctx context.Context) error {
+		a, err := do(ctx, direct, http.MethodGet, "/readyz/host-policies", "")
+		if err == nil && a.code != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.code, a.body)
+		}
+		return err
+	}
+	eventually(t, "readiness does not name what is missing", func(ctx context.Context) error {
+		err := seen(ctx)
+		if err == nil {
+			t.Fatal("the server is ready without seeing the host's policies")
+		}
+		if log := server.stderr.String(); !strings.Contains(log, "not seen yet: *v1.ValidatingAdmissionPolicy; at the start: this server may not list, watch validatingadmissionpolicies") {
+			return err
+		}
+		return nil
+	})
+	if list, err := n.apis.List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + n.apiService()}); err != nil || len(list.Items) > 0 {
+		t.Errorf("before it is ready, the host has %v, %v", list.Items, err)
+	}
+	role, err := n.kube.RbacV1().ClusterRoles().Get(t.Context(), n.name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	role.Rules = append(role.Rules, rbacv1.PolicyRule{
+		APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"validatingadmissionpolicies"}, Verbs: []string{"list", "watch"},
+	})
+	if _, err := n.kube.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the policies are not seen", seen)
+	n.available(t)
 }
 
 // TestExtensionObeysPoliciesOfTheHost: policies and the life of namespaces are the host's.

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 
@@ -99,8 +101,23 @@ func (c Config) openStorage(ctx context.Context, a *assembly) (server.Storage, e
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(ctx, endpoint)
+	opened, err := store.Open(ctx, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	// A kind whose first list fails tries again after a second. A database that is there is
+	// open before that.
+	_ = wait.PollUntilContextTimeout(ctx, openingPoll, openingWait, true, func(context.Context) (bool, error) {
+		return opened.Ready() == nil, nil
+	})
+	return opened, nil
 }
+
+const (
+	// openingWait is how long a start waits for its storage, which need not be there.
+	openingWait = 300 * time.Millisecond
+	openingPoll = 2 * time.Millisecond
+)
 
 // Run serves until ctx ends, then stops gracefully: it withdraws readiness, stops
 // controllers, ends actions, streams and watches, finishes requests, and closes the

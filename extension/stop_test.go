@@ -189,7 +189,7 @@ func TestAStopServesOnUntilOthersKnow(t *testing.T) {
 		t.Fatal(err)
 	}
 	ready := func() error {
-		return kube.RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error()
+		return kube.RESTClient().Get().AbsPath("/readyz").MaxRetries(0).Do(t.Context()).Error()
 	}
 	if err := ready(); err != nil {
 		t.Fatal(err)

@@ -60,6 +60,33 @@ func TestReadyFollowsTheStorage(t *testing.T) {
 	})
 }
 
+// A storage that is being opened is asked often, and is not away before it had its moment.
+func TestAStorageThatIsBeingOpenedIsNotAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var there atomic.Bool
+		r := probed(t, &there)
+		time.Sleep(10 * openingPause)
+		if err := r.awayError(); err != nil {
+			t.Errorf("away: %v", err)
+		}
+		there.Store(true)
+		time.Sleep(openingPause)
+		synctest.Wait()
+		if err := r.ready(); err != nil {
+			t.Errorf("there: %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var there atomic.Bool
+		r := probed(t, &there)
+		time.Sleep(3 * probeAgainAfter)
+		synctest.Wait()
+		if err := r.awayError(); !errors.Is(err, errGone) {
+			t.Errorf("a storage that does not open: %v", err)
+		}
+	})
+}
+
 // One failed probe makes the server unready; requests are refused after another one.
 func TestRequestsInFlightEndWhenTheStorageGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,9 @@ const (
 	// Pauses between probes, while they are answered and while not.
 	probeEvery      = 2 * time.Second
 	probeAgainAfter = 500 * time.Millisecond
+	// openingPause is between probes in the first probeAgainAfter: a database that is being opened, which
+	// takes a moment, is not an absent one.
+	openingPause = 10 * time.Millisecond
 	// awayAfter is how many probes in a row must fail until requests are refused: one may be bad luck.
 	awayAfter = 2
 )
@@ -59,6 +62,7 @@ func (r *reach) stop() {
 }
 
 func (r *reach) run(ctx context.Context) {
+	begun := time.Now()
 	for known := false; ; {
 		err := r.probe(ctx, r.check)
 		if err == nil && !known {
@@ -68,9 +72,15 @@ func (r *reach) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.found(err)
 		pause := probeEvery
-		if err != nil {
+		switch {
+		case err == nil:
+			r.found(nil)
+		case !known && time.Since(begun) < probeAgainAfter:
+			r.notYet(err)
+			pause = openingPause
+		default:
+			r.found(err)
 			pause = probeAgainAfter
 		}
 		select {
@@ -85,6 +95,13 @@ func (r *reach) probe(ctx context.Context, ask func(context.Context) error) erro
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	return ask(ctx)
+}
+
+// notYet takes in why the storage does not answer while it is being opened.
+func (r *reach) notYet(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = fmt.Errorf("%s does not answer: %w", r.name, err)
 }
 
 // found takes in the outcome of a probe.

@@ -42,7 +42,7 @@ type settings struct {
 	name, namespace, group, kubeconfig, data, secret string
 	port                                             int
 	life, caLife, overlap                            time.Duration
-	manifest                                         bool
+	manifest, admissionOn                            bool
 }
 
 func main() {
@@ -57,6 +57,7 @@ func main() {
 	flag.DurationVar(&s.life, "life", 0, "of a certificate")
 	flag.DurationVar(&s.caLife, "ca-life", 0, "of a CA")
 	flag.DurationVar(&s.overlap, "overlap", 0, "of two CAs")
+	flag.BoolVar(&s.admissionOn, "admission-on", false, "not ready before the host's policies are seen")
 	flag.BoolVar(&s.manifest, "manifest", false, "print the rights that are needed, as JSON, and end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -196,7 +197,11 @@ func (s settings) server(ctx context.Context, c clients, certificate *serving.Ce
 			return err
 		},
 		Policies: func(config *genericapiserver.Config) (err error) {
-			informers, err = admission.Apply(config, admission.Options{Verdict: verdict, Client: c.kube, Dynamic: c.dynamic, Log: klog.Background()})
+			mode := admission.Auto
+			if s.admissionOn {
+				mode = admission.On
+			}
+			informers, err = admission.Apply(config, admission.Options{Admission: mode, Verdict: verdict, Client: c.kube, Dynamic: c.dynamic, Log: klog.Background()})
 			return err
 		},
 	})
