@@ -79,6 +79,7 @@ var examples = []example{
 		typed: typedOf[bulletinv1.Notice](), part: bulletin.Notices,
 		spec: `{"message": "There is cake.", "severity": "warning"}`, selector: "spec.severity=warning", patch: `{"spec": {"message": "It is gone."}}`, patched: "message: It is gone.",
 		columns: []string{"NAME", "SEVERITY", "PHASE", "MESSAGE", "AGE"}, explained: "spec.severity", explanation: "matters",
+		more: bulletinManifest,
 	},
 	{
 		name: "tickets", resource: ticketsv1.GroupVersion.WithResource("tickets"), kind: "Ticket",
