@@ -6,7 +6,7 @@ FAULTSFLAGS ?=
 FUZZTIME ?= 30s
 VULNFLAGS ?=
 # The modules of this repository.
-MODULES = . conformance tools
+MODULES = . conformance tools e2e/helm
 
 .PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance bench bench-smoke bench-scale faults faults-short evidence ci
 .DEFAULT_GOAL := help

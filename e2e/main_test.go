@@ -10,7 +10,7 @@ import (
 	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
-// binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, sample-apiserver,
+// binaries is the folder of annex, kube-apiserver, kube-controller-manager, kubectl, helm, sample-apiserver,
 // testserver and etcd.
 var binaries string
 
@@ -52,6 +52,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	for _, args := range [][]string{
 		{"-ldflags=-s -w", "github.com/annex-api/annex/cmd/annex", "k8s.io/sample-apiserver", "github.com/annex-api/annex/extension/internal/testserver", "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-controller-manager"},
 		{"-ldflags=-s -w" + stamp, "k8s.io/kubernetes/cmd/kubectl"},
+		{"-ldflags=-s -w", "-modfile=helm/go.mod", "helm.sh/helm/v4/cmd/helm"},
 	} {
 		build := exec.Command("go", append([]string{"build", "-o", binaries + "/"}, args...)...)
 		if out, err := build.CombinedOutput(); err != nil {

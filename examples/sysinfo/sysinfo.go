@@ -48,12 +48,21 @@ func list(context.Context) ([]v1.CPU, error) {
 	return parse(stat)
 }
 
-// parse reads /proc/stat: a line "cpuN user nice system idle ..." for each processor.
+// parse reads /proc/stat: a line "cpuN user nice system idle ..." for each processor, and
+// "btime" with the time at which the machine was started.
 func parse(stat []byte) ([]v1.CPU, error) {
 	var cpus []v1.CPU
+	var started metav1.Time
 	lines := bufio.NewScanner(bytes.NewReader(stat))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
+		if len(fields) == 2 && fields[0] == "btime" {
+			seconds, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("read when the machine was started: %w", err)
+			}
+			started = metav1.Unix(seconds, 0)
+		}
 		if len(fields) < 5 || !strings.HasPrefix(fields[0], "cpu") || fields[0] == "cpu" {
 			continue
 		}
@@ -73,6 +82,9 @@ func parse(stat []byte) ([]v1.CPU, error) {
 			ObjectMeta: metav1.ObjectMeta{Name: fields[0]},
 			Status:     v1.CPUStatus{BusySeconds: busy / ticks, IdleSeconds: idle / ticks},
 		})
+	}
+	for i := range cpus {
+		cpus[i].CreationTimestamp = started
 	}
 	return cpus, lines.Err()
 }

@@ -1,4 +1,7 @@
-// Command server serves CPUs.
+// Command server serves the processors of its machine.
+//
+//	go run ./examples/sysinfo/server --standalone /tmp/sysinfo
+//	kubectl --kubeconfig /tmp/sysinfo/kubeconfig get cpus --watch
 package main
 
 import (

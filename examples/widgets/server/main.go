@@ -1,6 +1,7 @@
 // Command server serves widgets.
 //
 //	go run ./examples/widgets/server --standalone /tmp/widgets --storage sqlite:///tmp/widgets/widgets.db
+//	kubectl --kubeconfig /tmp/widgets/kubeconfig get widgets
 package main
 
 import (
