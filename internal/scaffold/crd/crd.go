@@ -16,6 +16,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -162,8 +163,13 @@ func decode(file string, object []byte) (*apiextensionsv1.CustomResourceDefiniti
 		return nil, fmt.Errorf("%s: %s: apiVersion is %q, and %q would be right: kubectl get crd %s -o yaml writes it so", file, h.Metadata.Name, h.APIVersion, want, h.Metadata.Name)
 	}
 	definition := &apiextensionsv1.CustomResourceDefinition{}
-	if err := yaml.UnmarshalStrict(object, definition); err != nil {
+	asJSON, err := yaml.YAMLToJSONStrict(object)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", file, h.Metadata.Name, err)
+	}
+	wrong, err := json.UnmarshalStrict(asJSON, definition)
+	if err := errors.Join(append(wrong, err)...); err != nil {
+		return nil, prefixed(file+": "+h.Metadata.Name+": ", err)
 	}
 	return definition, nil
 }
