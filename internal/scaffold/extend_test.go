@@ -42,9 +42,9 @@ func edit(t *testing.T, folder, name, before, after string) {
 	}
 }
 
-func extend(t *testing.T, folder string, add Addition) map[string]Step {
+func extend(t *testing.T, folder string, add Addition, own ...File) map[string]Step {
 	t.Helper()
-	steps, err := Extend(os.DirFS(folder), add)
+	steps, err := Extend(os.DirFS(folder), add, own...)
 	if err != nil {
 		t.Fatal(err)
 	}

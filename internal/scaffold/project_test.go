@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/annex-api/annex/internal/scaffold/crd"
 )
 
 // TestProject makes a project, extends it in every way, builds it, runs its tests, and
@@ -57,10 +59,21 @@ func TestProject(t *testing.T) {
 			}
 		}
 	}
+	// And the kind of a CustomResourceDefinition, with three versions.
+	definition := strings.ReplaceAll(read(t, "crd/testdata", "cluster.yaml"), "db.example.com", "widgets.example.com")
+	clusters, err := crd.Read("cluster.yaml", []byte(definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, kinds, own, err := FromCRDs(clusters, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extend(t, folder, AddKindsOf(group, kinds...), own...)
 	command("generate", "./...")
-	command("mod", "tidy", "-diff")
+	command("mod", "tidy")
 	command("vet", "./...")
-	t.Log(command("test", "-run", "BecomesReady|Restart|LoseNothing|TestConformance/widgets.v1alpha1", "./..."))
+	t.Log(command("test", "-run", "BecomesReady|Restart|LoseNothing|TestConformance/(widgets.v1alpha1|clusters.v1)$", "./..."))
 
 	for _, name := range []string{"go.mod", "tools/go.mod"} {
 		if strings.Contains(read(t, folder, name), "k8s.io/kubernetes") {

@@ -71,6 +71,9 @@ func Read(file string, data []byte) ([]Kind, error) {
 			continue
 		}
 		k, err := kindOf(file, definition)
+		if err == nil {
+			err = validate(file, definition)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -274,6 +277,9 @@ func schemaOf(v *apiextensionsv1.CustomResourceDefinitionVersion) *apiextensions
 // prefixed begins each line of joined errors.
 func prefixed(with string, err error) error {
 	var joined interface{ Unwrap() []error }
+	if err == nil {
+		return nil
+	}
 	if !errors.As(err, &joined) {
 		return fmt.Errorf("%s%w", with, err)
 	}
@@ -304,6 +310,9 @@ func differences(version, stored, at string, a, b *apiextensionsv1.JSONSchemaPro
 		if !ok {
 			warn(version+" "+field, "version %s, which is stored, has no such field: converting it is yours to write", stored)
 			continue
+		}
+		if slices.Contains(b.Required, name) && !slices.Contains(a.Required, name) {
+			warn(version+" "+field, "version %s, which is stored, requires it: what it is where it is missing is yours to write", stored)
 		}
 		differences(version, stored, field, &inA, &inB, warn)
 	}

@@ -248,8 +248,13 @@ func TestWhatIsNotCarriedIsNamed(t *testing.T) {
 		"names":               {strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "          spec:", "          metadata: {type: object, properties: {name: {type: string, maxLength: 5}}}\n          spec:", 1), "v1 metadata: what it asks of names"},
 		"marker in the text":  {definition(`{type: object, properties: {a: {type: string, description: "one\n+optional two"}}}`), "v1 spec.a: lines of the description that begin with a plus"},
 		"required, not there": {definition(`{type: object, required: [b], properties: {a: {type: string}}}`), `v1 spec: required names "b"`},
-		"a webhook":           {strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "  scope:", "  conversion: {strategy: Webhook}\n  scope:", 1), "spec.conversion: the webhook is not carried"},
+		"a webhook":           {strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "  scope:", "  conversion: {strategy: Webhook, webhook: {conversionReviewVersions: [v1], clientConfig: {url: https://example.com/}}}\n  scope:", 1), "spec.conversion: the webhook is not carried"},
 		"the list's kind":     {strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "kind: Thing", "kind: Thing, listKind: Things", 1), "spec.names.listKind"},
+		"required when stored": {
+			strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "        type: object\n", "        type: object\n        required: [spec]\n", 1) + strings.NewReplacer("storage: true", "storage: false", "name: v1", "name: v2").Replace(
+				definition(`{type: object, properties: {a: {type: string}}}`)[strings.Index(definition(""), "  - name: v1"):]),
+			"v2 spec: version v1, which is stored, requires it",
+		},
 		"only in a version": {
 			definition(`{type: object, properties: {a: {type: string}}}`) + strings.NewReplacer("storage: true", "storage: false", "name: v1", "name: v2").Replace(
 				definition(`{type: object, properties: {a: {type: integer}, b: {type: string}}}`)[strings.Index(definition(""), "  - name: v1"):]),
@@ -289,6 +294,9 @@ func TestBadDefinitionsAreRefused(t *testing.T) {
 		"both":            {definition(`{type: object, properties: {a: {type: object, properties: {b: {type: string}}, additionalProperties: {type: string}}}}`), "v1 spec.a: properties and additionalProperties exclude each other"},
 		"a comma":         {definition(`{type: object, properties: {"a,b": {type: string}}}`), `the name "a,b" cannot be that of a Go field`},
 		"any object":      {strings.Replace(good, "        properties:\n", "        x-kubernetes-preserve-unknown-fields: true\n        #", 1)[:strings.Index(good, "        properties:")+60], "v1 properties: there are none"},
+		"a wrong rule":    {definition(`{type: object, properties: {a: {type: string, x-kubernetes-validations: [{rule: "self.size() >", message: x}]}}}`), "file.yaml: things.example.com: spec.validation.openAPIV3Schema.properties[spec].properties[a].x-kubernetes-validations[0].rule"},
+		"a wrong default": {definition(`{type: object, properties: {a: {type: string, default: 5}}}`), "properties[a].default: Invalid value"},
+		"a wrong group":   {strings.Replace(good, "things.example.com", "things.example.org", 1), "metadata.name: Invalid value"},
 		"two are refused": {definition(`{type: object, properties: {a: {type: x}, b: {type: z}}}`), `v1 spec.b: the type "z" is none`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,6 +333,22 @@ func TestZerosThatSaySomethingArePointers(t *testing.T) {
 		}
 		if source := string(kinds[0].Versions[0].Types); !strings.Contains(source, want) {
 			t.Errorf("%s has no %q:\n%s", schema, want, source)
+		}
+	}
+}
+
+// TestASpecThatMayBeMissing is a pointer only where its fields have defaults.
+func TestASpecThatMayBeMissing(t *testing.T) {
+	for fields, want := range map[string]string{
+		"{a: {type: string}}": "Spec ThingSpec `json:\"spec,omitempty,omitzero\"`",
+		"{a: {type: array, items: {type: object, properties: {b: {type: string, default: x}}}}}": "Spec *ThingSpec `json:\"spec,omitempty\"`",
+	} {
+		kinds, err := crd.Read("file.yaml", []byte(definition("{type: object, properties: "+fields+"}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if source := string(kinds[0].Versions[0].Types); !strings.Contains(source, want) {
+			t.Errorf("%s has no %q:\n%s", fields, want, source)
 		}
 	}
 }

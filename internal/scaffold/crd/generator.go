@@ -121,7 +121,7 @@ func (g *generator) field(name, at, owner string, s *schema, required bool, used
 		if s.Nullable && !t.nilable {
 			goType = "*" + goType
 		}
-	case root && t.isStruct:
+	case root && t.isStruct && !hasDefaults(s):
 		markers = append(markers, "+optional")
 		tag += ",omitempty,omitzero" // an object without it has it not
 	default:

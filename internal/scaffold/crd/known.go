@@ -111,3 +111,15 @@ func contains(values []apiextensionsv1.JSON, value any) bool {
 	}
 	return false
 }
+
+// hasDefaults says whether something below a schema has a default. Then a field that is
+// not there has to be told from one that is empty, in which defaults are set.
+func hasDefaults(s *schema) bool {
+	for _, p := range s.Properties {
+		if p.Default != nil || hasDefaults(&p) {
+			return true
+		}
+	}
+	return s.Items != nil && s.Items.Schema != nil && hasDefaults(s.Items.Schema) ||
+		s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil && hasDefaults(s.AdditionalProperties.Schema)
+}

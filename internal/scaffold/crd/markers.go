@@ -9,7 +9,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
-const validation = "+kubebuilder:validation:"
+const validationMarker = "+kubebuilder:validation:"
 
 // kindMarkers say what is not schema.
 func kindMarkers(spec *apiextensionsv1.CustomResourceDefinitionSpec, v *apiextensionsv1.CustomResourceDefinitionVersion) []string {
@@ -93,7 +93,7 @@ func (g *generator) structMarkers(at string, s *schema) []string {
 		out = append(out, "+kubebuilder:pruning:PreserveUnknownFields")
 	}
 	if s.XEmbeddedResource {
-		out = append(out, validation+"XEmbeddedResource")
+		out = append(out, validationMarker+"XEmbeddedResource")
 		g.lose(at, "a resource inside another has apiVersion, kind and metadata, and the Go type has only the fields that are described")
 	}
 	if len(s.Enum) > 0 {
@@ -112,16 +112,16 @@ func (g *generator) valueMarkers(at string, s *schema, t goType) []string {
 		out = append(out, number("Maximum", s.Maximum)...)
 		out = append(out, number("MultipleOf", s.MultipleOf)...)
 		if s.ExclusiveMinimum {
-			out = append(out, validation+"ExclusiveMinimum=true")
+			out = append(out, validationMarker+"ExclusiveMinimum=true")
 		}
 		if s.ExclusiveMaximum {
-			out = append(out, validation+"ExclusiveMaximum=true")
+			out = append(out, validationMarker+"ExclusiveMaximum=true")
 		}
 	}
 	out = append(out, count("MinLength", s.MinLength)...)
 	out = append(out, count("MaxLength", s.MaxLength)...)
 	if s.Pattern != "" && t.expr != "resource.Quantity" {
-		out = append(out, validation+"Pattern="+quoted(s.Pattern))
+		out = append(out, validationMarker+"Pattern="+quoted(s.Pattern))
 	}
 	out = append(out, count("MinItems", s.MinItems)...)
 	out = append(out, count("MaxItems", s.MaxItems)...)
@@ -141,7 +141,7 @@ func (g *generator) valueMarkers(at string, s *schema, t goType) []string {
 		out = append(out, kind+*s.XMapType)
 	}
 	if s.XEmbeddedResource {
-		out = append(out, validation+"XEmbeddedResource")
+		out = append(out, validationMarker+"XEmbeddedResource")
 	}
 	if preserves(s) {
 		switch t.expr {
@@ -154,7 +154,7 @@ func (g *generator) valueMarkers(at string, s *schema, t goType) []string {
 	}
 	if len(s.Enum) > 0 {
 		if values, ok := enum(s.Enum); ok {
-			out = append(out, validation+"Enum="+values)
+			out = append(out, validationMarker+"Enum="+values)
 		} else {
 			g.lose(at, "enum is not carried: no marker has values that are no strings, numbers or booleans; write it in Validate")
 		}
@@ -240,7 +240,7 @@ func (g *generator) refuseForbidden(at string, s *schema) {
 func rules(s *schema) []string {
 	var out []string
 	for _, r := range s.XValidations {
-		line := validation + "XValidation:rule=" + quoted(r.Rule)
+		line := validationMarker + "XValidation:rule=" + quoted(r.Rule)
 		if r.Message != "" {
 			line += ",message=" + quoted(r.Message)
 		}
@@ -265,14 +265,14 @@ func count(name string, value *int64) []string {
 	if value == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s%s=%d", validation, name, *value)}
+	return []string{fmt.Sprintf("%s%s=%d", validationMarker, name, *value)}
 }
 
 func number(name string, value *float64) []string {
 	if value == nil {
 		return nil
 	}
-	return []string{validation + name + "=" + strconv.FormatFloat(*value, 'f', -1, 64)}
+	return []string{validationMarker + name + "=" + strconv.FormatFloat(*value, 'f', -1, 64)}
 }
 
 // enum is a list of scalars as markers have it.
