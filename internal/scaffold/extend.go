@@ -1,41 +1,79 @@
 package scaffold
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
-// New is a project with kinds of one version, each with a controller.
-func New(name, module, group, version string, kinds []string, namespaced bool, annex Annex) Project {
-	p := Project{Scaffold: Current, Name: name, Module: module, Group: group, Annex: annex}
+// New is a project without kinds.
+func New(name, module, namespace, group string, annex Annex) Project {
+	p := Project{Scaffold: Current, Name: name, Module: module, Namespace: namespace, Group: group, Annex: annex}
 	if p.Module == "" {
 		p.Module = "example.com/" + name
 	}
-	for _, k := range kinds {
-		p.Kinds = append(p.Kinds, newKind(k, version, namespaced, true))
+	if p.Namespace == "" {
+		p.Namespace = name + "-system"
 	}
 	return p
 }
 
-func newKind(kind, version string, namespaced, controller bool) Kind {
-	return Kind{Kind: kind, Plural: plural(kind), Namespaced: namespaced, Versions: []string{version}, Controller: controller}
+// NewKind is a kind of one version. An empty plural is guessed.
+func NewKind(kind, many, version string, namespaced, controller bool) Kind {
+	if many == "" {
+		many = plural(kind)
+	}
+	return Kind{Kind: kind, Plural: many, Namespaced: namespaced, Versions: []string{version}, Controller: controller}
+}
+
+// NewKinds are kinds of one version. Plurals are KIND=PLURAL, or PLURAL for the only one.
+func NewKinds(names, plurals []string, version string, namespaced, controller bool) ([]Kind, error) {
+	said := map[string]string{}
+	for _, p := range plurals {
+		kind, many, ok := strings.Cut(p, "=")
+		if !ok && len(names) == 1 {
+			kind, many = names[0], p
+		}
+		if many == "" || !slices.Contains(names, kind) {
+			return nil, fmt.Errorf("--plural %q is not of the form KIND=PLURAL with a kind of --kind: Series=series would be right", p)
+		}
+		said[kind] = many
+	}
+	var kinds []Kind
+	for _, name := range names {
+		kinds = append(kinds, NewKind(name, said[name], version, namespaced, controller))
+	}
+	return kinds, nil
 }
 
 // Addition changes the answers of a project.
 type Addition func(p *Project) error
 
-// AddKind adds a kind. An empty version is the hub of the first one.
-func AddKind(kind, version string, namespaced, controller bool) Addition {
+// AddKinds adds kinds. An empty version is the hub of the first kind that there is.
+func AddKinds(kinds ...Kind) Addition {
 	return func(p *Project) error {
-		if err := CheckKind(kind); err != nil {
-			return err
+		for _, k := range kinds {
+			if err := CheckKind(k.Kind); err != nil {
+				return err
+			}
+			if k.Versions[0] == "" {
+				k.Versions = []string{p.Kinds[0].Versions[0]}
+			}
+			p.Kinds = append(p.Kinds, k)
 		}
-		if version == "" {
-			version = p.Kinds[0].Versions[0]
-		}
-		p.Kinds = append(p.Kinds, newKind(kind, version, namespaced, controller))
 		return nil
+	}
+}
+
+// AddKindsOf adds kinds of a group, which is that of the project.
+func AddKindsOf(group string, kinds ...Kind) Addition {
+	return func(p *Project) error {
+		if group != p.Group {
+			return fmt.Errorf("the group of the kinds is %q, and that of the project %q: a project has kinds of one group", group, p.Group)
+		}
+		return AddKinds(kinds...)(p)
 	}
 }
 
@@ -79,8 +117,9 @@ func AddController(kind string) Addition {
 }
 
 // Extend says what an addition does to the project in a folder. What was written by hand
-// stays. A file that would be new must not be there.
-func Extend(folder fs.FS, add Addition) ([]Step, error) {
+// stays. A file that would be new must not be there, unless it is the same. own are the
+// types of kinds that are not made from templates.
+func Extend(folder fs.FS, add Addition, own ...File) ([]Step, error) {
 	before, err := Read(folder)
 	if err != nil {
 		return nil, err
@@ -101,13 +140,25 @@ func Extend(folder fs.FS, add Addition) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	shall = append(shall, own...)
 	for _, f := range shall {
 		isNew := !slices.ContainsFunc(was, func(old File) bool { return old.Path == f.Path })
-		if _, err := fs.Stat(folder, f.Path); err == nil && isNew && !f.Generated {
+		// The same bytes are what an addition wrote that did not come to its end.
+		if now, err := fs.ReadFile(folder, f.Path); err == nil && isNew && !f.Generated && !bytes.Equal(now, f.Data) {
 			return nil, fmt.Errorf("%s is there already: rename it, or choose another name", f.Path)
 		}
 	}
-	return plan(folder, was, shall, planning{keepBoth: true})
+	steps, err := plan(folder, was, shall, planning{keepBoth: true})
+	if err != nil {
+		return nil, err
+	}
+	var created []File
+	for _, s := range steps {
+		if s.Outcome == Create {
+			created = append(created, File{Path: s.Path, Data: s.Data})
+		}
+	}
+	return steps, declaredTwice(folder, created)
 }
 
 // Update says what the newest templates, and an Annex to build with, do to the project in

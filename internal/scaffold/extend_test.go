@@ -42,9 +42,9 @@ func edit(t *testing.T, folder, name, before, after string) {
 	}
 }
 
-func extend(t *testing.T, folder string, add Addition) map[string]Step {
+func extend(t *testing.T, folder string, add Addition, own ...File) map[string]Step {
 	t.Helper()
-	steps, err := Extend(os.DirFS(folder), add)
+	steps, err := Extend(os.DirFS(folder), add, own...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func extend(t *testing.T, folder string, add Addition) map[string]Step {
 func TestExtendedProjectIsTheOneMadeSoAtOnce(t *testing.T) {
 	folder := written(t, sample())
 	for _, add := range []Addition{
-		AddKind("Policy", "", false, false), AddController("Policy"), AddAction("Widget", "restart-now"),
+		AddKinds(NewKind("Policy", "", "", false, false)), AddController("Policy"), AddAction("Widget", "restart-now"),
 		AddAction("Widget", "stop"), AddVersion("Widget", "v1beta1"), AddVersion("Policy", "v1"), AddVersion("Widget", "v1"),
 	} {
 		extend(t, folder, add)
@@ -93,7 +93,7 @@ func TestWhatWasWrittenByHandStays(t *testing.T) {
 	edit(t, folder, "Makefile", "test: ##", "# by hand\ntest: ##")
 	edit(t, folder, "api/v1alpha1/widget_types.go", "	Message string `json:\"message,omitempty\"`\n",
 		"	Message string `json:\"message,omitempty\"`\n	// Parts are of our own type.\n	Parts []Part `json:\"parts,omitempty\"`\n}\n\n// Part is one.\ntype Part struct {\n	Name string `json:\"name\"`\n")
-	for _, add := range []Addition{AddKind("Gadget", "", true, true), AddAction("Widget", "restart"), AddVersion("Widget", "v1")} {
+	for _, add := range []Addition{AddKinds(NewKind("Gadget", "", "", true, true)), AddAction("Widget", "restart"), AddVersion("Widget", "v1")} {
 		for name, s := range extend(t, folder, add) {
 			if s.Outcome == ByHand {
 				t.Errorf("%s is left to the user: %q", name, s.Lines)
@@ -129,7 +129,7 @@ func TestWhereThereIsNoRoomTheLinesAreShown(t *testing.T) {
 	from := strings.Index(text, "		Widgets,\n")
 	edit(t, folder, "main.go", text[from:from+strings.Index(text[from:], "	}\n")], "		everything(),\n")
 	before := read(t, folder, "main.go")
-	steps := extend(t, folder, AddKind("Gadget", "", true, false))
+	steps := extend(t, folder, AddKinds(NewKind("Gadget", "", "", true, false)))
 	s := steps["main.go"]
 	if s.Outcome != ByHand || !slices.Contains(s.Lines, "+ 		Gadgets,") {
 		t.Errorf("main.go: %s %q", s.Outcome, s.Lines)
@@ -152,9 +152,9 @@ func TestAdditionsThatAreRefused(t *testing.T) {
 		add  Addition
 		want string
 	}{
-		"a file is there":    {AddKind("Gadget", "", true, true), "gadget.go is there already"},
-		"the kind is there":  {AddKind("Widget", "", true, true), "there is a kind Widget already"},
-		"a bad kind":         {AddKind("big gadget", "", true, true), `"BigGadget" would be right`},
+		"a file is there":    {AddKinds(NewKind("Gadget", "", "", true, true)), "gadget.go is there already"},
+		"the kind is there":  {AddKinds(NewKind("Widget", "", "", true, true)), "there is a kind Widget already"},
+		"a bad kind":         {AddKinds(NewKind("big gadget", "", "", true, true)), `"BigGadget" would be right`},
 		"which kind":         {AddAction("", "restart"), `--kind is one of ["Widget" "Policy"]`},
 		"no such kind":       {AddVersion("Wigdet", "v1"), `there is no kind "Wigdet"; there are ["Widget" "Policy"]`},
 		"a bad version":      {AddVersion("Widget", "2"), `the version "2" is none`},
@@ -169,6 +169,28 @@ func TestAdditionsThatAreRefused(t *testing.T) {
 	}
 	if _, err := Extend(fstest.MapFS{}, AddController("")); err == nil || !strings.Contains(err.Error(), "no project that annex new made") {
 		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+// TestAnAdditionThatFailedHalfWayIsDoneAgain: all but the record was written.
+func TestAnAdditionThatFailedHalfWayIsDoneAgain(t *testing.T) {
+	folder := written(t, sample())
+	edit(t, folder, "main.go", "		Widgets,\n", "		Widgets,\n		Others,\n")
+	add := AddKinds(NewKind("Gadget", "", "", true, true))
+	steps, err := Extend(os.DirFS(folder), add)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps = slices.DeleteFunc(steps, func(s Step) bool { return s.Path == RecordFile })
+	if err := Apply(folder, steps); err != nil {
+		t.Fatal(err)
+	}
+	extend(t, folder, add)
+	if n := strings.Count(read(t, folder, "main.go"), "		Gadgets,\n"); n != 1 {
+		t.Errorf("the kind is %d times in main.go", n)
+	}
+	if p, err := Read(os.DirFS(folder)); err != nil || len(p.Kinds) != 2 {
+		t.Errorf("the record has %+v, %v", p.Kinds, err)
 	}
 }
 
@@ -194,6 +216,13 @@ func TestAnExistingFolderIsNotOverwritten(t *testing.T) {
 	}
 	if _, err := os.Stat(fresh); !os.IsNotExist(err) {
 		t.Errorf("something is left: %v", err)
+	}
+	there := t.TempDir()
+	if err := WriteProject(there, broken); err == nil {
+		t.Error("it was written")
+	}
+	if entries, err := os.ReadDir(there); err != nil || len(entries) > 0 {
+		t.Errorf("something is left in a folder that was empty: %v, %v", entries, err)
 	}
 	if err := WriteProject(filepath.Join(folder, "notes.txt"), files); err == nil || !strings.Contains(err.Error(), "cannot be used") {
 		t.Errorf("a file as the folder: %v", err)

@@ -51,7 +51,11 @@ func resolve(base, mine, theirs [][]byte, both bool) (lines [][]byte, clean bool
 	case same(theirs, base):
 		return mine, true
 	case both && len(theirs) >= len(base) && same(theirs[:len(base)], base):
-		return slices.Concat(mine, theirs[len(base):]), true
+		added := theirs[len(base):]
+		if len(mine) >= len(added) && same(mine[len(mine)-len(added):], added) {
+			return mine, true // it was added before
+		}
+		return slices.Concat(mine, added), true
 	}
 	return [][]byte{conflict(mine, theirs)}, false
 }

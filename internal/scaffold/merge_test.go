@@ -28,6 +28,7 @@ func TestMerge(t *testing.T) {
 		"one line":                 {base: "a b c", mine: "a x c", theirs: "a y c", conflict: true},
 		"added at one place":       {base: "a b", mine: "a x b", theirs: "a y b", conflict: true},
 		"added, both kept":         {base: "a b", mine: "a x b", theirs: "a y b", both: true, want: "a x y b"},
+		"added before already":     {base: "a b", mine: "a x y b", theirs: "a y b", both: true, want: "a x y b"},
 		"added behind a change":    {base: "a b c", mine: "a x c", theirs: "a b y c", both: true, want: "a x y c"},
 		"added before a change":    {base: "a b c", mine: "a x c", theirs: "a y b c", both: true, conflict: true},
 		"changed, both not":        {base: "a b c", mine: "a x c", theirs: "a y c", both: true, conflict: true},

@@ -3,24 +3,45 @@ package scaffold
 import (
 	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// plural guesses the name of a kind in paths.
+// sameInPlural end words that are their own plural.
+var sameInPlural = []string{"series", "species", "metadata", "data", "news", "information", "equipment", "endpoints"}
+
+// plural guesses the name of a kind in paths, as English makes plurals. It is the URL for
+// ever, so it is shown when it is chosen, and --plural says another one.
 func plural(kind string) string {
-	many, _ := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Kind: kind})
-	return many.Resource
+	one := strings.ToLower(kind)
+	ends := func(ends ...string) bool {
+		return slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(one, end) })
+	}
+	switch {
+	case ends(sameInPlural...):
+		return one
+	case ends("ay", "ey", "iy", "oy", "uy"):
+		return one + "s"
+	case ends("y") && len(one) > 1:
+		return strings.TrimSuffix(one, "y") + "ies"
+	case ends("sis"):
+		return strings.TrimSuffix(one, "is") + "es"
+	case ends("s", "x", "z", "ch", "sh"):
+		return one + "es"
+	}
+	return one + "s"
 }
 
-// pluralGo is the plural as a Go name: Policies of Policy and policies.
+// pluralGo is the plural as a Go name: Policies of Policy and policies, BigBoxes of BigBox
+// and big-boxes.
 func pluralGo(kind, plural string) string {
 	same := 0
 	for same < min(len(kind), len(plural)) && strings.ToLower(kind)[same] == plural[same] {
 		same++
 	}
-	return kind[:same] + plural[same:]
+	if same == 0 {
+		return title(plural)
+	}
+	first, rest, _ := strings.Cut(plural[same:], "-")
+	return kind[:same] + first + title(rest)
 }
 
 // title makes a Go name of a version or an action: V1beta1, RestartNow.

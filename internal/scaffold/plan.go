@@ -116,29 +116,34 @@ func WriteProject(folder string, files []File) (err error) {
 	case len(entries) > 0:
 		return fmt.Errorf("the folder %s is there already, with %s in it: name one that is not there with --dir, or an empty one", folder, entries[0].Name())
 	}
-	var written []string
 	defer func() {
-		if err == nil {
-			return
-		}
-		for _, path := range slices.Backward(written) {
-			err = errors.Join(err, os.Remove(path))
-		}
-		if made {
-			// Only what was made for the project is in it.
-			err = errors.Join(err, os.RemoveAll(folder))
+		if err != nil {
+			err = errors.Join(err, empty(folder, made))
 		}
 	}()
 	for _, f := range files {
-		path := filepath.Join(folder, filepath.FromSlash(f.Path))
-		if err := writeNew(path, f.Data); err != nil {
+		if err := writeNew(filepath.Join(folder, filepath.FromSlash(f.Path)), f.Data); err != nil {
 			return fmt.Errorf("write the project: %w", err)
 		}
-		written = append(written, path)
 	}
 	return nil
 }
 
+// empty removes what is in a folder that was empty before, and the folder too if it was
+// not there.
+func empty(folder string, all bool) error {
+	if all {
+		return os.RemoveAll(folder)
+	}
+	entries, err := os.ReadDir(folder)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(folder, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// writeNew writes a file that is not there. If that fails, nothing of it is left.
 func writeNew(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -148,7 +153,10 @@ func writeNew(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // Apply does what steps say. A file is replaced as a whole or not at all, the record of

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/annex-api/annex/internal/scaffold/crd"
 )
 
 // TestProject makes a project, extends it in every way, builds it, runs its tests, and
@@ -48,7 +50,7 @@ func TestProject(t *testing.T) {
 		t.Errorf("go generate changes what was rendered:\n%s", strings.Join(changedLines([]byte(before), []byte(after)), "\n"))
 	}
 	for _, add := range []Addition{
-		AddKind("Policy", "v1", false, false), AddController("Policy"), AddAction("Widget", "restart"),
+		AddKinds(NewKind("Policy", "", "v1", false, false)), AddController("Policy"), AddAction("Widget", "restart"),
 		AddVersion("Widget", "v1beta1"), AddVersion("Policy", "v2alpha1"),
 	} {
 		for name, s := range extend(t, folder, add) {
@@ -57,10 +59,21 @@ func TestProject(t *testing.T) {
 			}
 		}
 	}
+	// And the kind of a CustomResourceDefinition, with three versions.
+	definition := strings.ReplaceAll(read(t, "crd/testdata", "cluster.yaml"), "db.example.com", "widgets.example.com")
+	clusters, err := crd.Read("cluster.yaml", []byte(definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, kinds, own, err := FromCRDs(clusters, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extend(t, folder, AddKindsOf(group, kinds...), own...)
 	command("generate", "./...")
-	command("mod", "tidy", "-diff")
+	command("mod", "tidy")
 	command("vet", "./...")
-	t.Log(command("test", "-run", "BecomesReady|Restart|LoseNothing|TestConformance/widgets.v1alpha1", "./..."))
+	t.Log(command("test", "-run", "BecomesReady|Restart|LoseNothing|TestConformance/(widgets.v1alpha1|clusters.v1)$", "./..."))
 
 	for _, name := range []string{"go.mod", "tools/go.mod"} {
 		if strings.Contains(read(t, folder, name), "k8s.io/kubernetes") {
@@ -88,7 +101,7 @@ func TestImage(t *testing.T) {
 	}
 	var archives [2][]byte
 	for i := range archives {
-		cmd := exec.CommandContext(t.Context(), "go", "run", "./image", "-name", "widgets:test", "-o", "image.tar")
+		cmd := exec.CommandContext(t.Context(), "go", "run", "./image", "-name", "localhost:5000/widgets:test", "-o", "image.tar")
 		cmd.Dir = folder
 		if said, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, said)
@@ -99,6 +112,12 @@ func TestImage(t *testing.T) {
 		t.Error("the same sources give another image")
 	}
 	checkImage(t, archives[0])
+	// A port is no tag.
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./image", "-name", "localhost:5000/widgets", "-o", "image.tar")
+	cmd.Dir = folder
+	if said, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(said), "has no tag, such as localhost:5000/widgets:v1") {
+		t.Errorf("a name without a tag: %v: %s", err, said)
+	}
 }
 
 // untar gives the files of an archive.
@@ -139,13 +158,21 @@ func checkImage(t *testing.T, archive []byte) {
 			t.Fatal(err)
 		}
 	}
-	var index struct{ Manifests []descriptor }
+	var index struct {
+		Manifests []struct {
+			descriptor
+			Annotations map[string]string
+		}
+	}
 	decode(files["index.json"], &index)
+	if tag := index.Manifests[0].Annotations["org.opencontainers.image.ref.name"]; tag != "test" {
+		t.Errorf("the tag is %q", tag)
+	}
 	var manifest struct {
 		Config descriptor
 		Layers []descriptor
 	}
-	decode(blob(index.Manifests[0]), &manifest)
+	decode(blob(index.Manifests[0].descriptor), &manifest)
 	var config struct {
 		Config struct {
 			Entrypoint []string
@@ -153,14 +180,14 @@ func checkImage(t *testing.T, archive []byte) {
 		}
 	}
 	decode(blob(manifest.Config), &config)
-	if config.Config.User != "65532:65532" || config.Config.Entrypoint[0] != "/widgets" {
+	if config.Config.User != "65532:65532" || config.Config.Entrypoint[0] != "/bin/widgets" {
 		t.Errorf("the image runs %+v", config.Config)
 	}
 	layer, err := gzip.NewReader(bytes.NewReader(blob(manifest.Layers[0])))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if program := untar(t, layer)["widgets"]; !bytes.HasPrefix(program, []byte("\x7fELF")) {
+	if program := untar(t, layer)["bin/widgets"]; !bytes.HasPrefix(program, []byte("\x7fELF")) {
 		t.Errorf("its layer has no program of Linux, but %d bytes", len(program))
 	}
 }

@@ -55,7 +55,7 @@ type line struct {
 }
 
 // The subjects of lines: what files are made for.
-var subjects = []string{"project", "version", "hub", "kind", "single", "controller", "spoke", "action"}
+var subjects = []string{"project", "version", "hub", "kind", "type", "single", "controller", "spoke", "spoketype", "action"}
 
 func readManifest(set fs.FS) ([]line, error) {
 	data, err := fs.ReadFile(set, manifestFile)
@@ -86,8 +86,8 @@ type renderer struct {
 
 // data is what templates of every subject read.
 type data struct {
-	Name, Module, Group string
-	Annex               Annex
+	Name, Namespace, Module, Group string
+	Annex                          Annex
 }
 
 type projectData struct {
@@ -95,6 +95,8 @@ type projectData struct {
 	Kinds       []kindData
 	AllVersions []string
 	Record      string
+	// HasActions and HasOwn say that a kind has actions, and types of a CRD.
+	HasActions, HasOwn bool
 }
 
 type versionData struct {
@@ -114,7 +116,10 @@ type kindData struct {
 	Kind, Plural, Lower, LowerCamel, Var string
 	Namespaced, Controller               bool
 	Hub                                  string
-	Versions, Spokes, Actions            []string
+	Versions, Served, Spokes, Actions    []string
+	// Own says that the types are those of a CRD, Sample that they have the fields of the
+	// first day: spec.message and status.conditions.
+	Own, Sample, Scale bool
 }
 
 type spokeData struct {
@@ -123,6 +128,11 @@ type spokeData struct {
 	// SpokeSpec declares the spec, as the hub's is now, with the imports that it needs.
 	SpokeSpec    string
 	SpokeImports []string
+	// Copied is the whole file, where the kind's types are those of a CRD.
+	Copied string
+	// Deprecated is the warning of a deprecated version.
+	Deprecated string
+	NotServed  bool
 }
 
 type actionData struct {
@@ -136,23 +146,30 @@ func (r *renderer) run() error {
 	if err != nil {
 		return err
 	}
-	common := data{p.Name, p.Module, p.Group, p.Annex}
+	common := data{p.Name, p.Namespace, p.Module, p.Group, p.Annex}
+	hasActions, hasOwn := false, false
 	var kinds []kindData
 	for _, k := range p.Kinds {
+		hasActions, hasOwn = hasActions || len(k.Actions) > 0, hasOwn || k.FromCRD
 		kinds = append(kinds, kindData{
 			data: common, Kind: k.Kind, Plural: k.Plural, Lower: strings.ToLower(k.Kind), LowerCamel: lowerCamel(k.Kind),
 			Var: pluralGo(k.Kind, k.Plural), Namespaced: k.Namespaced, Controller: k.Controller,
 			Hub: k.Versions[0], Versions: k.Versions, Spokes: k.Versions[1:], Actions: k.Actions,
+			Served: slices.DeleteFunc(slices.Clone(k.Versions), func(v string) bool { return slices.Contains(k.NotServed, v) }),
+			Own:    k.FromCRD, Scale: k.Scale, Sample: !k.FromCRD && hasSampleFields(r.written, k),
 		})
 	}
-	errs := []error{r.render("project", projectData{common, kinds, p.versions(), string(record)})}
+	errs := []error{r.render("project", projectData{common, kinds, p.versions(), string(record), hasActions, hasOwn})}
 	for _, v := range p.versions() {
 		errs = append(errs, r.version(common, v))
 	}
 	// The types of hubs come first: spokes are made of them.
 	for i, k := range kinds {
 		errs = append(errs, r.render("kind", k))
-		if len(k.Spokes) == 0 {
+		if !k.Own {
+			errs = append(errs, r.render("type", k))
+		}
+		if len(k.Spokes) == 0 && !k.Own {
 			errs = append(errs, r.render("single", k))
 		}
 		if p.Kinds[i].Controller {
@@ -164,9 +181,9 @@ func (r *renderer) run() error {
 			}))
 		}
 	}
-	for _, k := range kinds {
+	for i, k := range kinds {
 		for _, v := range k.Spokes {
-			errs = append(errs, r.spoke(k, v))
+			errs = append(errs, r.spoke(k, p.Kinds[i], v))
 		}
 	}
 	return errors.Join(errs...)
@@ -178,10 +195,10 @@ func (r *renderer) version(common data, version string) error {
 	d := versionData{data: common, Version: version}
 	onlyHubs := true
 	for _, k := range r.project.Kinds {
-		switch slices.Index(k.Versions, version) {
-		case -1:
+		switch at := slices.Index(k.Versions, version); {
+		case at == -1:
 			continue
-		case 0:
+		case at == 0 && !k.FromCRD:
 			d.GoTypes = append(d.GoTypes, goType{k.Kind, k.Kind, "root"}, goType{k.Kind + "List", k.Kind, "list"},
 				goType{k.Kind + "Spec", k.Kind, "spec"}, goType{k.Kind + "Status", k.Kind, "status"})
 		default:
@@ -197,12 +214,49 @@ func (r *renderer) version(common data, version string) error {
 	return errors.Join(errs...)
 }
 
-func (r *renderer) spoke(k kindData, version string) error {
+func (r *renderer) spoke(k kindData, answers Kind, version string) error {
+	warning, deprecated := answers.Deprecated[version]
+	if deprecated && warning == "" {
+		warning = r.project.Group + "/" + version + " " + k.Kind + " is deprecated"
+	}
+	d := spokeData{kindData: k, Version: version, VersionGo: title(version), Deprecated: warning, NotServed: slices.Contains(answers.NotServed, version)}
+	if k.Own {
+		d.Copied = r.copyOfHub(k, version)
+		errs := []error{r.render("spoke", d)}
+		if d.Copied != "" {
+			errs = append(errs, r.render("spoketype", d))
+		}
+		return errors.Join(errs...)
+	}
 	spec, imports, err := copySpec(r.sources(path.Join("api", k.Hub)), k.Kind, r.project.Module+"/api/"+k.Hub, k.Hub)
 	if err != nil {
 		return err
 	}
-	return r.render("spoke", spokeData{kindData: k, Version: version, VersionGo: title(version), SpokeSpec: spec, SpokeImports: imports})
+	d.SpokeSpec, d.SpokeImports = spec, imports
+	return errors.Join(r.render("spoke", d), r.render("spoketype", d))
+}
+
+// copyOfHub is the file with the types of a hub, for another version; empty where it is
+// not written.
+func (r *renderer) copyOfHub(k kindData, version string) string {
+	if r.written == nil {
+		return ""
+	}
+	source, err := fs.ReadFile(r.written, path.Join("api", k.Hub, k.Lower+"_types.go"))
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(source)) {
+		switch strings.TrimSpace(line) {
+		case "package " + k.Hub:
+			line = "package " + version + "\n"
+		case "// +kubebuilder:storageversion":
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // sources are the Go files of a folder, as written or else as rendered.

@@ -12,7 +12,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -101,6 +104,9 @@ func TestLinesByHand(t *testing.T) {
 	}
 }
 
+// ofProjects are modules that projects require and Annex does not.
+var ofProjects = []string{"golang.org/x/crypto/x509roots/fallback"}
+
 // TestVersionsAreOurs compares what projects require with what Annex is built with.
 func TestVersionsAreOurs(t *testing.T) {
 	files := render(t, sample(), nil)
@@ -115,7 +121,7 @@ func TestVersionsAreOurs(t *testing.T) {
 			t.Errorf("%s requires nothing", project)
 		}
 		for _, m := range found {
-			if m[1] != Module && !strings.Contains(string(own), m[1]+" "+m[2]+"\n") && !strings.Contains(string(own), m[1]+" "+m[2]+" //") {
+			if m[1] != Module && !slices.Contains(ofProjects, m[1]) && !strings.Contains(string(own), m[1]+" "+m[2]+"\n") && !strings.Contains(string(own), m[1]+" "+m[2]+" //") {
 				t.Errorf("%s requires %s %s, and %s does not", project, m[1], m[2], ours)
 			}
 		}
@@ -172,6 +178,96 @@ func TestManifestsAreWhatKubernetesTakes(t *testing.T) {
 	}
 }
 
+// TestDeletingTheManifestsLeavesTheNamespace, which has the Secret of the storage, and may
+// have what others put there.
+func TestDeletingTheManifestsLeavesTheNamespace(t *testing.T) {
+	var k struct{ Resources []string }
+	if err := yaml.Unmarshal([]byte(find(t, render(t, sample(), nil), "config/kustomization.yaml")), &k); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(k.Resources, "namespace.yaml") {
+		t.Errorf("make undeploy would remove the namespace: %q", k.Resources)
+	}
+}
+
+// TestEgressIsNotBounded: admission webhooks, names and hosts listen on ports that nobody knows.
+func TestEgressIsNotBounded(t *testing.T) {
+	for _, o := range manifests(t, render(t, sample(), nil)) {
+		if n, ok := o.(*networkingv1.NetworkPolicy); ok {
+			if !slices.Equal(n.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}) || len(n.Spec.Egress) > 0 {
+				t.Errorf("the policy is of types %v, with egress %v", n.Spec.PolicyTypes, n.Spec.Egress)
+			}
+			return
+		}
+	}
+	t.Error("there is no NetworkPolicy")
+}
+
+// TestTheStorageIsInAFile and not among the arguments, which all who see the process see.
+func TestTheStorageIsInAFile(t *testing.T) {
+	for _, o := range manifests(t, render(t, sample(), nil)) {
+		d, ok := o.(*appsv1.Deployment)
+		if !ok {
+			continue
+		}
+		pod := d.Spec.Template.Spec
+		c := pod.Containers[0]
+		if !slices.Contains(c.Args, "--storage-file=/etc/storage/url") || len(c.Env) > 0 {
+			t.Errorf("arguments %q, environment %v", c.Args, c.Env)
+		}
+		mounted := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+			return v.Name == "storage" && v.Secret != nil && v.Secret.SecretName == "widgets-storage"
+		})
+		if !mounted || !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "storage" && m.MountPath == "/etc/storage" }) {
+			t.Errorf("the Secret is not there: %v, %v", pod.Volumes, c.VolumeMounts)
+		}
+		return
+	}
+	t.Error("there is no Deployment")
+}
+
+// TestWhatRolesMayDo asks Kubernetes' own rules for roles that are extended by ours.
+func TestWhatRolesMayDo(t *testing.T) {
+	p := sample("Widget", "Policy")
+	p.Kinds[0].Actions, p.Kinds[1].Scale = []string{"restart"}, true
+	rules := map[string][]rbacv1.PolicyRule{}
+	for _, o := range manifests(t, render(t, p, nil)) {
+		if r, ok := o.(*rbacv1.ClusterRole); ok {
+			for _, role := range []string{"view", "edit"} {
+				if r.Labels["rbac.authorization.k8s.io/aggregate-to-"+role] == "true" {
+					rules[role] = append(rules[role], r.Rules...)
+				}
+			}
+		}
+	}
+	may := func(role, verb, resource string) bool {
+		return slices.ContainsFunc(rules[role], func(r rbacv1.PolicyRule) bool {
+			return slices.Contains(r.Verbs, verb) && slices.ContainsFunc(r.Resources, func(have string) bool { return have == "*" || have == resource })
+		})
+	}
+	for _, test := range []struct {
+		role, verb, resource string
+		want                 bool
+	}{
+		{"view", "get", "widgets", true},
+		{"view", "watch", "policies", true},
+		{"view", "get", "widgets/status", true},
+		{"view", "get", "policies/scale", true},
+		{"view", "get", "widgets/console", false}, // to get a stream is to open it
+		{"view", "create", "widgets/restart", false},
+		{"edit", "create", "widgets", true},
+		{"edit", "create", "widgets/restart", true},
+		{"edit", "create", "policies/restart", false},
+		{"edit", "update", "policies/scale", true},
+		{"edit", "update", "widgets/status", false},
+		{"edit", "get", "widgets/console", false},
+	} {
+		if got := may(test.role, test.verb, test.resource); got != test.want {
+			t.Errorf("%s may %s %s: %v, want %v", test.role, test.verb, test.resource, got, test.want)
+		}
+	}
+}
+
 // manifests decodes all objects of config/.
 func manifests(t *testing.T, files []File) []runtime.Object {
 	t.Helper()
@@ -199,6 +295,32 @@ func manifests(t *testing.T, files []File) []runtime.Object {
 	return objects
 }
 
+// TestControllersFitTheTypes: who replaced the sample fields gets a controller without them.
+func TestControllersFitTheTypes(t *testing.T) {
+	for name, edits := range map[string]struct {
+		before, after string
+		sample        bool
+	}{
+		"the first day":        {"Message string", "Message string", true},
+		"another field beside": {"	Message string", "	Size int `json:\"size\"`\n\n	Message string", true},
+		"the field replaced":   {"	Message string `json:\"message,omitempty\"`", "	Size int `json:\"size\"`", false},
+		"another type":         {"Message string", "Message *string", false},
+		"no conditions":        {"Conditions []metav1.Condition `json:\"conditions,omitempty\"`", "Ready bool `json:\"ready,omitempty\"`", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := sample()
+			p.Kinds[0].Controller = false
+			folder := written(t, p)
+			edit(t, folder, "api/v1alpha1/widget_types.go", edits.before, edits.after)
+			extend(t, folder, AddController("Widget"))
+			got := read(t, folder, "widget_controller.go") + read(t, folder, "widget_controller_test.go")
+			if strings.Contains(got, "Spec.Message") != edits.sample || strings.Contains(got, "Conditions") != edits.sample || strings.Contains(got, "BecomesReady") != edits.sample {
+				t.Errorf("it is made for the sample fields: %v\n%s", !edits.sample, got)
+			}
+		})
+	}
+}
+
 // TestKustomizationNamesFilesThatAreThere and all but those that are for special cases.
 func TestKustomizationNamesFilesThatAreThere(t *testing.T) {
 	files := render(t, sample(), nil)
@@ -206,7 +328,7 @@ func TestKustomizationNamesFilesThatAreThere(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(find(t, files, "config/kustomization.yaml")), &k); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"kustomization.yaml", "apiservice.yaml"}
+	want := []string{"kustomization.yaml", "apiservice.yaml", "namespace.yaml"}
 	for _, name := range k.Resources {
 		find(t, files, "config/"+name)
 		want = append(want, name)
@@ -221,6 +343,14 @@ func TestKustomizationNamesFilesThatAreThere(t *testing.T) {
 // TestNamesThatYAMLWouldReadOtherwise are quoted as controller-gen quotes them.
 func TestNamesThatYAMLWouldReadOtherwise(t *testing.T) {
 	files := render(t, sample("Null", "True"), nil)
+	p := sample()
+	p.Name, p.Namespace, p.Group, p.Kinds[0].Plural = "on", "off", "1.e3", "null"
+	for _, o := range manifests(t, render(t, p, nil)) {
+		accessor, err := meta.Accessor(o)
+		if err != nil || accessor.GetName() == "" {
+			t.Errorf("%T has the name %q: %v", o, accessor.GetName(), err)
+		}
+	}
 	for name, want := range map[string]string{"nulls": "Null", "trues": "True"} {
 		var crd apiextensionsv1.CustomResourceDefinition
 		if err := yaml.UnmarshalStrict([]byte(find(t, files, "crd/widgets.example.com_"+name+".yaml")), &crd); err != nil {

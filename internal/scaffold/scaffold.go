@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"sigs.k8s.io/yaml"
@@ -39,8 +40,10 @@ func Templates(number int) (fs.FS, error) {
 type Project struct {
 	// Scaffold is the number of the templates.
 	Scaffold int `json:"scaffold"`
-	// Name is the server's: its Service, its namespace, its image.
+	// Name is the server's: its Service, its image.
 	Name string `json:"name"`
+	// Namespace is where it runs.
+	Namespace string `json:"namespace"`
 	// Module is the path of the Go module.
 	Module string `json:"module"`
 	// Group is the API group of all kinds.
@@ -65,6 +68,15 @@ type Kind struct {
 	Versions   []string `json:"versions"`
 	Controller bool     `json:"controller"`
 	Actions    []string `json:"actions,omitempty"`
+	// FromCRD says that the types were made of a CustomResourceDefinition, and not from
+	// templates. They are the user's from then on.
+	FromCRD bool `json:"fromCRD,omitempty"`
+	// Scale says that the kind has the subresource scale.
+	Scale bool `json:"scale,omitempty"`
+	// NotServed are versions that are read from storage only.
+	NotServed []string `json:"notServed,omitempty"`
+	// Deprecated are versions with the warning that their clients get.
+	Deprecated map[string]string `json:"deprecated,omitempty"`
 }
 
 // Read gives the project of a folder.
@@ -92,6 +104,8 @@ func (p Project) clone() Project {
 	for i := range p.Kinds {
 		p.Kinds[i].Versions = slices.Clone(p.Kinds[i].Versions)
 		p.Kinds[i].Actions = slices.Clone(p.Kinds[i].Actions)
+		p.Kinds[i].NotServed = slices.Clone(p.Kinds[i].NotServed)
+		p.Kinds[i].Deprecated = maps.Clone(p.Kinds[i].Deprecated)
 	}
 	return p
 }

@@ -27,7 +27,7 @@ func copySpec(sources map[string][]byte, kind, hubPath, hub string) (text string
 		if err != nil {
 			return "", nil, fmt.Errorf("the types of version %s: %w", hub, err)
 		}
-		for _, d := range parsed.Decls {
+		for _, d := range parsed.Decls { // a declaration at a time, for its comment
 			types, ok := d.(*ast.GenDecl)
 			if !ok || types.Tok != token.TYPE {
 				continue

@@ -21,11 +21,18 @@ var (
 	letter      = regexp.MustCompile(`[a-z]`)
 )
 
+// metaKinds are in every group version that clients know, or in every version.
+var metaKinds = []string{
+	"WatchEvent", "ListOptions", "GetOptions", "DeleteOptions", "CreateOptions", "UpdateOptions", "PatchOptions",
+	"Status", "APIVersions", "APIGroup", "APIGroupList", "APIResourceList",
+}
+
 // Validate says all that is wrong with the answers, and what would be right.
 func (p Project) Validate() error {
 	var errs []error
 	add := func(err error) { errs = append(errs, err) }
 	add(CheckName(p.Name))
+	add(CheckNamespace(p.Namespace))
 	add(CheckGroup(p.Group))
 	add(checkModule(p.Module))
 	add(checkAnnex(p.Annex))
@@ -56,12 +63,18 @@ func (p Project) Validate() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return p.conflicts()
+	return errors.Join(p.conflicts(), p.cycle())
 }
+
+// takenRoles are ClusterRoles of Kubernetes; ours has the name of the server.
+var takenRoles = []string{"admin", "cluster-admin", "edit", "view"}
 
 // CheckName says what is wrong with the name of a server.
 func CheckName(name string) error {
 	problems := validation.IsDNS1035Label(name)
+	if slices.Contains(takenRoles, name) {
+		return fmt.Errorf("the name %q is that of a ClusterRole of Kubernetes, and the server has one of its name%s", name, wouldBe(name+"-server"))
+	}
 	if len(problems) == 0 && len(name) <= maxName {
 		return nil
 	}
@@ -70,6 +83,17 @@ func CheckName(name string) error {
 		why = "small letters, digits and dashes are, beginning with a letter"
 	}
 	return fmt.Errorf("the name %q is no name of a Service: %s%s", name, why, wouldBe(suggestLabel(name)))
+}
+
+// CheckNamespace says what is wrong with the namespace of a server.
+func CheckNamespace(namespace string) error {
+	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
+		return fmt.Errorf("the namespace %q is no name: %s%s", namespace, strings.Join(problems, "; "), wouldBe(suggestLabel(namespace)))
+	}
+	if namespace == "default" || strings.HasPrefix(namespace, "kube-") {
+		return fmt.Errorf("the namespace %q is Kubernetes' own, and the server has one for itself: leave out --namespace, or name another one", namespace)
+	}
+	return nil
 }
 
 // CheckGroup says what is wrong with an API group.
@@ -108,6 +132,9 @@ func CheckKind(kind string) error {
 	if !kindForm.MatchString(kind) {
 		right := suggestKind(kind)
 		return fmt.Errorf("the kind %q is no name: letters and digits are, 40 at most, beginning with a capital%s", kind, wouldBe(right[:min(len(right), 40)]))
+	}
+	if slices.Contains(metaKinds, kind) {
+		return fmt.Errorf("the kind %q is one of Kubernetes' own in every group: choose another name", kind)
 	}
 	return nil
 }
@@ -166,6 +193,9 @@ func (p Project) conflicts() error {
 	for _, file := range []string{"main", "schema", "conformance_test"} {
 		take(file+".go", "the file "+file+".go")
 	}
+	for _, name := range []string{"GroupVersion", "AddToScheme", "TestConformance", "TestConversionsLoseNothing"} {
+		take(name, "what every project declares")
+	}
 	for i, k := range p.Kinds {
 		for _, other := range p.Kinds[:i] {
 			if strings.EqualFold(other.Kind, k.Kind) {
@@ -176,19 +206,72 @@ func (p Project) conflicts() error {
 		for _, name := range []string{"", "List", "Spec", "Status", "Controller", "Reconciler"} {
 			take(k.Kind+name, owner)
 		}
+		take("Test"+k.Kind+"BecomesReady", owner)
+		take("Test"+k.Kind+"ThatIsGone", owner)
 		take("validate"+k.Kind, owner)
 		take(pluralGo(k.Kind, k.Plural), owner)
 		take(k.Plural, owner)
+		take(strings.ToLower(k.Kind), owner) // the singular
 		take(strings.ToLower(k.Kind)+".go", owner)
 		for _, v := range k.Versions[1:] {
-			take(k.Kind+title(v), owner+" in version "+v)
+			inVersion := owner + " in version " + v
+			take(k.Kind+title(v), inVersion)
+			take(lowerCamel(k.Kind)+"From"+title(v), inVersion)
+			take(lowerCamel(k.Kind)+"To"+title(v), inVersion)
 		}
 		for _, a := range k.Actions {
-			take(title(a)+k.Kind, "the action "+a+" of "+owner)
-			take(lowerCamel(title(a))+k.Kind, "the action "+a+" of "+owner)
+			action := "the action " + a + " of " + owner
+			for _, name := range []string{
+				title(a) + k.Kind, lowerCamel(title(a)) + k.Kind, "Test" + title(a) + k.Kind,
+				k.Kind + title(a) + "Request", k.Kind + title(a) + "Response",
+			} {
+				take(name, action)
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// cycle finds versions whose packages would import each other: the types of a version
+// that is no hub use types of its hub.
+func (p Project) cycle() error {
+	type edge struct{ kind, to string }
+	imports := map[string][]edge{}
+	for _, k := range p.Kinds {
+		if k.FromCRD {
+			continue // each version has all of its types
+		}
+		for _, v := range k.Versions[1:] {
+			imports[v] = append(imports[v], edge{k.Kind, k.Versions[0]})
+		}
+	}
+	var reaches func(from, to string, seen map[string]bool) (edge, bool)
+	reaches = func(from, to string, seen map[string]bool) (edge, bool) {
+		seen[from] = true
+		for _, e := range imports[from] {
+			if e.to == to {
+				return e, true
+			}
+			if !seen[e.to] {
+				if _, ok := reaches(e.to, to, seen); ok {
+					return e, true
+				}
+			}
+		}
+		return edge{}, false
+	}
+	for _, k := range p.Kinds {
+		if k.FromCRD {
+			continue
+		}
+		for _, v := range k.Versions[1:] {
+			if other, ok := reaches(k.Versions[0], v, map[string]bool{}); ok {
+				return fmt.Errorf("version %s of kind %s would use the types of %s, and %s of kind %s uses those of %s already: Go packages cannot import each other. Give both kinds the same first version",
+					v, k.Kind, k.Versions[0], k.Versions[0], other.kind, other.to)
+			}
+		}
+	}
+	return nil
 }
 
 // wouldBe names what is right, if there is a guess.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/annex-api/annex/internal/cli/definitions"
 	"github.com/annex-api/annex/internal/cli/gocommand"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/scaffold"
@@ -35,6 +36,9 @@ that leaves no room, the lines to write are shown.`,
 		Example: `  # Another kind, with a controller.
   annex add kind Gadget
 
+  # The kinds of a file of CustomResourceDefinitions.
+  annex add kind --from-crd crd.yaml
+
   # Another version of a kind, beside the one that is stored.
   annex add version v1beta1 --kind Widget
 
@@ -59,18 +63,40 @@ that leaves no room, the lines to write are shown.`,
 
 func (o *Options) kind() *cobra.Command {
 	var (
-		version                string
+		version, many, file    string
 		namespaced, controller bool
 	)
 	cmd := &cobra.Command{
-		Use:     "kind KIND",
+		Use:     "kind (KIND | --from-crd FILE)",
 		Short:   "Add a kind",
-		Example: "  annex add kind Gadget\n  annex add kind Region --namespaced=false --controller=false",
-		Args:    one("the kind is missing: annex add kind Gadget"),
+		Example: "  annex add kind Gadget\n  annex add kind Region --namespaced=false --controller=false\n  annex add kind --from-crd crd.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file != "" && len(args) == 0 {
+				return nil
+			}
+			if file != "" {
+				return fmt.Errorf("the kinds are those of --from-crd: leave out %q", args[0])
+			}
+			return one("the kind is missing: annex add kind Gadget")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), scaffold.AddKind(args[0], version, namespaced, controller))
+			if file == "" {
+				return o.run(cmd.Context(), scaffold.AddKinds(scaffold.NewKind(args[0], many, version, namespaced, controller)))
+			}
+			for _, flag := range []string{"version", "namespaced", "plural"} {
+				if cmd.Flags().Changed(flag) {
+					return fmt.Errorf("--%s is said by the file of --from-crd", flag)
+				}
+			}
+			group, kinds, own, err := definitions.Read(o.IO.Err, file, controller)
+			if err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), scaffold.AddKindsOf(group, kinds...), own...)
 		},
 	}
+	cmd.Flags().StringVar(&file, "from-crd", "", "File with CustomResourceDefinitions, of which kinds are made")
+	cmd.Flags().StringVar(&many, "plural", "", "Name of the kind in URLs, where the guess is wrong: series")
 	cmd.Flags().StringVar(&version, "version", "", "Version of the kind (default that of the first kind)")
 	cmd.Flags().BoolVar(&namespaced, "namespaced", true, "Whether its objects are in namespaces")
 	cmd.Flags().BoolVar(&controller, "controller", true, "Whether it has a controller")
@@ -134,8 +160,8 @@ func one(missing string) cobra.PositionalArgs {
 	}
 }
 
-func (o *Options) run(ctx context.Context, addition scaffold.Addition) error {
-	steps, err := scaffold.Extend(os.DirFS(o.Dir), addition)
+func (o *Options) run(ctx context.Context, addition scaffold.Addition, own ...scaffold.File) error {
+	steps, err := scaffold.Extend(os.DirFS(o.Dir), addition, own...)
 	if err != nil {
 		return err
 	}
@@ -148,6 +174,11 @@ func (o *Options) run(ctx context.Context, addition scaffold.Addition) error {
 		if s.Outcome == scaffold.ByHand {
 			left++
 			fmt.Fprintf(o.IO.Out, "  It was changed by hand where this belongs:\n    %s\n", strings.Join(s.Lines, "\n    "))
+		}
+	}
+	if !o.SkipGenerate && len(own) > 0 { // their types may import what the project did not yet
+		if err := gocommand.Run(ctx, o.Dir, "mod", "tidy"); err != nil {
+			return fmt.Errorf("the files are written, but the requirements are not complete: %w; run make tidy generate", err)
 		}
 	}
 	if !o.SkipGenerate {

@@ -17,8 +17,8 @@ import (
 type Options struct {
 	IO terminal.IO
 
-	Dir, AnnexSource string
-	Plan, SkipTidy   bool
+	Dir, AnnexSource, ToCRD string
+	Plan, SkipTidy          bool
 }
 
 // New returns the command.
@@ -31,20 +31,53 @@ func New(streams terminal.IO) *cobra.Command {
 the scaffold changed is merged into what was written by hand. Where both changed the same
 lines, both stand between marks, as git has them, and the exit code is 1.
 
-Commit before: then git diff shows what was done, and git checkout takes it back.`,
+Commit before: then git diff shows what was done, and git checkout takes it back.
+
+With --to-crd, the kinds are written as CustomResourceDefinitions, and nothing else is
+done: their types can be custom resources as well.`,
 		Example: `  # What it would do.
   annex update --plan
 
-  annex update`,
+  annex update
+
+  # The kinds as custom resources.
+  annex update --to-crd crds.yaml`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.ToCRD != "" {
+				return o.writeCRDs(cmd.Context())
+			}
+			return o.run(cmd.Context())
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&o.Dir, "dir", ".", "Folder of the project")
 	fs.StringVar(&o.AnnexSource, "annex-source", "", "Checkout of Annex that the project builds with (default what this annex was built from)")
+	fs.StringVar(&o.ToCRD, "to-crd", "", "File to write the kinds to as CustomResourceDefinitions; - is standard output")
 	fs.BoolVar(&o.Plan, "plan", false, "Say what would be done, and do nothing")
 	fs.BoolVar(&o.SkipTidy, "skip-tidy", false, "Do not run go mod tidy and go generate afterwards")
 	return cmd
+}
+
+// writeCRDs writes the definitions that go generate makes of the types.
+func (o *Options) writeCRDs(ctx context.Context) error {
+	if !o.SkipTidy {
+		if err := gocommand.Run(ctx, o.Dir, "generate", "./..."); err != nil {
+			return err
+		}
+	}
+	stream, warnings, err := scaffold.ToCRDs(os.DirFS(o.Dir))
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(o.IO.Err, "Warning: %s\n", w)
+	}
+	if o.ToCRD == "-" {
+		_, err := o.IO.Out.Write(stream)
+		return err
+	}
+	return os.WriteFile(o.ToCRD, stream, 0o644)
 }
 
 func (o *Options) run(ctx context.Context) error {
