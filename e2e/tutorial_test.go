@@ -154,11 +154,11 @@ func (r *tutorialReader) one(command string, want []string) {
 	defer ticker.Stop()
 	for {
 		out, _ := r.command(ctx, command).CombinedOutput() // what it says is compared, an error too
-		var got []string
+		var got strings.Builder
 		for line := range strings.Lines(string(out)) {
-			got = append(got, strings.TrimRight(line, " \n"))
+			got.WriteString(strings.TrimRight(line, " \n") + "\n")
 		}
-		if form.MatchString(strings.Join(got, "\n")) {
+		if form.MatchString(got.String()) {
 			return
 		}
 		if reads {
@@ -182,7 +182,7 @@ func tutorialForm(lines []string) *regexp.Regexp {
 		}
 		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(strings.TrimRight(line, " ")), "…", `[^\n]*`) + `\n`)
 	}
-	return regexp.MustCompile(`^` + strings.TrimSuffix(b.String(), `\n`) + `$`)
+	return regexp.MustCompile(`^` + b.String() + `$`)
 }
 
 // background starts what goes on running.
@@ -245,7 +245,7 @@ func (r *tutorialReader) next(form *regexp.Regexp) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for ; r.read < len(r.lines); r.read++ {
-		if form.MatchString(strings.TrimRight(r.lines[r.read], " ")) {
+		if form.MatchString(strings.TrimRight(r.lines[r.read], " ") + "\n") {
 			r.read++
 			return true
 		}

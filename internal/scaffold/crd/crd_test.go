@@ -314,14 +314,14 @@ func TestBadDefinitionsAreRefused(t *testing.T) {
 func TestZerosThatSaySomethingArePointers(t *testing.T) {
 	for schema, want := range map[string]string{
 		"{type: integer}": "A *int `",
-		"{type: integer, format: int32, minimum: 1}": "A int32 `",
+		"{type: integer, format: int32, minimum: 1}": "A *int32 `",
 		"{type: boolean}":                                 "A *bool `",
 		"{type: string}":                                  "A string `",
 		"{type: string, default: x}":                      "A *string `",
-		"{type: string, default: x, minLength: 1}":        "A string `",
-		"{type: string, enum: [a, b]}":                    "A string `",
+		"{type: string, default: x, minLength: 1}":        "A *string `",
+		"{type: string, enum: [a, b]}":                    "A *string `",
 		`{type: string, enum: [a, ""]}`:                   "A *string `",
-		"{type: string, default: x, pattern: '^x+$'}":     "A string `",
+		"{type: string, default: x, pattern: '^x+$'}":     "A *string `",
 		"{type: string, format: date-time}":               "A *metav1.Time `",
 		"{type: object, properties: {b: {type: string}}}": "A *ThingSpecA `",
 		"{type: array, items: {type: string}}":            "A []string `",

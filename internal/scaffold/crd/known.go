@@ -3,9 +3,6 @@ package crd
 import (
 	"encoding/json"
 	"reflect"
-	"regexp"
-
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
 // conditionSchema is what metav1.Condition says, without its texts.
@@ -74,42 +71,11 @@ func preserves(s *schema) bool {
 func isEmpty(s *schema) bool { return reflect.DeepEqual(*s, schema{}) }
 
 // saysZero says whether the zero value of a scalar that may be left out says something
-// else than its absence. Then the field is a pointer.
+// else than its absence, or is refused. Then the field is a pointer: a zero that is left
+// out is neither. Nobody tells an empty text from none where nothing is asked of it.
 func saysZero(s *schema) bool {
-	var zero any
-	switch s.Type {
-	case "boolean":
-		zero = false
-	case "integer", "number":
-		zero = 0.0
-		low := s.Minimum != nil && (*s.Minimum > 0 || (*s.Minimum == 0 && s.ExclusiveMinimum))
-		high := s.Maximum != nil && (*s.Maximum < 0 || (*s.Maximum == 0 && s.ExclusiveMaximum))
-		if low || high {
-			return false
-		}
-	default:
-		zero = ""
-		if s.MinLength != nil && *s.MinLength > 0 {
-			return false
-		}
-		if p, err := regexp.Compile(s.Pattern); err == nil && !p.MatchString("") {
-			return false
-		}
-		if s.Default == nil && len(s.Enum) == 0 {
-			return false // nobody tells an empty text from none
-		}
-	}
-	return len(s.Enum) == 0 || contains(s.Enum, zero)
-}
-
-func contains(values []apiextensionsv1.JSON, value any) bool {
-	for _, v := range values {
-		var one any
-		if err := json.Unmarshal(v.Raw, &one); err == nil && one == value {
-			return true
-		}
-	}
-	return false
+	free := s.MinLength == nil && s.Pattern == "" && s.Format == "" && len(s.Enum) == 0 && s.Default == nil && len(s.XValidations) == 0
+	return s.Type != "string" || !free
 }
 
 // hasDefaults says whether something below a schema has a default. Then a field that is
