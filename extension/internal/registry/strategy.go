@@ -199,4 +199,3 @@ func (s strategy) CheckGracefulDelete(ctx context.Context, obj runtime.Object, _
 	}
 	return false
 }
-

@@ -155,8 +155,13 @@ func TestTheSchemaOfTheRequestIsAsked(t *testing.T) {
 		teeth, was int64
 		want       string
 	}{
-		{"v1", 7, 0, ""}, {"v1", 11, 0, "spec"}, {"v1beta1", 7, 0, "settings"}, {"v1beta1", 11, 0, "settings"},
-		{"v1beta1", 7, 6, ""}, {"v1beta1", 11, 6, "spec"}, {"v1beta1", 3, 0, ""},
+		{"v1", 7, 0, ""},
+		{"v1", 11, 0, "spec"},
+		{"v1beta1", 7, 0, "settings"},
+		{"v1beta1", 11, 0, "settings"},
+		{"v1beta1", 7, 6, ""},
+		{"v1beta1", 11, 6, "spec"},
+		{"v1beta1", 3, 0, ""},
 	} {
 		ctx := requested(t, c.version)
 		for what, errs := range map[string]field.ErrorList{
