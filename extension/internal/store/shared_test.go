@@ -267,7 +267,9 @@ func TestAServerThatStandsStillDoesNotHoldTheOthers(t *testing.T) {
 	})
 	began := time.Now()
 	until(t, "write here", func() bool {
-		return pods.Create(t.Context(), "/pods/default/here", podNamed("here"), nil, 0) == nil
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		return pods.Create(ctx, "/pods/default/here", podNamed("here"), nil, 0) == nil
 	})
 	took := time.Since(began)
 	t.Logf("a server stood still inside a write; another wrote %v later", took.Round(time.Millisecond))

@@ -114,8 +114,10 @@ func TestAWriteThatStandsStillIsEnded(t *testing.T) {
 	if _, err := x.ExecContext(t.Context(), lock); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
 	began := time.Now()
-	if _, err := backend.Create(t.Context(), "/k", []byte("v"), 0); err != nil {
+	if _, err := backend.Create(ctx, "/k", []byte("v"), 0); err != nil {
 		t.Errorf("a write of another server: %v", err)
 	}
 	took := time.Since(began)
