@@ -23,6 +23,9 @@ import (
 
 // addTo implements Part.
 func (r Resource[T, L]) addTo(a *assembly) error {
+	if isUntyped[T]() {
+		return r.addUntyped(a)
+	}
 	_, err := a.declare(r.definition, r.declare)
 	return err
 }
@@ -109,7 +112,7 @@ func (r Resource[T, L]) declare(d *schema.Definition) (*kind.Kind, error) {
 	for _, s := range r.Sub {
 		k.Subresources = append(k.Subresources, s.erased)
 	}
-	c.subresources(k, reflect.TypeFor[T]())
+	c.subresources(k, reflect.TypeFor[T]().String(), func(field string) bool { return path.TypeOf(reflect.TypeFor[T](), field) != nil })
 	return k, errors.Join(c.errs...)
 }
 
@@ -324,7 +327,7 @@ func (c *complaints) spoke(k *kind.Kind, version string, example any, list func(
 	}
 }
 
-func (c *complaints) subresources(k *kind.Kind, t reflect.Type) {
+func (c *complaints) subresources(k *kind.Kind, of string, has func(path string) bool) {
 	seen := map[string]bool{"status": true, "scale": true}
 	for _, s := range k.Subresources {
 		field := fmt.Sprintf("Sub %q", s.Name)
@@ -347,8 +350,8 @@ func (c *complaints) subresources(k *kind.Kind, t reflect.Type) {
 			c.add(field, "UpdateOf.Fields is empty: it would change nothing")
 		}
 		for _, changed := range s.Update.Fields {
-			if path.TypeOf(t, changed) == nil {
-				c.add(field, "%v has no field %q", t, changed)
+			if !has(changed) {
+				c.add(field, "%s has no field %q", of, changed)
 			}
 		}
 	}

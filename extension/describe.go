@@ -53,7 +53,7 @@ func (c *complaints) apply(k *kind.Kind, d *schema.Definition, say Scope) {
 		if say == Namespaced {
 			is, says = says, is
 		}
-		c.add("Scope", "it is %s, and %s:%d says %s: leave Scope empty, or set the marker +kubebuilder:resource:scope=%s and run go generate", is, d.File, d.Line, says, is)
+		c.add("Scope", "it is %s, and %s says %s: leave Scope empty, or set the marker +kubebuilder:resource:scope=%s and run go generate", is, d.Place(), says, is)
 	}
 	hub := d.Version(k.Hub.Version)
 	if hub == nil {
@@ -101,6 +101,13 @@ func (c *complaints) fit(k *kind.Kind, d *schema.Definition, name string) {
 		c.add("Versions "+name, "%s:%d has no such version: run go generate over its package, which needs the marker +groupName=%s", d.File, d.Line, d.Group)
 		return
 	}
+	if name == k.Hub.Version {
+		k.Lists = listsOf(v.Schema)
+	}
+	if k.Untyped != nil {
+		k.Schemas[name] = untypedSchema(v)
+		return
+	}
 	object, _, _ := k.Version(name)
 	fit, err := v.Fit(reflect.TypeOf(object()).Elem())
 	if err != nil {
@@ -117,9 +124,6 @@ func (c *complaints) fit(k *kind.Kind, d *schema.Definition, name string) {
 	}
 	if fit.Validates {
 		s.Validate = validateBy(v)
-	}
-	if name == k.Hub.Version {
-		k.Lists = listsOf(v.Schema)
 	}
 	k.Schemas[name] = s
 }
@@ -150,9 +154,12 @@ func (c *complaints) addColumn(k *kind.Kind, d apiextensionsv1.CustomResourceCol
 		c.add("Schema: column "+d.Name, "%v", err)
 		return
 	}
+	if k.Untyped != nil {
+		read = typedCell(d.Type, read)
+	}
 	k.Columns = append(k.Columns, kind.Column{
 		TableColumnDefinition: metav1.TableColumnDefinition{Name: d.Name, Type: d.Type, Format: d.Format, Description: d.Description, Priority: d.Priority},
-		Value:                 func(obj runtime.Object) any { return read(obj) },
+		Value:                 read,
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	schemas "github.com/annex-api/annex/extension/internal/schema"
 )
 
 // Resource is a kind that is stored. T is its type in the hub version and L the type of
@@ -87,6 +89,9 @@ type Resource[T, L any] struct {
 	// state it replaces, with 422, as custom resources do. Without it such a PUT replaces
 	// whatever there is, as that of most of Kubernetes' own kinds does.
 	RequireResourceVersion bool
+
+	// described gives the definitions that take the place of Schema; see FromCRD.
+	described func() ([]*schemas.Definition, error)
 }
 
 // Names are what a kind is called.

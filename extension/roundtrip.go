@@ -2,11 +2,14 @@ package extension
 
 import (
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/schema"
 	"github.com/annex-api/annex/extension/internal/versions"
 )
 
@@ -17,6 +20,8 @@ type RoundTrip struct {
 	Kind, Version string
 	// New makes an empty object of the version.
 	New func() runtime.Object
+	// Random makes one by its schema, for kinds without a Go type; nil for others.
+	Random func(seed int64) runtime.Object
 	// There converts one to the hub, and Back what There gave to the version again. That
 	// one changes what it is given is an error.
 	There, Back func(runtime.Object) (runtime.Object, error)
@@ -32,10 +37,22 @@ func RoundTrips(p Part) ([]RoundTrip, error) {
 	var trips []RoundTrip
 	for _, k := range a.kinds {
 		for _, s := range k.Spokes {
-			trips = append(trips, roundTrip(k, s))
+			trip := roundTrip(k, s)
+			if k.Untyped != nil {
+				trip.Random = randomOf(s, a.definitions[k].Version(s.Version))
+			}
+			trips = append(trips, trip)
 		}
 	}
 	return trips, nil
+}
+
+func randomOf(s kind.Spoke, v *schema.Version) func(seed int64) runtime.Object {
+	return func(seed int64) runtime.Object {
+		u := s.New().(*unstructured.Unstructured)
+		maps.Copy(u.Object, v.Random(uint64(seed)))
+		return u
+	}
 }
 
 func roundTrip(k *kind.Kind, s kind.Spoke) RoundTrip {

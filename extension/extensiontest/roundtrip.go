@@ -45,8 +45,13 @@ func RoundTrip(t *testing.T, part extension.Part, fill ...any) {
 
 // lostBy says what one object loses; empty where it is nothing.
 func lostBy(trip extension.RoundTrip, seed int64, fill ...any) string {
-	in := trip.New()
-	filler(seed).Funcs(fill...).Fill(in)
+	var in runtime.Object
+	if trip.Random != nil {
+		in = trip.Random(seed)
+	} else {
+		in = trip.New()
+		filler(seed).Funcs(fill...).Fill(in)
+	}
 	there, err := trip.There(in)
 	if err != nil {
 		return err.Error()

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/randfill"
 
@@ -106,4 +107,37 @@ func TestAConversionOfAnEnumIsGivenItsValues(t *testing.T) {
 		t.Error(got)
 	}
 	RoundTrip(t, part, fill)
+}
+
+// Kinds without a Go type are tried with objects that their schemas make.
+func TestALossyConversionOfASchemaAloneIsFound(t *testing.T) {
+	schema := []byte("type: object\nproperties:\n  a: {type: string}\n  b: {type: string}\n")
+	some := func(names ...string) func(from, to *unstructured.Unstructured) error {
+		return func(from, to *unstructured.Unstructured) error {
+			for _, name := range names {
+				if value, ok := from.Object[name]; ok {
+					to.Object[name] = value
+				}
+			}
+			return nil
+		}
+	}
+	for name, toHub := range map[string]func(from, to *unstructured.Unstructured) error{"b": some("a"), "": some("a", "b")} {
+		kind := extension.FromOpenAPI(extension.Schema{
+			Group: "x.example.com", Names: extension.Names{Kind: "X"},
+			Versions: []extension.SchemaVersion{{Name: "v1", OpenAPI: schema}, {Name: "v0", OpenAPI: schema}},
+		})
+		kind.Versions = extension.Versions(extension.Spoke("v0", toHub, some("a", "b")))
+		trips, err := extension.RoundTrips(kind)
+		if err != nil || len(trips) != 1 {
+			t.Fatal(trips, err)
+		}
+		lost := ""
+		for seed := range int64(20) {
+			lost += lostBy(trips[0], seed)
+		}
+		if (lost != "") != (name != "") || !strings.Contains(lost, name) {
+			t.Errorf("a conversion that loses %q is said to lose %q", name, lost)
+		}
+	}
 }

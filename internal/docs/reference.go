@@ -27,6 +27,7 @@ var chapters = []chapter{
 	{"A stored kind", "extension", []string{"resource.go"}},
 	{"Subresources", "extension", []string{"subresource.go"}},
 	{"Versions", "extension", []string{"versions.go"}},
+	{"Kinds without a Go type", "extension", []string{"schemaonly.go"}},
 	{"Computed kinds", "extension", []string{"computed.go"}},
 	{"Projections", "extension", []string{"projection.go"}},
 	{"Controllers", "extension", []string{"controller.go"}},

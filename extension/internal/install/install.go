@@ -37,7 +37,13 @@ type Served struct {
 
 // Objects makes, converts and describes the objects of all kinds.
 type Objects struct {
-	Scheme     *runtime.Scheme
+	Kinds interface {
+		runtime.ObjectTyper
+		runtime.ObjectCreater
+		runtime.ObjectConvertor
+		runtime.ObjectDefaulter
+		endpoints.ConvertabilityChecker
+	}
 	Serializer runtime.NegotiatedSerializer
 	// Lossless is what apply and patches convert with.
 	Lossless runtime.ObjectConvertor
@@ -80,6 +86,7 @@ func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, k
 			errs = append(errs, fmt.Errorf("install the group %s: %w", group, err))
 		}
 	}
+	withoutStrategicPatch(s.Handler.GoRestfulContainer.RegisteredWebServices())
 	return errors.Join(errs...)
 }
 
@@ -123,11 +130,11 @@ func groupVersion(s *genericapiserver.GenericAPIServer, o Objects, settings Sett
 		OptionsExternalVersion:      &schema.GroupVersion{Version: "v1"},
 		Serializer:                  o.Serializer,
 		ParameterCodec:              metav1.ParameterCodec,
-		Typer:                       o.Scheme,
-		Creater:                     o.Scheme,
-		Convertor:                   o.Scheme,
-		ConvertabilityChecker:       o.Scheme,
-		Defaulter:                   o.Scheme,
+		Typer:                       o.Kinds,
+		Creater:                     o.Kinds,
+		Convertor:                   o.Kinds,
+		ConvertabilityChecker:       o.Kinds,
+		Defaulter:                   o.Kinds,
 		Namer:                       runtime.Namer(meta.NewAccessor()),
 		UnsafeConvertor:             o.Lossless,
 		TypeConverter:               o.Types,

@@ -33,6 +33,8 @@ type Kind struct {
 	Namespaced bool
 	// New and NewList make empty objects of the hub.
 	New, NewList func() runtime.Object
+	// Untyped is nil for a kind with a Go type.
+	Untyped *Untyped
 	// Spokes are the other versions.
 	Spokes []Spoke
 	// StorageVersion is the version that objects are stored in; that of the hub, or of a spoke.
@@ -107,6 +109,9 @@ type Spoke struct {
 type Schema struct {
 	// Default sets defaults in an object of the version.
 	Default func(runtime.Object)
+	// Prune removes what the version does not know, and gives the paths of it. It is for
+	// untyped kinds alone.
+	Prune func(content map[string]any) (unknown []string)
 	// Validate checks an object of the version; old is nil at a creation.
 	Validate func(ctx context.Context, obj, old runtime.Object) field.ErrorList
 }

@@ -15,14 +15,19 @@ import (
 // simple is a path of names alone, such as .spec.replicas.
 var simple = regexp.MustCompile(`^\.[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*$`)
 
-// Compile gives a function that reads a path of objects of a type. What an object does
-// not have is nil. A path of names alone is read from the object itself; any other is that of
+// Compile gives a function that reads a path of objects of a type, which may be
+// unstructured.Unstructured. What an object does not have is nil. A path of names alone is read from the object itself; any other is that of
 // kubectl's JSONPath, read from what the object is in JSON, and joined by commas where
 // there are several.
 func Compile(t reflect.Type, path string) (func(runtime.Object) any, error) {
 	if simple.MatchString(path) {
 		keys := strings.Split(path[1:], ".")
-		return func(obj runtime.Object) any { return value(reflect.ValueOf(obj), keys) }, nil
+		return func(obj runtime.Object) any {
+			if u, ok := obj.(runtime.Unstructured); ok {
+				return value(reflect.ValueOf(u.UnstructuredContent()), keys)
+			}
+			return value(reflect.ValueOf(obj), keys)
+		}, nil
 	}
 	parser := jsonpath.New(path).AllowMissingKeys(true)
 	if err := parser.Parse("{" + path + "}"); err != nil {

@@ -17,8 +17,8 @@ import (
 
 // GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy.
 func (s strategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
-	return inEveryVersion(s.kind, func(reflect.Type) fieldpath.Filter {
-		if s.kind.Status == nil || s.parts.status == nil {
+	return inEveryVersion(s.kind, func(fieldsOfVersion) fieldpath.Filter {
+		if s.kind.Status == nil || !s.parts.hasStatus() {
 			return ignoring()
 		}
 		return ignoring("status")
@@ -27,8 +27,8 @@ func (s strategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filt
 
 // GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy.
 func (s statusStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
-	return inEveryVersion(s.kind, func(t reflect.Type) fieldpath.Filter {
-		ignored := path.Names(t)
+	return inEveryVersion(s.kind, func(f fieldsOfVersion) fieldpath.Filter {
+		ignored := slices.Clone(f.names)
 		return ignoring(slices.DeleteFunc(ignored, func(name string) bool { return name == "status" })...)
 	})
 }
@@ -36,10 +36,10 @@ func (s statusStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpat
 // GetResetFieldsFilter implements rest.ResetFieldsFilterStrategy. In a version that names
 // one of the fields otherwise, all of the spec can be owned.
 func (s updateStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
-	return inEveryVersion(s.kind, func(t reflect.Type) fieldpath.Filter {
+	return inEveryVersion(s.kind, func(f fieldsOfVersion) fieldpath.Filter {
 		var taken []*fieldpath.SetMatcher
 		for _, field := range s.update.Fields {
-			if path.TypeOf(t, field) == nil {
+			if !f.has(field) {
 				return ignoring(slices.DeleteFunc([]string{"metadata", "status"}, func(name string) bool {
 					return slices.ContainsFunc(s.update.Fields, func(field string) bool { return splitPath(field)[0] == name })
 				})...)
@@ -56,13 +56,31 @@ func (s updateStrategy) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpat
 
 // inEveryVersion makes filters of what can be owned. What carries the hub's fields through
 // conversions is owned by nobody.
-func inEveryVersion(k *kind.Kind, of func(t reflect.Type) fieldpath.Filter) map[fieldpath.APIVersion]fieldpath.Filter {
+func inEveryVersion(k *kind.Kind, of func(fieldsOfVersion) fieldpath.Filter) map[fieldpath.APIVersion]fieldpath.Filter {
 	out := map[fieldpath.APIVersion]fieldpath.Filter{}
 	for _, v := range k.Served() {
-		object, _, _ := k.Version(v)
-		out[apiVersion(k, v)] = withoutStash{of(reflect.TypeOf(object()).Elem())}
+		out[apiVersion(k, v)] = withoutStash{of(fieldsIn(k, v))}
 	}
 	return out
+}
+
+// fieldsOfVersion are what a version calls its fields: those of the root by their names,
+// and any by its path.
+type fieldsOfVersion struct {
+	names []string
+	has   func(path string) bool
+}
+
+func fieldsIn(k *kind.Kind, version string) fieldsOfVersion {
+	if k.Untyped != nil {
+		return fieldsOfVersion{
+			names: append([]string{"apiVersion", "kind", "metadata"}, k.Untyped.Members[version]...),
+			has:   func(path string) bool { return k.Untyped.Has(version, path) },
+		}
+	}
+	object, _, _ := k.Version(version)
+	t := reflect.TypeOf(object()).Elem()
+	return fieldsOfVersion{names: path.Names(t), has: func(field string) bool { return path.TypeOf(t, field) != nil }}
 }
 
 // ignoring takes fields of the root out.

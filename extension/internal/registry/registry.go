@@ -40,7 +40,7 @@ type Options struct {
 // New opens the store of a kind. The result has the kind's resource and its
 // subresources by the paths that serve them: "widgets", "widgets/status".
 func New(k *kind.Kind, o Options) (map[string]rest.Storage, error) {
-	p, err := partsOf(k.New())
+	p, err := partsOf(k)
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (u scaled) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.
 		return nil, apierrors.NewInternalError(err)
 	}
 	obj = k.New()
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(content, obj); err != nil {
+	if err := fill(obj, content); err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	m := obj.(metav1.Object)

@@ -21,7 +21,7 @@ type strategy struct {
 	runtime.ObjectTyper
 	names.NameGenerator
 	kind  *kind.Kind
-	parts *parts
+	parts parts
 }
 
 // Strategy is what k8s.io/apiserver asks about an object around a write.
@@ -33,7 +33,7 @@ type Strategy interface {
 
 // StrategyOf is the strategy of a kind that something else keeps than the generic store.
 func StrategyOf(k *kind.Kind, typer runtime.ObjectTyper) (Strategy, error) {
-	p, err := partsOf(k.New())
+	p, err := partsOf(k)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type through struct {
 // UpdatedObject implements rest.UpdatedObjectInfo.
 func (u through) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.Object, error) {
 	untype(old)
+	identify(u.kind, old)
 	version := versionOf(ctx, u.kind)
 	seen, err := versions.Seen(u.kind, version, old)
 	if err != nil {
@@ -90,7 +91,12 @@ func (u untyped) UpdatedObject(ctx context.Context, old runtime.Object) (runtime
 	return obj, err
 }
 
-func untype(obj runtime.Object) { obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) }
+// untype takes kind and version from an object that its Go type tells the kind of.
+func untype(obj runtime.Object) {
+	if _, untyped := obj.(runtime.Unstructured); !untyped {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+}
 
 // Whole has admission that changes objects see them whole, whatever version a request
 // comes through: with the hub's defaults, and with what the version cannot say.

@@ -54,7 +54,7 @@ func (s updateStrategy) takeFields(obj, old runtime.Object) error {
 		}
 	}
 	changed := s.kind.New()
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(result, changed); err != nil {
+	if err := fill(changed, result); err != nil {
 		return err
 	}
 	s.parts.keepRest(obj, changed)

@@ -23,6 +23,9 @@ type Definition struct {
 	Namespaced            bool
 	// Versions are in the order of the file.
 	Versions []*Version
+	// Converts is true where a webhook converts between versions; otherwise they differ in
+	// what their schemas know.
+	Converts bool
 	// File is where the definition was read, and Line that of its spec.
 	File string
 	Line int
@@ -35,6 +38,24 @@ func (d *Definition) Version(name string) *Version {
 		return nil
 	}
 	return d.Versions[i]
+}
+
+// Place is where the definition stands, for errors.
+func (d *Definition) Place() string {
+	if d.File == "" {
+		return "the Schema"
+	}
+	return fmt.Sprintf("%s:%d", d.File, d.Line)
+}
+
+// Stored is the name of the version that is stored.
+func (d *Definition) Stored() string {
+	for _, v := range d.Versions {
+		if v.Storage {
+			return v.Name
+		}
+	}
+	return ""
 }
 
 // Version is a kind in one version.
@@ -76,6 +97,7 @@ func newDefinition(crd *apiextensionsv1.CustomResourceDefinition, file string, l
 		Plural: names.Plural, Singular: names.Singular,
 		ShortNames: names.ShortNames, Categories: names.Categories,
 		Namespaced: crd.Spec.Scope == apiextensionsv1.NamespaceScoped,
+		Converts:   crd.Spec.Conversion != nil && crd.Spec.Conversion.Strategy != apiextensionsv1.NoneConverter,
 		File:       file, Line: line,
 	}
 	for i := range crd.Spec.Versions {

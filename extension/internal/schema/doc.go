@@ -6,7 +6,8 @@
 // Validate, Default and Prune work on objects as maps. A kind with a Go type is
 // compared with its schema once, by Fit, which also compiles the defaults into
 // setters over the Go type, so that no object is converted for the sake of them.
-// FromType makes a schema of a Go type alone.
+// FromType makes a schema of a Go type alone. A Description makes a Definition of a kind
+// that has no CustomResourceDefinition.
 //
 // Everything here is made once, at start, and is only read afterwards.
 package schema

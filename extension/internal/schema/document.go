@@ -18,6 +18,10 @@ type document struct {
 	content []byte
 	// root is nil where lines are not known.
 	root *yaml.Node
+	// parts stand at paths of the document, and have lines of their own.
+	parts map[string]*document
+	// said gives a path the name that the user knows it by; nil leaves it.
+	said func(at string) string
 }
 
 // documents splits a file at its lines of "---".
@@ -65,7 +69,15 @@ func (d *document) json() ([]byte, error) {
 
 // fault is an error at a path of the document.
 func (d *document) fault(at, message string) error {
+	for prefix, part := range d.parts {
+		if below, ok := strings.CutPrefix(at, prefix); ok && (below == "" || below[0] == '.' || below[0] == '[') {
+			return part.fault(strings.TrimPrefix(below, "."), message)
+		}
+	}
 	where := d.file
+	if d.said != nil {
+		where, at = d.said(at), ""
+	}
 	if line := d.line(at); line > 0 {
 		where += ":" + strconv.Itoa(line)
 	}

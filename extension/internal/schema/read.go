@@ -12,7 +12,9 @@ import (
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/util/jsonpath"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -41,24 +43,42 @@ func Read(files fs.FS) ([]*Definition, error) {
 		if err != nil {
 			return err
 		}
-		for _, doc := range documents(name, content) {
-			definition, err := doc.definition()
-			if err != nil {
-				errs = append(errs, err)
-			} else if definition != nil {
-				definitions = append(definitions, definition)
-			}
-		}
+		found, err := readAll(name, content)
+		definitions = append(definitions, found...)
+		errs = append(errs, err)
 		return nil
 	})
 	if walked != nil {
 		errs = append(errs, fmt.Errorf("reading CustomResourceDefinitions: %w", walked))
 	}
 	errs = append(errs, duplicates(definitions)...)
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return definitions, nil
+}
+
+// ReadDocuments gives the kinds that the CustomResourceDefinitions of one file describe,
+// as Read does. The name is for errors.
+func ReadDocuments(name string, content []byte) ([]*Definition, error) {
+	definitions, err := readAll(name, content)
+	if err := errors.Join(append(duplicates(definitions), err)...); err != nil {
+		return nil, err
+	}
+	return definitions, nil
+}
+
+func readAll(name string, content []byte) (definitions []*Definition, err error) {
+	var errs []error
+	for _, doc := range documents(name, content) {
+		definition, err := doc.definition()
+		if err != nil {
+			errs = append(errs, err)
+		} else if definition != nil {
+			definitions = append(definitions, definition)
+		}
+	}
+	return definitions, errors.Join(errs...)
 }
 
 // duplicates finds kinds and plurals that are defined twice in a group.
@@ -86,6 +106,11 @@ func (d *document) definition() (*Definition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
+	return d.read(raw)
+}
+
+// read reads the document's JSON.
+func (d *document) read(raw []byte) (*Definition, error) {
 	var what struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
@@ -158,11 +183,46 @@ func (d *document) check(crd *apiextensionsv1.CustomResourceDefinition) []error 
 		}
 		s.SelectableFields = nil
 	}
+	dropUnreadable(&internal.Spec)
 	var errs []error
 	for _, err := range crdvalidation.ValidateCustomResourceDefinition(context.Background(), internal) {
 		errs = append(errs, d.fault(written(err.Field), body(err)))
 	}
+	return append(errs, d.columns(crd)...)
+}
+
+// columns finds paths that could not be read: an API server takes them, and shows empty cells.
+func (d *document) columns(crd *apiextensionsv1.CustomResourceDefinition) []error {
+	var errs []error
+	for i, v := range crd.Spec.Versions {
+		for j, column := range v.AdditionalPrinterColumns {
+			if err := jsonpath.New(column.Name).Parse("{" + column.JSONPath + "}"); err != nil {
+				at := fmt.Sprintf("spec.versions[%d].additionalPrinterColumns[%d].jsonPath", i, j)
+				errs = append(errs, d.fault(at, fmt.Sprintf("%q is no JSONPath: %v", column.JSONPath, err)))
+			}
+		}
+	}
 	return errs
+}
+
+// dropUnreadable takes away selectable fields whose schema is not structural: upstream's
+// validation reports the schema, and then panics over the fields.
+func dropUnreadable(s *apiextensions.CustomResourceDefinitionSpec) {
+	structural := func(v *apiextensions.CustomResourceValidation) bool {
+		if v == nil || v.OpenAPIV3Schema == nil {
+			return false
+		}
+		_, err := structuralschema.NewStructural(v.OpenAPIV3Schema)
+		return err == nil
+	}
+	if s.Validation != nil && !structural(s.Validation) {
+		s.SelectableFields = nil
+	}
+	for i := range s.Versions {
+		if v := &s.Versions[i]; v.Schema != nil && !structural(v.Schema) {
+			v.SelectableFields = nil
+		}
+	}
 }
 
 // written gives the path of v1 for one of the internal version, which keeps what all

@@ -25,6 +25,7 @@ import (
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	"github.com/annex-api/annex/extension/internal/codec"
 	"github.com/annex-api/annex/extension/internal/inprocess"
 	"github.com/annex-api/annex/extension/internal/install"
 	"github.com/annex-api/annex/extension/internal/kind"
@@ -192,7 +193,8 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 	if err != nil {
 		return err
 	}
-	objects := install.Objects{Scheme: scheme, Serializer: negotiated(scheme), Lossless: versions.Lossless(scheme, c.Kinds...), Types: types}
+	kinds := codec.NewKinds(scheme, c.Kinds...)
+	objects := install.Objects{Kinds: kinds, Serializer: kinds.Serializer(negotiated(scheme)), Lossless: kinds.Lossless(), Types: types}
 	settings := install.Settings{
 		Admission:           registry.Whole(config.AdmissionControl, c.Kinds...),
 		MinRequestTimeout:   time.Duration(config.MinRequestTimeout) * time.Second,
@@ -235,7 +237,11 @@ func (s *Server) open(c Config, config *genericapiserver.Config, k *kind.Kind, s
 }
 
 func restOptions(c Config, config *genericapiserver.Config, k *kind.Kind, scheme *runtime.Scheme, codecs serializer.CodecFactory) generic.RESTOptions {
-	backend := storagebackend.NewDefaultConfig(c.Prefix, versions.StorageCodec(scheme, codecs, k))
+	stored := versions.StorageCodec(scheme, codecs, k)
+	if k.Untyped != nil {
+		stored = codec.NewKinds(scheme, k).Storage(k)
+	}
+	backend := storagebackend.NewDefaultConfig(c.Prefix, stored)
 	backend.EncodeVersioner = schema.GroupVersion{Group: k.Hub.Group, Version: k.StorageVersion}
 	return generic.RESTOptions{
 		StorageConfig:             backend.ForResource(k.Resource()),

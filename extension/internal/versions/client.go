@@ -20,7 +20,9 @@ func ClientScheme(kinds ...*kind.Kind) (*runtime.Scheme, error) {
 		for _, v := range k.Served() {
 			gv := schema.GroupVersion{Group: k.Hub.Group, Version: v}
 			object, list, _ := k.Version(v)
-			register(s, gv, k.Names, object, list)
+			if k.Untyped == nil { // clients read others without a scheme
+				register(s, gv, k.Names, object, list)
+			}
 			metav1.AddToGroupVersion(s, gv)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/annex-api/annex/extension/internal/kind"
@@ -79,7 +78,7 @@ func seenThrough(k *kind.Kind, s kind.Spoke, stored runtime.Object) (base, old r
 		return nil, nil, false, err
 	}
 	for _, o := range []runtime.Object{base, old} {
-		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+		untype(o)
 	}
 	return base, old, !equality.Semantic.DeepEqual(base, old), nil
 }
@@ -131,14 +130,7 @@ func putBack(k *kind.Kind, s kind.Spoke, obj runtime.Object, hidden []difference
 	if err := json.Unmarshal(merged, result); err != nil {
 		return fmt.Errorf("put back what %s cannot say: %w", s.Version, err)
 	}
-	m := *metaOf(obj)
-	if m.Labels = metaOf(result).Labels; len(m.Labels) == 0 {
-		m.Labels = nil
-	}
-	if m.Annotations = metaOf(result).Annotations; len(m.Annotations) == 0 {
-		m.Annotations = nil
-	}
-	*metaOf(result) = m
+	keepMetadata(obj, result)
 	result.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
 	return assign(obj, result)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
 
@@ -30,7 +31,7 @@ func Lossless(scheme *runtime.Scheme, kinds ...*kind.Kind) runtime.ObjectConvert
 func newLossless(scheme *runtime.Scheme, kinds ...*kind.Kind) lossless {
 	l := lossless{ObjectConvertor: runtime.UnsafeObjectConvertor(scheme), scheme: scheme, hubs: map[reflect.Type]*kind.Kind{}, spokes: map[reflect.Type]spokeOf{}}
 	for _, k := range kinds {
-		if len(k.Spokes) == 0 {
+		if len(k.Spokes) == 0 || k.Untyped != nil { // see Between
 			continue
 		}
 		l.hubs[reflect.TypeOf(k.New())] = k
@@ -103,8 +104,7 @@ func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
 	if err != nil || len(hidden) == 0 {
 		return err
 	}
-	m := metaOf(out)
-	annotations := maps.Clone(m.Annotations)
+	annotations := maps.Clone(out.(metav1.Object).GetAnnotations())
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
@@ -123,7 +123,7 @@ func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
 			err = errors.Join(err, carry(Stash+":"+d.name(), []difference{d}))
 		}
 	}
-	m.Annotations = annotations
+	out.(metav1.Object).SetAnnotations(annotations)
 	return err
 }
 
@@ -131,7 +131,7 @@ func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
 // spoke's meanwhile stays as it was changed.
 func (s spokeOf) putBack(in, hub runtime.Object) error {
 	var hidden []difference
-	for name, content := range metaOf(in).Annotations {
+	for name, content := range in.(metav1.Object).GetAnnotations() {
 		if !IsStash(name) {
 			continue
 		}
@@ -145,12 +145,12 @@ func (s spokeOf) putBack(in, hub runtime.Object) error {
 		return nil
 	}
 	slices.SortFunc(hidden, inOrder)
-	m := metaOf(hub)
-	m.Annotations = maps.Clone(m.Annotations)
-	maps.DeleteFunc(m.Annotations, func(name, _ string) bool { return IsStash(name) })
-	if len(m.Annotations) == 0 {
-		m.Annotations = nil
+	annotations := maps.Clone(hub.(metav1.Object).GetAnnotations()) // they are shared
+	maps.DeleteFunc(annotations, func(name, _ string) bool { return IsStash(name) })
+	if len(annotations) == 0 {
+		annotations = nil
 	}
+	hub.(metav1.Object).SetAnnotations(annotations)
 	return putBack(s.kind, s.spoke, hub, hidden)
 }
 

@@ -63,6 +63,13 @@ func spokes(k *kind.Kind) []string {
 }
 
 func add(s *runtime.Scheme, k *kind.Kind) error {
+	if k.Untyped != nil { // a scheme tells objects by their types; see codec.Kinds
+		var errs []error
+		for _, v := range append([]string{k.Hub.Version}, spokes(k)...) {
+			errs = append(errs, addFields(s, k, v))
+		}
+		return errors.Join(errs...)
+	}
 	internal := schema.GroupVersion{Group: k.Hub.Group, Version: runtime.APIVersionInternal}
 	// The hub's own version comes first: it is what an object of the type is taken for.
 	register(s, k.Hub, k.Names, k.New, k.NewList)
@@ -148,7 +155,7 @@ func convert(kindName, from, to string, f func(from, to runtime.Object) error) c
 			}
 		}()
 		in, out := a.(runtime.Object), b.(runtime.Object)
-		metaOf(in).DeepCopyInto(metaOf(out)) // the one that is read may be the watch cache's
+		copyMetadata(in, out) // the one that is read may be the watch cache's
 		if err := f(in, out); err != nil {
 			return fmt.Errorf("convert %s from %s to %s: %w", kindName, from, to, err)
 		}
