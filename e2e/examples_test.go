@@ -169,7 +169,7 @@ func serveExample(t *testing.T, c *cluster, x example) *served {
 	config := extension.Config{
 		Name: x.name, Storage: "memory://", Host: c.admin, Listener: listener,
 		ShutdownDelay: -1, // nobody else serves it
-		Register: &extension.Registration{Service: service, Port: int32(listener.Addr().(*net.TCPAddr).Port)},
+		Register:      &extension.Registration{Service: service, Port: int32(listener.Addr().(*net.TCPAddr).Port)},
 	}
 	if x.storage != nil {
 		config.Storage = x.storage(t)
