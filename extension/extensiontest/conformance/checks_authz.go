@@ -19,7 +19,7 @@ func authorizationChecks() []Check {
 			Faults:  []int{6},
 			Needs:   []Need{Writable, Verb("list"), SecondUser},
 			Run: func(ctx context.Context, t *T) {
-				t.create(ctx)
+				t.visible(ctx, t.create(ctx))
 				a := t.as(ctx, t.second, t.listing())
 				if t.want(a, http.StatusOK, http.StatusForbidden).Code == http.StatusForbidden {
 					t.status(a)
@@ -37,6 +37,7 @@ func authorizationChecks() []Check {
 			Needs:   []Need{Writable, Verb("list"), SecondUser},
 			Run: func(ctx context.Context, t *T) {
 				o := t.create(ctx)
+				t.visible(ctx, o)
 				if t.secondSees(ctx, o) {
 					t.notApplicable("the second user sees everything")
 				}
@@ -70,6 +71,15 @@ func (t *T) listing() request {
 	return request{method: http.MethodGet, path: t.subject.path(t.subject.namespace, "")}
 }
 
+// visible ends the check unless the list of who may see everything has an object: else it says nothing
+// that others do not see it.
+func (t *T) visible(ctx context.Context, o *unstructured.Unstructured) {
+	l := t.list(ctx)
+	if !slices.ContainsFunc(l.items, func(item *unstructured.Unstructured) bool { return item.GetName() == o.GetName() }) {
+		t.fatalf(l.Exchange, "the list does not have %s, which was created before, for a user who may see everything", o.GetName())
+	}
+}
+
 // secondSees says whether the list of the second user has an object.
 func (t *T) secondSees(ctx context.Context, o *unstructured.Unstructured) bool {
 	a := t.want(t.as(ctx, t.second, t.listing()), http.StatusOK, http.StatusForbidden)
@@ -97,6 +107,7 @@ func (t *T) secondMay(ctx context.Context, verb string) (allowed, known bool) {
 
 func checkAuthzWatch(ctx context.Context, t *T) {
 	o := t.create(ctx)
+	t.visible(ctx, o)
 	if t.secondSees(ctx, o) {
 		t.notApplicable("the second user sees everything")
 	}

@@ -130,6 +130,9 @@ func checkDeleteCollection(ctx context.Context, t *T) {
 	blue := t.createThis(ctx, t.labelled("color", "blue"))
 	t.ownsTheCollection(ctx)
 	selector := t.selector() + ",color=red"
+	if l := t.list(ctx, "labelSelector", selector); len(l.items) != 3 {
+		t.fatalf(l.Exchange, "the selector %q gave %d objects before the deletion, want the 3 that were created", selector, len(l.items))
+	}
 	r := request{method: http.MethodDelete, path: t.subject.path(t.subject.namespace, ""), query: query("labelSelector", selector)}
 	a := t.want(t.do(ctx, r), http.StatusOK, http.StatusAccepted)
 	t.eventually(ctx, 10*time.Second, func() (*Exchange, string) {
@@ -139,7 +142,7 @@ func checkDeleteCollection(ctx context.Context, t *T) {
 		}
 		return l.Exchange, "objects that match the selector are still there"
 	})
-	if got := t.getAnswer(ctx, blue); got.Code != http.StatusOK {
+	if got := t.getAnswer(ctx, blue); got.Code != http.StatusOK || t.parsed(got).GetName() != blue.GetName() {
 		t.failf(a.Exchange, "the deletion with labelSelector %q deleted %s too, which does not match", selector, blue.GetName())
 	}
 }

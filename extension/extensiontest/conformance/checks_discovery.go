@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -94,6 +95,9 @@ func (t *T) legacyResource(ctx context.Context) (described, answer) {
 		if r.Kind == "" || len(r.Verbs) == 0 {
 			t.failf(a.Exchange, "%s has no kind or no verbs", r.Name)
 		}
+		if !resourceName(r.Name) {
+			t.failf(a.Exchange, "%q is no name of a resource, nor of a subresource: no path leads to it", r.Name)
+		}
 		if r.Name == t.subject.Resource {
 			d.kind, d.namespaced, d.singular, d.verbs, d.short, d.categories = r.Kind, r.Namespaced, r.SingularName, r.Verbs, r.ShortNames, r.Categories
 		}
@@ -102,6 +106,16 @@ func (t *T) legacyResource(ctx context.Context) (described, answer) {
 		}
 	}
 	return d, a
+}
+
+// resourceName says whether a name may stand in a path: widgets, or widgets/status.
+func resourceName(name string) bool {
+	for segment := range strings.SplitSeq(name, "/") {
+		if segment == "" || len(path.IsValidPathSegmentName(segment)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func checkLegacyDiscovery(ctx context.Context, t *T) {
@@ -136,18 +150,18 @@ func checkLegacyDiscovery(ctx context.Context, t *T) {
 		}
 	}
 	d, a := t.legacyResource(ctx)
-	if d.singular == "" {
+	if d.singular == "" && !strings.Contains(s.Resource, "/") {
 		t.failf(a.Exchange, "%s has no singular name; kubectl needs one", s.Resource)
 	}
 }
 
 func checkAggregatedDiscovery(ctx context.Context, t *T) {
 	s := t.subject
-	path := "/apis"
+	root := "/apis"
 	if s.Group == "" {
-		path = "/api"
+		root = "/api"
 	}
-	a := t.want(t.do(ctx, request{method: http.MethodGet, path: path}.with("Accept", aggregatedDiscovery+",application/json")), http.StatusOK)
+	a := t.want(t.do(ctx, request{method: http.MethodGet, path: root}.with("Accept", aggregatedDiscovery+",application/json")), http.StatusOK)
 	if !strings.Contains(a.Header.Get("Content-Type"), "as=APIGroupDiscoveryList") {
 		t.notApplicable("the API server has no aggregated discovery")
 	}
@@ -175,9 +189,14 @@ func (t *T) compareDiscovery(ctx context.Context, a answer, v apidiscoveryv2.API
 		t.fatalf(a.Exchange, "the version is listed without a resource, which upsets clients")
 	}
 	legacy, _ := t.legacyResource(ctx)
+	resource, subresource, alone := strings.Cut(t.subject.Resource, "/")
 	for _, r := range v.Resources {
-		if r.Resource != t.subject.Resource {
+		if r.Resource != resource {
 			continue
+		}
+		if alone {
+			t.compareSubresource(a, legacy, r, subresource)
+			return
 		}
 		d := described{
 			namespaced: r.Scope == apidiscoveryv2.ScopeNamespace, singular: r.SingularResource,
@@ -195,6 +214,22 @@ func (t *T) compareDiscovery(ctx context.Context, a answer, v apidiscoveryv2.API
 		return
 	}
 	t.failf(a.Exchange, "aggregated discovery does not list %s", t.subject.Resource)
+}
+
+// compareSubresource compares a subresource that is checked by itself.
+func (t *T) compareSubresource(a answer, legacy described, r apidiscoveryv2.APIResourceDiscovery, name string) {
+	i := slices.IndexFunc(r.Subresources, func(s apidiscoveryv2.APISubresourceDiscovery) bool { return s.Subresource == name })
+	if i < 0 {
+		t.fatalf(a.Exchange, "aggregated discovery does not list %s", t.subject.Resource)
+	}
+	sub := r.Subresources[i]
+	d := described{namespaced: r.Scope == apidiscoveryv2.ScopeNamespace, singular: legacy.singular, verbs: sub.Verbs}
+	if sub.ResponseKind != nil {
+		d.kind = sub.ResponseKind.Kind
+	}
+	for _, difference := range legacy.differences(d) {
+		t.failf(a.Exchange, "%s: %s", root(t.subject.GroupVersion()), difference)
+	}
 }
 
 func checkETags(ctx context.Context, t *T) {

@@ -82,11 +82,17 @@ func (t *T) wellFormed(e *Exchange, of, version string) {
 
 func checkListVersion(ctx context.Context, t *T) {
 	namespace := ""
-	if t.subject.unmet(Writable, t.target) == "" {
+	writable := t.subject.unmet(Writable, t.target) == ""
+	var pairs []string
+	if writable {
 		namespace = t.create(ctx).GetNamespace()
+		pairs = []string{"labelSelector", t.selector()}
 	}
-	l := t.listed(t.do(ctx, request{method: http.MethodGet, path: t.subject.path(namespace, ""), query: query("limit", "50")}))
+	l := t.listed(t.do(ctx, request{method: http.MethodGet, path: t.subject.path(namespace, ""), query: query(append(pairs, "limit", "50")...)}))
 	t.wellFormed(l.Exchange, "the list", l.version)
+	if writable && len(l.items) == 0 {
+		t.failf(l.Exchange, "the list does not have the object that was created before")
+	}
 	for _, item := range l.items {
 		t.wellFormed(l.Exchange, item.GetName(), item.GetResourceVersion())
 	}

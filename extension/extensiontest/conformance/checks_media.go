@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -32,7 +33,6 @@ func mediaChecks() []Check {
 			Run: func(ctx context.Context, t *T) {
 				for _, a := range t.readAs(ctx, jsonMedia) {
 					t.wantMedia(t.want(a, http.StatusOK), jsonMedia)
-					t.parsed(a)
 				}
 			},
 		},
@@ -44,10 +44,6 @@ func mediaChecks() []Check {
 			Run: func(ctx context.Context, t *T) {
 				for _, a := range t.readAs(ctx, yamlMedia) {
 					t.wantMedia(t.want(a, http.StatusOK), yamlMedia)
-					o := map[string]any{}
-					if err := yaml.Unmarshal(a.raw, &o); err != nil {
-						t.failf(a.Exchange, "the body is no YAML: %v", err)
-					}
 				}
 			},
 		},
@@ -94,12 +90,36 @@ func mediaChecks() []Check {
 	}
 }
 
-// readAs gets an object and lists, with an Accept header.
+// readAs gets an object and lists, with an Accept header. What comes must be the object, and a list that
+// is not empty, as far as we can read it.
 func (t *T) readAs(ctx context.Context, accept string) []answer {
 	o := t.existing(ctx)
 	get := request{method: http.MethodGet, path: t.path(o)}
 	list := request{method: http.MethodGet, path: t.subject.path(o.GetNamespace(), ""), query: query("limit", "10")}
-	return []answer{t.do(ctx, get.with("Accept", accept)), t.do(ctx, list.with("Accept", accept))}
+	object, objects := t.do(ctx, get.with("Accept", accept)), t.do(ctx, list.with("Accept", accept))
+	if got, ok := t.readable(object); ok && got.GetName() != o.GetName() {
+		t.failf(object.Exchange, "the answer is not the object %s", o.GetName())
+	}
+	if got, ok := t.readable(objects); ok {
+		if items, _ := got.Object["items"].([]any); len(items) == 0 { // no array has no items
+			t.failf(objects.Exchange, "the list has no items though there is %s", o.GetName())
+		}
+	}
+	return []answer{object, objects}
+}
+
+// readable reads what is JSON or YAML. Other media types, and errors, are for who asked.
+func (t *T) readable(a answer) (*unstructured.Unstructured, bool) {
+	media, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil || a.Code != http.StatusOK || media != jsonMedia && media != yamlMedia {
+		return nil, false
+	}
+	o := map[string]any{}
+	if err := yaml.Unmarshal(a.raw, &o); err != nil { // JSON is YAML
+		t.failf(a.Exchange, "the body is no %s: %v", media, err)
+		return nil, false
+	}
+	return &unstructured.Unstructured{Object: o}, true
 }
 
 // wantMedia fails unless the answer has one of the media types.

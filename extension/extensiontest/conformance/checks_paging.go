@@ -22,8 +22,8 @@ func pagingChecks() []Check {
 		},
 		{
 			ID:      "list/continue",
-			Promise: "A continue token that is none is answered 400; one that is too old 410.",
-			Source:  source,
+			Promise: "A continue token that is none is answered 400, or with the whole list by a server without pages; one that is too old 410.",
+			Source:  source + ", and " + metaTypes + "ListOptions.Limit and ListOptions.Continue",
 			Faults:  []int{3},
 			Needs:   []Need{Verb("list")},
 			Run:     checkContinue,
@@ -78,12 +78,37 @@ func checkPaging(ctx context.Context, t *T) {
 }
 
 func checkContinue(ctx context.Context, t *T) {
-	t.refused(t.listAnswer(ctx, "limit", "3", "continue", "made up"), http.StatusBadRequest, "")
+	a := t.want(t.listAnswer(ctx, "limit", "3", "continue", "made up"), http.StatusBadRequest, http.StatusOK)
+	if a.Code == http.StatusOK {
+		if t.pages(ctx, t.listed(a)) {
+			t.failf(a.Exchange, "a continue token that is none is answered with a list: its client takes that for the next page")
+		}
+		return
+	}
+	t.status(a)
 	// A token of Kubernetes' own form at the beginning of time: too old, unless the server remembers all
 	// or has tokens of another form.
 	old := base64.RawURLEncoding.EncodeToString([]byte(`{"v":"meta.k8s.io/v1","rv":1,"start":"a\u0000"}`))
-	a := t.want(t.listAnswer(ctx, "limit", "3", "continue", old), http.StatusOK, http.StatusBadRequest, http.StatusGone)
+	a = t.want(t.listAnswer(ctx, "limit", "3", "continue", old), http.StatusOK, http.StatusBadRequest, http.StatusGone)
 	if a.Code != http.StatusOK {
 		t.status(a)
 	}
+}
+
+// pages says whether the server has pages: whether a limit is kept. Where nothing can be made, what is
+// there has to do.
+func (t *T) pages(ctx context.Context, whole list) bool {
+	if whole.next != "" {
+		return true
+	}
+	writable := t.subject.unmet(Writable, t.target) == ""
+	if writable {
+		t.create(ctx)
+		t.create(ctx)
+	}
+	l := t.list(ctx, "limit", "1")
+	if l.next == "" && writable && len(t.own(l)) != 2 {
+		t.failf(l.Exchange, "the list has %d of the 2 objects that were created, and no continue token", len(t.own(l)))
+	}
+	return l.next != ""
 }

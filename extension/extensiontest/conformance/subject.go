@@ -63,9 +63,14 @@ func (s *subject) pathIn(version, namespace, name string) string {
 	if s.namespaced && namespace != "" {
 		p += "/namespaces/" + namespace
 	}
-	p += "/" + s.Resource
+	// A group may have subresources of others' resources alone, as custom metrics do.
+	resource, subresource, _ := strings.Cut(s.Resource, "/")
+	p += "/" + resource
 	if name != "" {
 		p += "/" + name
+		if subresource != "" {
+			p += "/" + subresource
+		}
 	}
 	return p
 }

@@ -145,7 +145,8 @@ func (t *T) clean(ctx context.Context) []string {
 // remove deletes an object, whatever finalizers it has, and waits until it is gone.
 func (t *T) remove(ctx context.Context, m made) error {
 	path := t.subject.path(m.namespace, m.name)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	// Gone at once, as nearly always: then the next answer is 404.
+	for wait := time.Duration(0); ; wait = min(max(2*wait, 20*time.Millisecond), time.Second) {
 		a, err := t.admin.do(ctx, request{method: http.MethodDelete, path: path, query: query("gracePeriodSeconds", "0", "propagationPolicy", "Background")})
 		if err != nil {
 			return err
@@ -161,9 +162,6 @@ func (t *T) remove(ctx context.Context, m made) error {
 			if _, err := t.admin.do(ctx, free.with("Content-Type", mergePatch)); err != nil {
 				return err
 			}
-		} else if a.Code == http.StatusOK {
-			// Gone at once, as nearly always; the next answer is 404.
-			wait = 0
 		}
 		if !pause(ctx, wait) {
 			return fmt.Errorf("still there: %w", ctx.Err())
