@@ -70,7 +70,8 @@ func rbacOf(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	project := scaffold.New("widgets", "", "widgets.example.com", "v1", []string{"Widget"}, true, scaffold.Annex{Version: "v0.0.0"})
+	project := scaffold.New("widgets", "", "", "widgets.example.com", scaffold.Annex{Version: "v0.0.0"})
+	project.Kinds = append(project.Kinds, scaffold.NewKind("Widget", "", "v1", true, true))
 	files, err := scaffold.Render(project, set, nil)
 	if err != nil {
 		t.Fatal(err)
