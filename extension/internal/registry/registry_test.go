@@ -72,7 +72,7 @@ func TestWhatIsOwned(t *testing.T) {
 
 // Metadata that is not the object's own is a part like any other.
 func TestPartsOfAnObject(t *testing.T) {
-	p, err := fieldsOf(&cog{})
+	p, err := partsOf(cogs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestPartsOfAnObject(t *testing.T) {
 	if got.Template.Name != "b" || got.Status.Teeth != 3 {
 		t.Errorf("keeping the status gives %v", got)
 	}
-	if _, err := fieldsOf(&secretive{}); err == nil || !strings.Contains(err.Error(), "hidden") {
+	if _, err := partsOf(&kind.Kind{New: func() runtime.Object { return &secretive{} }}); err == nil || !strings.Contains(err.Error(), "hidden") {
 		t.Errorf("a field that would not be stored: %v", err)
 	}
 }
