@@ -425,7 +425,7 @@ func TestExtensionWaitsForItsRights(t *testing.T) {
 		if err == nil {
 			t.Fatal("the server is ready without seeing the host's policies")
 		}
-		if log := server.stderr.String(); !strings.Contains(log, "not seen yet: *v1.ValidatingAdmissionPolicy; at the start: this server may not list, watch validatingadmissionpolicies") {
+		if !strings.Contains(err.Error(), "not seen yet: *v1.ValidatingAdmissionPolicy; at the start: this server may not list, watch validatingadmissionpolicies") {
 			return err
 		}
 		return nil
