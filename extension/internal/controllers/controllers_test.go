@@ -28,8 +28,8 @@ type run func(context.Context) error
 
 func (r run) Start(ctx context.Context) error { return r(ctx) }
 
-// lost is what a manager says whose lease another one has.
-var lost = errors.New("leader election lost")
+// errLost is what a manager says whose lease another one has.
+var errLost = errors.New("leader election lost")
 
 // Controllers whose lease is lost start anew, after a pause that grows while they do not
 // run, and their health tells meanwhile. They end with their context.
@@ -54,7 +54,7 @@ func TestControllersStartAnew(t *testing.T) {
 			if !sleep(ctx, long) {
 				return nil
 			}
-			return lost
+			return errLost
 		})
 		c := &Controllers{options: Options{Health: health, Log: logr.Discard()}, first: once, again: func() (runner, error) {
 			mu.Lock()
@@ -72,7 +72,7 @@ func TestControllersStartAnew(t *testing.T) {
 		if want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second}; cmp.Diff(want, at) != "" {
 			t.Errorf("they began at %v, want %v", at, want)
 		}
-		if err := health.Err(); !errors.Is(err, lost) {
+		if err := health.Err(); !errors.Is(err, errLost) {
 			t.Errorf("while they do not run: %v", err)
 		}
 		fails = true
@@ -150,7 +150,7 @@ func TestHealthIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	paused := make(chan struct{})
-	c.first = run(func(context.Context) error { <-fail; return lost })
+	c.first = run(func(context.Context) error { <-fail; return errLost })
 	c.again = func() (runner, error) {
 		close(paused)
 		return run(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
@@ -180,7 +180,7 @@ func TestHealthIsServed(t *testing.T) {
 	close(fail)
 	for {
 		code, body := get("/readyz")
-		if code == http.StatusServiceUnavailable && strings.Contains(body, lost.Error()) {
+		if code == http.StatusServiceUnavailable && strings.Contains(body, errLost.Error()) {
 			break
 		}
 		select {

@@ -73,14 +73,6 @@ func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, k
 		}
 	}
 	var errs []error
-	// What is served in several versions is destroyed once.
-	s.RegisterDestroyFunc(func() {
-		for _, k := range kinds {
-			for _, storage := range k.Storage {
-				storage.Destroy()
-			}
-		}
-	})
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		if err := installGroup(s, o, settings, group, groups[group]); err != nil {
 			errs = append(errs, fmt.Errorf("install the group %s: %w", group, err))
