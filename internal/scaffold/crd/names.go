@@ -71,7 +71,7 @@ func singular(name string) string {
 }
 
 // description is a text as a comment can have it. controller-gen takes lines that begin
-// with a plus for markers, and leaves out notes to oneself and what is behind dashes.
+// with a plus for markers, and leaves out those of work undone or behind dashes.
 func (g *generator) description(at, text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
