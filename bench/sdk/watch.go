@@ -134,19 +134,21 @@ func (v *server) openWatch(ctx context.Context) (io.ReadCloser, error) {
 }
 
 // profile begins to take a profile of a server's processor time; finish waits until it is written.
-// Without a folder nothing is done.
 func (s *stage) profile(ctx context.Context, v *server, work string) (finish func() error) {
-	if s.options.profiles == "" {
-		return func() error { return nil }
-	}
 	done := make(chan error, 1)
-	go func() {
-		content, err := v.profile(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds))
-		if err == nil {
-			file := v.name + "-" + strings.ReplaceAll(work, " ", "-") + ".pprof"
-			err = errors.Join(os.MkdirAll(s.options.profiles, 0o700), os.WriteFile(filepath.Join(s.options.profiles, file), content, 0o600))
-		}
-		done <- err
-	}()
+	go func() { done <- s.fetch(ctx, v, work, fmt.Sprintf("profile?seconds=%d", profileSeconds)) }()
 	return func() error { return <-done }
+}
+
+// fetch writes a profile into the folder for them. Without a folder nothing is done.
+func (s *stage) fetch(ctx context.Context, v *server, work, path string) error {
+	if s.options.profiles == "" {
+		return nil
+	}
+	content, err := v.profile(ctx, "/debug/pprof/"+path)
+	if err != nil {
+		return fmt.Errorf("profiling %s: %w", v.name, err)
+	}
+	file := v.name + "-" + strings.ReplaceAll(work, " ", "-") + ".pprof"
+	return errors.Join(os.MkdirAll(s.options.profiles, 0o700), os.WriteFile(filepath.Join(s.options.profiles, file), content, 0o600))
 }

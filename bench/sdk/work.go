@@ -209,7 +209,7 @@ func (s *stage) measure(ctx context.Context, names []string, round int) (samples
 		defer func() { err = errors.Join(err, v.stop()) }()
 		servers = append(servers, v)
 		m, err := s.settle(ctx, v)
-		if err != nil {
+		if err = errors.Join(err, s.fetch(ctx, v, "rest", "heap")); err != nil {
 			return nil, err
 		}
 		samples = append(samples,
