@@ -3,12 +3,14 @@ TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 TESTFLAGS ?=
 BENCHFLAGS ?=
 FAULTSFLAGS ?=
+PEERSFLAGS ?=
+SDKFLAGS ?=
 FUZZTIME ?= 30s
 VULNFLAGS ?=
 # The modules of this repository.
-MODULES = . conformance tools e2e/helm
+MODULES = . conformance tools e2e/helm bench/peers/custommetrics bench/peers/metricsserver
 
-.PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance bench bench-smoke bench-scale faults faults-short evidence ci
+.PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -61,11 +63,16 @@ vuln: ## known vulnerabilities in code that is reached; fails where the database
 conformance: ## the reference's own integration tests over our server chain
 	conformance/run
 
-bench: ## side by side with the reference
+peers: ## the conformance kit over servers that others wrote, about eight minutes; writes docs/evidence/conformance.md
+	$(GO) run ./bench/peers -markdown docs/evidence $(PEERSFLAGS)
+
+bench: ## side by side with the reference, and the SDK with sample-apiserver
 	$(GO) run ./bench $(BENCHFLAGS)
+	$(GO) run ./bench/sdk $(SDKFLAGS)
 
 bench-smoke: ## a small bench that shows that everything works
 	$(GO) run ./bench -short $(BENCHFLAGS)
+	$(GO) run ./bench/sdk -short $(SDKFLAGS)
 
 bench-scale: ## how cost grows with the number of APIServices and CRDs; writes docs/evidence/growth.md
 	$(GO) run ./bench -scale -plot docs/evidence/growth.svg -markdown docs/evidence/growth.md $(BENCHFLAGS)
@@ -76,10 +83,12 @@ faults: ## extension servers that die, freeze and flood, behind the reference an
 faults-short: ## a shorter form, on ours alone; fails when a count, not a time, misses its goal
 	$(GO) run ./bench/faults -short -check $(FAULTSFLAGS)
 
-evidence: ## measures all that docs/evidence shows and puts it there, about fifty minutes
+evidence: ## measures all that docs/evidence shows and puts it there, more than an hour
 	$(GO) run ./bench -markdown docs/evidence/performance.md
 	$(GO) run ./bench -scale -plot docs/evidence/growth.svg -markdown docs/evidence/growth.md
 	$(GO) run ./bench/faults -markdown docs/evidence/faults.md
+	$(GO) run ./bench/sdk -markdown docs/evidence/sdk.md
+	$(GO) run ./bench/peers -markdown docs/evidence
 
 ci: ## what .ci/run runs
 	.ci/run

@@ -25,6 +25,7 @@ const (
 
 const (
 	module = "github.com/annex-api/annex"
+	etcd   = "go.etcd.io/etcd/server/v3"
 	limit  = 40 * time.Minute
 )
 
@@ -46,16 +47,48 @@ type Programs struct {
 	Bare    string              `json:"bare"`
 }
 
-// All makes the binaries, in a folder that is kept so that the next run needs
-// not link them again. It must be called in the repository.
-func All(ctx context.Context, c Config) (Programs, error) {
+// Package is a program to build.
+type Package struct {
+	// Path is its import path.
+	Path string
+	// Tree is the folder of the module that it is built in; empty for the working directory's.
+	Tree string
+	// Binary is the file to make.
+	Binary string
+
+	ldflags string
+}
+
+// Folder makes the folder of binaries, which is kept so that the next run needs not link
+// them again.
+func Folder() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return Programs{}, fmt.Errorf("finding the user's cache folder: %w", err)
+		return "", fmt.Errorf("finding the user's cache folder: %w", err)
 	}
 	dir := filepath.Join(cache, "annex", "bench")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Programs{}, fmt.Errorf("making the folder of the binaries: %w", err)
+		return "", fmt.Errorf("making the folder of the binaries: %w", err)
+	}
+	return dir, nil
+}
+
+// One makes one binary.
+func One(ctx context.Context, p Package) error {
+	fmt.Fprintln(os.Stderr, "building", p.Path)
+	args := []string{"build", "-o", p.Binary, p.Path}
+	if p.ldflags != "" {
+		args = slices.Insert(args, 1, "-ldflags="+p.ldflags)
+	}
+	_, err := goCommand(ctx, p.Tree, args...)
+	return err
+}
+
+// All makes the binaries in Folder. It must be called in the repository.
+func All(ctx context.Context, c Config) (Programs, error) {
+	dir, err := Folder()
+	if err != nil {
+		return Programs{}, err
 	}
 	annex := "annex"
 	if c.Tree != "" {
@@ -77,23 +110,21 @@ func All(ctx context.Context, c Config) (Programs, error) {
 	if err != nil {
 		return p, err
 	}
-	for _, t := range []struct{ server, tree, binary, pkg, ldflags string }{
-		{"", "", p.Etcd, "go.etcd.io/etcd/server/v3", ""},
-		{"", "", p.Backend, module + "/bench/backend", ""},
-		{"", "", p.Bare, module + "/bench/bare", ""},
-		{Reference, "", p.Servers[Reference][0], module + "/bench/reference", stamp},
-		{Annex, c.Tree, p.Servers[Annex][0], module + "/cmd/annex", ""},
+	for _, t := range []struct {
+		server string
+		Package
+	}{
+		{"", Package{Path: etcd, Binary: p.Etcd}},
+		{"", Package{Path: module + "/bench/backend", Binary: p.Backend}},
+		{"", Package{Path: module + "/bench/bare", Binary: p.Bare}},
+		{Reference, Package{Path: module + "/bench/reference", Binary: p.Servers[Reference][0], ldflags: stamp}},
+		{Annex, Package{Path: module + "/cmd/annex", Tree: c.Tree, Binary: p.Servers[Annex][0]}},
 	} {
 		if given := strings.Fields(c.Commands[t.server]); len(given) > 0 {
 			p.Servers[t.server] = given
 			continue
 		}
-		fmt.Fprintln(os.Stderr, "building", t.pkg)
-		args := []string{"build", "-o", t.binary, t.pkg}
-		if t.ldflags != "" {
-			args = slices.Insert(args, 1, "-ldflags="+t.ldflags)
-		}
-		if _, err := goCommand(ctx, t.tree, args...); err != nil {
+		if err := One(ctx, t.Package); err != nil {
 			return p, err
 		}
 	}

@@ -25,8 +25,8 @@ const (
 	startLimit = 2 * time.Minute
 	stopGrace  = 15 * time.Second
 	sendLimit  = 30 * time.Second
-	// readyInterval is the resolution of start to ready.
-	readyInterval = 10 * time.Millisecond
+	// ReadyInterval is the resolution of start to ready.
+	ReadyInterval = 10 * time.Millisecond
 )
 
 // Config is what a host is started with. Dir must exist and be empty; paths
@@ -65,10 +65,10 @@ func Start(ctx context.Context, c Config) (_ *Host, err error) {
 			err = errors.Join(err, h.Stop())
 		}
 	}()
-	if h.etcd, err = startEtcd(ctx, c, h.socket()); err != nil {
+	if h.etcd, err = StartEtcd(ctx, c.Etcd, c.Dir, h.EtcdSocket()); err != nil {
 		return nil, err
 	}
-	if h.port, err = freePort(); err != nil {
+	if h.port, err = FreePort(); err != nil {
 		return nil, err
 	}
 	h.URL = "https://127.0.0.1:" + strconv.Itoa(h.port)
@@ -88,20 +88,21 @@ func (h *Host) Restart(ctx context.Context) error {
 	return h.start(ctx)
 }
 
-func (h *Host) socket() string { return filepath.Join(h.config.Dir, "etcd.sock") }
+// EtcdSocket is where its etcd listens.
+func (h *Host) EtcdSocket() string { return filepath.Join(h.config.Dir, "etcd.sock") }
 
 func (h *Host) start(ctx context.Context) error {
 	c := h.config
 	began := time.Now()
 	server, err := process.Start(process.Command{
-		Name: c.Name, Path: c.Command[0], Args: slices.Concat(c.Command[1:], flags(c.Files, h.socket(), h.port), c.Flags),
+		Name: c.Name, Path: c.Command[0], Args: slices.Concat(c.Command[1:], flags(c.Files, h.EtcdSocket(), h.port), c.Flags),
 		Log: filepath.Join(c.Dir, "server.log"),
 	})
 	if err != nil {
 		return err
 	}
 	h.Server = server
-	err = h.Server.Until(ctx, c.Name+" to be ready", startLimit, readyInterval, func(ctx context.Context) (bool, error) {
+	err = h.Server.Until(ctx, c.Name+" to be ready", startLimit, ReadyInterval, func(ctx context.Context) (bool, error) {
 		status, err := h.status(ctx, "/readyz")
 		return err == nil && status == http.StatusOK, nil
 	})
@@ -150,11 +151,13 @@ func flags(f pki.Files, socket string, port int) []string {
 	}
 }
 
-func startEtcd(ctx context.Context, c Config, socket string) (*process.Process, error) {
+// StartEtcd runs an etcd on what is below dir and waits until it is ready. It listens at a
+// Unix socket.
+func StartEtcd(ctx context.Context, path, dir, socket string) (*process.Process, error) {
 	p, err := process.Start(process.Command{
-		Name: "etcd", Path: c.Etcd, Log: filepath.Join(c.Dir, "etcd.log"),
+		Name: "etcd", Path: path, Log: filepath.Join(dir, "etcd.log"),
 		Args: []string{
-			"--data-dir=" + filepath.Join(c.Dir, "etcd"),
+			"--data-dir=" + filepath.Join(dir, "etcd"),
 			"--listen-client-urls=unix://" + socket,
 			// No one reads what is advertised, but it must look like an address.
 			"--advertise-client-urls=http://127.0.0.1:1",
@@ -170,7 +173,7 @@ func startEtcd(ctx context.Context, c Config, socket string) (*process.Process, 
 	}}
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: transport}
-	err = p.Until(ctx, "etcd to be ready", startLimit, readyInterval, func(ctx context.Context) (bool, error) {
+	err = p.Until(ctx, "etcd to be ready", startLimit, ReadyInterval, func(ctx context.Context) (bool, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://etcd/readyz", nil)
 		if err != nil {
 			return false, err
@@ -208,9 +211,9 @@ func newClient(f pki.Files) (*http.Client, error) {
 	}}, nil
 }
 
-// freePort finds a port that nobody listened on a moment ago: kube-apiserver
+// FreePort finds a port that nobody listened on a moment ago: kube-apiserver
 // takes no listener from outside.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("finding a free port: %w", err)

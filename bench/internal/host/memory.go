@@ -26,10 +26,18 @@ const (
 // most, until it has given the free memory back to the kernel. It needs the
 // server's profiling, which is on by default.
 func (h *Host) Settle(ctx context.Context) (Memory, error) {
+	return Settle(ctx, h.Server, func(ctx context.Context) ([]byte, error) { return h.Get(ctx, HeapProfile, nil) })
+}
+
+// HeapProfile is the path of a profile before which garbage is collected.
+const HeapProfile = "/debug/pprof/heap?gc=1&debug=1"
+
+// Settle does the same for any process; heap asks it for the HeapProfile.
+func Settle(ctx context.Context, p *process.Process, heap func(context.Context) ([]byte, error)) (Memory, error) {
 	var m Memory
 	// Pools are emptied by the second collection.
 	for range 2 {
-		profile, err := h.Get(ctx, "/debug/pprof/heap?gc=1&debug=1", nil)
+		profile, err := heap(ctx)
 		if err != nil {
 			return m, fmt.Errorf("collecting the server's garbage: %w", err)
 		}
@@ -42,7 +50,7 @@ func (h *Host) Settle(ctx context.Context) (Memory, error) {
 	for began := time.Now(); ; {
 		before := m.PSS
 		var err error
-		if m.Memory, err = h.Server.Memory(); err != nil {
+		if m.Memory, err = p.Memory(); err != nil {
 			return m, err
 		}
 		change := float64(m.PSS - before)

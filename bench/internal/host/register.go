@@ -21,6 +21,8 @@ const (
 	leastInterval = 100 * time.Millisecond
 )
 
+const apiServices = "/apis/apiregistration.k8s.io/v1/apiservices"
+
 type object = map[string]any
 
 // Get fetches a path and errs unless the answer is 200.
@@ -60,35 +62,94 @@ func (h *Host) write(ctx context.Context, method, path string, want int, o any) 
 	return nil
 }
 
+// Registration is one APIService, with a Service that leads to a port of this machine.
+type Registration struct {
+	Group, Version string
+	Service        string // its name; the certificate behind it has the name of fixture.WildcardName
+	Port           int
+	CABundle       []byte
+}
+
+// RegisterOne makes an APIService and waits until it is available.
+func (h *Host) RegisterOne(ctx context.Context, r Registration) error {
+	if err := h.makeNamespace(ctx); err != nil {
+		return err
+	}
+	if err := h.register(ctx, r); err != nil {
+		return err
+	}
+	name := r.Version + "." + r.Group
+	return h.Server.Until(ctx, "the APIService "+name+" to be available", registerLimit, leastInterval, func(ctx context.Context) (bool, error) {
+		body, err := h.Get(ctx, apiServices+"/"+name, nil)
+		if err != nil {
+			return false, err
+		}
+		var a apiService
+		if err := json.Unmarshal(body, &a); err != nil {
+			return false, fmt.Errorf("decoding the APIService %s: %w", name, err)
+		}
+		return a.available(), nil
+	})
+}
+
+// Current says whether a group version is in the discovery document, and not as stale.
+func (h *Host) Current(ctx context.Context, group, version string) (bool, error) {
+	groups, err := h.groups(ctx)
+	for _, g := range groups {
+		for _, v := range g.Versions {
+			if g.Metadata.Name == group && v.Version == version {
+				return v.Freshness == "Current", err
+			}
+		}
+	}
+	return false, err
+}
+
+// makeNamespace makes that of the Services, once.
+func (h *Host) makeNamespace(ctx context.Context) error {
+	if h.namespace {
+		return nil
+	}
+	if err := h.Create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": fixture.Namespace}}); err != nil {
+		return fmt.Errorf("making the namespace: %w", err)
+	}
+	h.namespace = true
+	return nil
+}
+
+func (h *Host) register(ctx context.Context, r Registration) error {
+	if err := h.Create(ctx, "/api/v1/namespaces/"+fixture.Namespace+"/services", object{
+		"metadata": object{"name": r.Service},
+		"spec":     object{"type": "ExternalName", "externalName": "localhost"},
+	}); err != nil {
+		return fmt.Errorf("making a Service: %w", err)
+	}
+	if err := h.Create(ctx, apiServices, object{
+		"metadata": object{"name": r.Version + "." + r.Group},
+		"spec": object{
+			"group": r.Group, "version": r.Version, "caBundle": r.CABundle,
+			"groupPriorityMinimum": 1000, "versionPriority": 15,
+			"service": object{"namespace": fixture.Namespace, "name": r.Service, "port": r.Port},
+		},
+	}); err != nil {
+		return fmt.Errorf("making an APIService: %w", err)
+	}
+	return nil
+}
+
 // Register makes the APIServices from number from up to, not including, to, each
 // with a Service of its own that leads to localhost, and waits until all from 0 on
 // are available and in the discovery document. It returns how long that took.
 func (h *Host) Register(ctx context.Context, from, to, port int, caBundle []byte) (time.Duration, error) {
-	if !h.namespace {
-		if err := h.Create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": fixture.Namespace}}); err != nil {
-			return 0, fmt.Errorf("making the namespace: %w", err)
-		}
-		h.namespace = true
+	if err := h.makeNamespace(ctx); err != nil {
+		return 0, err
 	}
 	began := time.Now()
 	for n := from; n < to; n++ {
-		err := h.Create(ctx, "/api/v1/namespaces/"+fixture.Namespace+"/services", object{
-			"metadata": object{"name": fixture.Service(n)},
-			"spec":     object{"type": "ExternalName", "externalName": "localhost"},
-		})
-		if err != nil {
-			return 0, fmt.Errorf("making a Service: %w", err)
-		}
-		err = h.Create(ctx, "/apis/apiregistration.k8s.io/v1/apiservices", object{
-			"metadata": object{"name": fixture.APIService(n)},
-			"spec": object{
-				"group": fixture.Group(n), "version": fixture.Version, "caBundle": caBundle,
-				"groupPriorityMinimum": 1000, "versionPriority": 15,
-				"service": object{"namespace": fixture.Namespace, "name": fixture.Service(n), "port": port},
-			},
-		})
-		if err != nil {
-			return 0, fmt.Errorf("making an APIService: %w", err)
+		if err := h.register(ctx, Registration{
+			Group: fixture.Group(n), Version: fixture.Version, Service: fixture.Service(n), Port: port, CABundle: caBundle,
+		}); err != nil {
+			return 0, err
 		}
 	}
 	err := h.Server.Until(ctx, fmt.Sprintf("%d APIServices to be available", to), registerLimit, interval(to), func(ctx context.Context) (bool, error) {
@@ -115,35 +176,44 @@ func interval(count int) time.Duration {
 }
 
 func (h *Host) available(ctx context.Context, count int) (bool, error) {
-	body, err := h.Get(ctx, "/apis/apiregistration.k8s.io/v1/apiservices", nil)
+	body, err := h.Get(ctx, apiServices, nil)
 	if err != nil {
 		return false, err
 	}
-	var list struct {
-		Items []struct {
-			Spec   struct{ Group string }
-			Status struct {
-				Conditions []struct{ Type, Status string }
-			}
-		}
-	}
+	var list struct{ Items []apiService }
 	if err := json.Unmarshal(body, &list); err != nil {
 		return false, fmt.Errorf("decoding the APIServices: %w", err)
 	}
 	for _, item := range list.Items {
-		for _, c := range item.Status.Conditions {
-			if fixture.IsGroup(item.Spec.Group) && c.Type == "Available" && c.Status == "True" {
-				count--
-			}
+		if fixture.IsGroup(item.Spec.Group) && item.available() {
+			count--
 		}
 	}
 	return count == 0, nil
+}
+
+// apiService is what is read of one.
+type apiService struct {
+	Spec   struct{ Group string }
+	Status struct {
+		Conditions []struct{ Type, Status string }
+	}
+}
+
+func (a apiService) available() bool {
+	for _, c := range a.Status.Conditions {
+		if c.Type == "Available" {
+			return c.Status == "True"
+		}
+	}
+	return false
 }
 
 // group is one of the aggregated discovery document.
 type group struct {
 	Metadata struct{ Name string }
 	Versions []struct {
+		Version   string
 		Freshness string
 		Resources []struct{ Resource string }
 	}

@@ -40,6 +40,11 @@ func (r Result) Percentile(p float64) time.Duration {
 	return r.latencies[min(max(i, 0), len(r.latencies)-1)]
 }
 
+// Of is a result of latencies.
+func Of(latencies []time.Duration) Result {
+	return Result{latencies: slices.Sorted(slices.Values(latencies))}
+}
+
 // Join is the result of several runs as if they were one.
 func Join(results ...Result) Result {
 	var all Result
@@ -53,28 +58,39 @@ func Join(results ...Result) Result {
 
 // Run sends the requests, and stops at the first wrong answer.
 func Run(ctx context.Context, client *http.Client, s Spec) (Result, error) {
-	if s.Requests < 1 || s.Concurrency < 1 || s.Limit <= 0 {
-		return Result{}, fmt.Errorf("bad load: %d requests, %d at a time, limit %v", s.Requests, s.Concurrency, s.Limit)
-	}
 	s.Method = cmp.Or(s.Method, http.MethodGet)
 	s.Status = cmp.Or(s.Status, http.StatusOK)
-	ctx, cancel := context.WithTimeout(ctx, s.Limit)
+	buffers := make([][]byte, max(s.Concurrency, 0))
+	for i := range buffers {
+		buffers[i] = make([]byte, 64<<10)
+	}
+	return Each(ctx, s.Requests, s.Concurrency, s.Limit, func(ctx context.Context, worker, _ int) error {
+		return one(ctx, client, s, buffers[worker])
+	})
+}
+
+// Each calls send for every number below requests, by as many workers as are to be under way at a time,
+// and stops at the first error.
+func Each(ctx context.Context, requests, concurrency int, limit time.Duration, send func(ctx context.Context, worker, i int) error) (Result, error) {
+	if requests < 1 || concurrency < 1 || limit <= 0 {
+		return Result{}, fmt.Errorf("bad load: %d requests, %d at a time, limit %v", requests, concurrency, limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	latencies := make([]time.Duration, s.Requests)
-	errs := make([]error, s.Concurrency)
+	latencies := make([]time.Duration, requests)
+	errs := make([]error, concurrency)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	start := time.Now()
-	for w := range s.Concurrency {
+	for w := range concurrency {
 		wg.Go(func() {
-			buffer := make([]byte, 64<<10)
 			for {
 				i := next.Add(1) - 1
-				if i >= int64(s.Requests) {
+				if i >= int64(requests) {
 					return
 				}
 				began := time.Now()
-				if err := one(ctx, client, s, buffer); err != nil {
+				if err := send(ctx, w, int(i)); err != nil {
 					errs[w] = err
 					cancel()
 					return

@@ -19,6 +19,8 @@ type Command struct {
 	Args  []string
 	Log   string
 	Files []*os.File // inherited from file descriptor 3 on
+	// Credential is who it runs as, if that is another than this process.
+	Credential *syscall.Credential
 }
 
 // Process is a program that was started.
@@ -40,7 +42,7 @@ func Start(c Command) (*Process, error) {
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = c.Files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: c.Credential}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Name, err)
 	}
