@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -137,6 +139,11 @@ func opened(t *testing.T, k *kind.Kind) map[string]rest.Storage {
 	s, err := store.Open(t.Context(), endpoint)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := wait.PollUntilContextTimeout(t.Context(), 2*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
+		return s.Ready() == nil, nil
+	}); err != nil {
+		t.Fatalf("the storage does not open: %v", s.Ready())
 	}
 	backend := storagebackend.NewDefaultConfig("/registry/test", versions.StorageCodec(scheme, serializer.NewCodecFactory(scheme), k))
 	backend.EncodeVersioner = schema.GroupVersion{Group: k.Hub.Group, Version: k.StorageVersion}
