@@ -36,7 +36,7 @@ func owners(t *testing.T, c dynamic.ResourceInterface, name string, path ...stri
 	found := map[string]bool{}
 	for _, entry := range o.GetManagedFields() {
 		var at map[string]any
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &at); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &at); err != nil {
 			t.Fatal(err)
 		}
 		if _, has, _ := unstructured.NestedFieldNoCopy(at, path...); has {

@@ -210,7 +210,7 @@ func TestASchemaAloneInEveryMediaType(t *testing.T) {
 		t.Errorf("the cells are %v", cells)
 	}
 	for _, accept := range []string{"application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"} {
-		response, answer = send(t, running.Config, http.MethodGet, path, "", "Accept", accept)
+		response, _ = send(t, running.Config, http.MethodGet, path, "", "Accept", accept)
 		if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s gives %d, %s", accept, response.StatusCode, response.Header.Get("Content-Type"))
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	streaming "k8s.io/streaming/pkg/httpstream"
@@ -175,7 +174,7 @@ func TestStreamsOverSPDY(t *testing.T) {
 	}
 }
 
-func shout(s httpstream.Stream) (string, error) {
+func shout(s streaming.Stream) (string, error) {
 	if _, err := io.WriteString(s, "hello"); err != nil {
 		return "", err
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	validate "k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -111,7 +111,7 @@ func (t *T) legacyResource(ctx context.Context) (described, answer) {
 // resourceName says whether a name may stand in a path: widgets, or widgets/status.
 func resourceName(name string) bool {
 	for segment := range strings.SplitSeq(name, "/") {
-		if segment == "" || len(path.IsValidPathSegmentName(segment)) > 0 {
+		if segment == "" || len(validate.IsPathSegmentName(segment)) > 0 {
 			return false
 		}
 	}

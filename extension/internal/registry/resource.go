@@ -32,15 +32,11 @@ type resource struct {
 	// page is deletePage.
 	page int64
 	rest.ResetFieldsFilterStrategy
-	withoutResetFields
 }
 
-// withoutResetFields hides the generic store's own method of this name: of two at one depth
-// neither is promoted. A storage may have this or a filter, and not both.
-type withoutResetFields struct{}
-
-// GetResetFields is never called.
-func (withoutResetFields) GetResetFields() {}
+// GetResetFields is never called. It hides the generic store's own method of this name: a
+// storage may have that one or a filter, and not both.
+func (*resource) GetResetFields() {}
 
 var (
 	_ rest.StandardStorage      = &resource{}
