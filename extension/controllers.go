@@ -87,6 +87,7 @@ func (c Config) setUpControllers(a *assembly, o controllers.Options) (*controlle
 	if o.Lease, err = c.lease(); err != nil {
 		return nil, err
 	}
+	o.Kinds = a.kinds
 	o.MetricsAddress, o.HealthAddress, o.Log = c.ControllerMetrics, c.ControllerHealth, c.Log
 	return controllers.New(o, a.controllers...)
 }

@@ -16,14 +16,16 @@ import (
 	"k8s.io/apiserver/pkg/features"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Main runs a server as a program, and exits: with 0 after a stop by SIGTERM or SIGINT,
 // with 1 if it could not serve, with 2 for wrong flags. A second signal ends it at once.
 // name is that of its Service. Its log goes to standard error. --help lists its flags.
 //
-// The process being its own, it sets what a process has once: how much klog logs, and
-// the feature gate CBORServingAndStorage, by which clients may ask for CBOR.
+// The process being its own, it sets what a process has once: how much klog logs,
+// controller-runtime's logger, and the feature gate CBORServingAndStorage, by which clients
+// may ask for CBOR.
 func Main(name string, parts ...Part) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal finds nobody who catches it
@@ -47,6 +49,7 @@ func ownProcess(o *options) error {
 	if err := level.Set(strconv.Itoa(o.verbosity)); err != nil {
 		return fmt.Errorf("set how much is logged: %w", err)
 	}
+	log.SetLogger(klog.Background()) // controller-runtime's, which complains without it
 	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{string(features.CBORServingAndStorage): true}); err != nil {
 		return fmt.Errorf("have clients ask for CBOR: %w", err)
 	}

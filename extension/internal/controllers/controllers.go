@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/annex-api/annex/extension/internal/kind"
 )
 
 const (
@@ -37,6 +39,8 @@ type Options struct {
 	// Config reaches all kinds that they work with.
 	Config *rest.Config
 	Scheme *runtime.Scheme
+	// Kinds are the server's own.
+	Kinds []*kind.Kind
 	// Lease is by which one of several replicas leads; without a name there is no election.
 	Lease types.NamespacedName
 	// MetricsAddress is where their metrics are, HealthAddress where /healthz, /livez and
@@ -91,6 +95,7 @@ func setUp(o Options, setups []Setup) (runner, error) {
 	stop := stopTimeout
 	m, err := manager.New(o.Config, manager.Options{
 		Scheme:                        o.Scheme,
+		MapperProvider:                mapper(o.Kinds),
 		Logger:                        o.Log,
 		LeaderElection:                o.Lease.Name != "",
 		LeaderElectionID:              o.Lease.Name,
