@@ -19,7 +19,9 @@ type peer struct {
 // peers is every peer, in the order in which they are checked.
 var peers = []peer{
 	{"sample-apiserver", "k8s.io/sample-apiserver v0.37.2, with an etcd of its own", startSample},
-	{"test-adapter", "the test-adapter of sigs.k8s.io/custom-metrics-apiserver v1.37.0", startAdapter},
+	{"external-metrics", "the test-adapter of sigs.k8s.io/custom-metrics-apiserver v1.37.0", adapter(of("external.metrics.k8s.io", "v1beta1", "externalmetrics"))},
+	// The resource is what the example lists, for the metric "custommetrics" of no resource.
+	{"custom-metrics", "its other API", adapter(of("custom.metrics.k8s.io", "v1beta2", "/custommetrics"))},
 	{"metrics-server", "sigs.k8s.io/metrics-server v0.9.0, over one node whose kubelet is made up", startMetrics},
 	{"builtin", "the API server's own ConfigMaps, Leases, Deployments and ClusterRoles", builtin},
 	{"crd", "a custom resource of two versions, with status, scale and a selectable field", custom},

@@ -2,10 +2,13 @@ package conformance
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 )
 
 func watchSelectorChecks() []Check {
@@ -124,10 +127,33 @@ func checkWatchFields(ctx context.Context, t *T) {
 	}
 	w.stop()
 	for _, path := range t.subject.selectable() {
+		t.checkSelected(ctx, path)
 		if path == t.subject.change.String() {
 			t.checkSelectable(ctx, path)
 		}
 	}
+}
+
+// checkSelected asks for a selectable field as it is, in lists and in a watch.
+func (t *T) checkSelected(ctx context.Context, path string) {
+	o := t.create(ctx)
+	value, ok, err := unstructured.NestedFieldNoCopy(o.Object, strings.Split(path, ".")...)
+	if err != nil || !ok {
+		return // the sample has none
+	}
+	text := fields.EscapeValue(fmt.Sprint(value))
+	has := func(l list) bool {
+		return slices.ContainsFunc(l.items, func(item *unstructured.Unstructured) bool { return item.GetName() == o.GetName() })
+	}
+	if l := t.list(ctx, "fieldSelector", path+"="+text); !has(l) {
+		t.failf(l.Exchange, "%s=%s did not give %s, which has that value", path, text, o.GetName())
+	}
+	if l := t.list(ctx, "fieldSelector", path+"!="+text); has(l) {
+		t.failf(l.Exchange, "%s!=%s gave %s, which has that value", path, text, o.GetName())
+	}
+	w := t.watching(ctx, "resourceVersion", t.now(ctx), "fieldSelector", path+"="+text)
+	t.await(ctx, w, added, t.create(ctx))
+	w.stop()
 }
 
 // checkSelectable changes a selectable field under a watch that selects by it.

@@ -202,3 +202,29 @@ func TestEmptyAnswersPassNothing(t *testing.T) {
 		t.Errorf("passed %q,\nwant %q", passed, want)
 	}
 }
+
+// A selectable field that is not looked at is found, also where the kit may not change it.
+func TestEverySelectableFieldIsTried(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		ignored bool
+		want    conformance.Outcome
+	}{
+		{"it is looked at", false, conformance.Passed},
+		{"it is not", true, conformance.Failed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			target := front(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if c.ignored && ofObjects(r) && strings.Contains(r.URL.Query().Get("fieldSelector"), "spec.color") {
+					r = without(r, "fieldSelector")
+				}
+				next.ServeHTTP(w, r)
+			})
+			target.Only, target.Change = []string{"watch/field"}, []string{"spec", "size"}
+			s := conformance.Run(t.Context(), target, nil)
+			if s.Err != nil || len(s.Results) != 1 || s.Results[0].Outcome != c.want {
+				t.Errorf("error %v, results %v; want %v", s.Err, s.Results, c.want)
+			}
+		})
+	}
+}

@@ -150,6 +150,7 @@ func schemas(version, refs string) map[string]any {
 				"status":   map[string]any{"type": "object", "description": "Status is what is.", "properties": map[string]any{"phase": text("Phase it is in.")}},
 			},
 			"x-kubernetes-group-version-kind": []any{map[string]any{"group": group, "version": version, "kind": kind}},
+			"x-kubernetes-selectable-fields":  []any{map[string]any{"fieldPath": selectable}},
 		},
 		"com.example.broken." + version + ".Spec": map[string]any{
 			"type": "object", "description": "Spec of a Gizmo.", "required": []any{"color"}, "properties": spec,

@@ -92,7 +92,7 @@ func newFilter(namespace, labelSelector, fieldSelector, user string) (filter, er
 		return f, apierrors.NewBadRequest(err.Error())
 	}
 	for _, r := range f.fields.Requirements() {
-		if r.Field != "metadata.name" && r.Field != "metadata.namespace" {
+		if r.Field != "metadata.name" && r.Field != "metadata.namespace" && r.Field != selectable {
 			return f, apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", r.Field))
 		}
 	}
@@ -103,7 +103,15 @@ func newFilter(namespace, labelSelector, fieldSelector, user string) (filter, er
 func (f filter) matches(o *unstructured.Unstructured) bool {
 	return o != nil && (f.namespace == "" || o.GetNamespace() == f.namespace) && visible(o, f.user) &&
 		f.labels.Matches(labels.Set(o.GetLabels())) &&
-		f.fields.Matches(fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()})
+		f.fields.Matches(fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace(), selectable: color(o)})
+}
+
+// selectable is the kind's selectable field.
+const selectable = "spec.color"
+
+func color(o *unstructured.Unstructured) string {
+	text, _, _ := unstructured.NestedString(o.Object, "spec", "color") // "" where there is none
+	return text
 }
 
 // visible says what a user may see.
@@ -143,8 +151,7 @@ func (s *Server) hubOf(o *unstructured.Unstructured, version string, old *unstru
 func tableOf(objects []*unstructured.Unstructured, include, version string) map[string]any {
 	rows := []any{}
 	for _, o := range objects {
-		color, _, _ := unstructured.NestedString(o.Object, "spec", "color") // "" where there is none
-		row := map[string]any{"cells": []any{o.GetName(), color}}
+		row := map[string]any{"cells": []any{o.GetName(), color(o)}}
 		switch include {
 		case string(metav1.IncludeNone):
 			row["object"] = nil
