@@ -56,8 +56,8 @@ var explanations = []explanation{
 	{
 		"discovery/aggregated",
 		[]string{customMetrics},
-		"the peer's",
-		"It follows from the name: Annex refuses the document and calls the version Stale, the reference calls it Current and lists nothing. HorizontalPodAutoscalers do not look.",
+		"the peer's, and Annex's",
+		"It follows from the name: Annex refuses the whole document and calls the version Stale, the reference calls it Current and lists nothing. HorizontalPodAutoscalers do not look, but while a version is Stale no namespace ends: leaving the one resource out would be better.",
 	},
 	{
 		"get/not-found",
