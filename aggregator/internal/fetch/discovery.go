@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
-	"strings"
+	"slices"
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -226,7 +226,7 @@ func parseAggregated(body []byte) (map[schema.GroupVersion]found, error) {
 	for g := range list.Items {
 		for v := range list.Items[g].Versions {
 			entry := list.Items[g].Versions[v].DeepCopy()
-			all[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = found{entry, warning, complete(entry)}
+			all[schema.GroupVersion{Group: list.Items[g].Name, Version: entry.Version}] = found{entry: entry, warning: both(warning, complete(entry))}
 		}
 	}
 	return all, nil
@@ -249,19 +249,24 @@ func Remembered(data []byte, version string, maxTokens int) (entry *apidiscovery
 	if entry.Version != version {
 		return nil, tokens, fmt.Errorf("it is of version %q, not %q", entry.Version, version)
 	}
-	return entry, tokens, complete(entry)
+	complete(entry)
+	return entry, tokens, nil
 }
 
-// complete rejects what no client can use, and fills in what some clients
-// cannot do without: a nil responseKind makes client-go v0.26.0 to v0.26.3
-// panic (kubernetes/kubernetes#118361).
-func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
+// complete leaves out what no client can use, of which it warns, and fills in what some
+// clients cannot do without: a nil responseKind makes client-go v0.26.0 to v0.26.3
+// panic (kubernetes/kubernetes#118361). One resource without a name is no reason to give
+// the version up: namespaces could not be emptied (custom-metrics-apiserver has one by
+// default).
+func complete(entry *apidiscoveryv2.APIVersionDiscovery) (warning string) {
 	entry.Freshness = ""
+	named := slices.DeleteFunc(entry.Resources, func(r apidiscoveryv2.APIResourceDiscovery) bool { return r.Resource == "" })
+	if len(named) < len(entry.Resources) {
+		warning = fmt.Sprintf("the discovery document of version %q lists a resource without a name, which is left out", entry.Version)
+		entry.Resources = named
+	}
 	for i := range entry.Resources {
 		r := &entry.Resources[i]
-		if r.Resource == "" {
-			return fmt.Errorf("the discovery document of version %q lists a resource without a name", entry.Version)
-		}
 		if r.ResponseKind == nil {
 			r.ResponseKind = &metav1.GroupVersionKind{}
 		}
@@ -271,7 +276,15 @@ func complete(entry *apidiscoveryv2.APIVersionDiscovery) error {
 			}
 		}
 	}
-	return nil
+	return warning
+}
+
+// both joins what is said of a document.
+func both(warning, another string) string {
+	if warning == "" || another == "" {
+		return warning + another
+	}
+	return warning + ", and " + another
 }
 
 // legacyDiscovery asks for one group version the way that servers without
@@ -310,14 +323,14 @@ func parseLegacy(body []byte, a *catalog.APIService) found {
 		return found{err: err}
 	}
 	if !named {
-		warning = strings.TrimPrefix(warning+", and the resource list of "+path+" names no kind", ", and ")
+		warning = both(warning, "the resource list of "+path+" names no kind")
 	}
 	resources, err := endpoints.ConvertGroupVersionIntoToDiscovery(list.APIResources)
 	if err != nil {
 		return found{err: fmt.Errorf("converting the resource list of %s: %w", path, err)}
 	}
 	entry := &apidiscoveryv2.APIVersionDiscovery{Version: a.Version, Resources: resources}
-	return found{entry, warning, complete(entry)}
+	return found{entry: entry, warning: both(warning, complete(entry))}
 }
 
 // foreignVersion says what is wrong with the group version that a resource list names.

@@ -334,6 +334,7 @@ func TestListsWhoseMeaningIsClear(t *testing.T) {
 	const (
 		otherVersion = "the resource list of /apis/a.example/v1 names the version v1alpha3"
 		noKind       = "the resource list of /apis/a.example/v1 names no kind"
+		noName       = `the discovery document of version "v1" lists a resource without a name, which is left out`
 		noKindV2     = "the discovery document of /apis names no kind"
 		list         = `"resources":[{"name":"things","kind":"Thing","verbs":["get"]}]`
 		items        = `"items":[{"metadata":{"name":"a.example"},"versions":[{"version":"v1","resources":[{"resource":"things"}]}]}]`
@@ -366,15 +367,16 @@ func TestListsWhoseMeaningIsClear(t *testing.T) {
 		{body: `{"kind":"APIResourceList","apiVersion":"v1",` + list + `}`, logged: 3},
 		{body: `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2",` + items + `}`, logged: 3},
 		{body: `{` + items + `}`, warning: noKindV2, logged: 4},
+		{body: `{"resources":[{"kind":"Thing"},{"name":"things","kind":"Thing","verbs":["get"]},{"name":"/part","kind":"Thing"}]}`, warning: noKind + ", and " + noName, logged: 5},
+		{body: `{` + items + `}`, warning: noKindV2, logged: 6},
 		// Of these nobody knows what they mean: what is known stays.
-		{body: `{"kind":null,` + list + `}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"kind":7,` + list + `}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"kind":"Status",` + list + `}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"groupVersion":"a.example/v1"}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"groupVersion":"a.example/v1","resources":null}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"groupVersion":"a.example/v1","resources":{}}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"resources":[{"name":"things","kind":"Thing","verbs":["get"]}, {"kind":"Thing"}]}`, refused: true, warning: noKindV2, logged: 4},
-		{body: `{"kind":null,` + items + `}`, refused: true, warning: noKindV2, logged: 4},
+		{body: `{"kind":null,` + list + `}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"kind":7,` + list + `}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"kind":"Status",` + list + `}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"groupVersion":"a.example/v1"}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"groupVersion":"a.example/v1","resources":null}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"groupVersion":"a.example/v1","resources":{}}`, refused: true, warning: noKindV2, logged: 6},
+		{body: `{"kind":null,` + items + `}`, refused: true, warning: noKindV2, logged: 6},
 	} {
 		body = c.body
 		taken := f.discovery(t.Context(), s.Snapshot(name).Remotes(), &discoveryState{})
@@ -393,6 +395,8 @@ func TestListsWhoseMeaningIsClear(t *testing.T) {
 	}
 }
 
+// Where nothing is left, the version has no resources: others are not kept from what they do
+// with all of them.
 func TestResourceWithoutName(t *testing.T) {
 	for what, handler := range map[string]http.Handler{
 		"aggregated": aggregatedServer(version("a.example", "v1", apidiscoveryv2.APIResourceDiscovery{Scope: "Cluster"})),
@@ -401,10 +405,10 @@ func TestResourceWithoutName(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			s := backendtest.Start(t, "api", handler)
 			f, l := newFetcher(t, patient())
-			if f.discovery(t.Context(), s.Snapshot(name).Remotes(), &discoveryState{}) {
-				t.Error("taken for a success")
+			if !f.discovery(t.Context(), s.Snapshot(name).Remotes(), &discoveryState{}) {
+				t.Error("taken for a failure")
 			}
-			if d := l.get(name); !d.Stale || d.Discovery != nil {
+			if d := l.get(name); d.Stale || d.Discovery == nil || len(d.Discovery.Resources) > 0 || !strings.Contains(d.Warning, "without a name") {
 				t.Errorf("%+v", d)
 			}
 		})
@@ -420,7 +424,7 @@ func TestBadGroupVersionLeavesOthersOfItsServerAlone(t *testing.T) {
 	if d := l.get(name); d.Stale || resources(d) != "of-v1.a.example" {
 		t.Errorf("the good one: %+v", d)
 	}
-	if d := l.get("v2.a.example"); !d.Stale || d.Discovery != nil {
+	if d := l.get("v2.a.example"); d.Stale || d.Warning == "" || len(d.Discovery.Resources) > 0 {
 		t.Errorf("the bad one: %+v", d)
 	}
 }
