@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,17 +14,32 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// serving answers with services, which have namespaces or have not, or with an error.
+// serving answers with services, which have namespaces or have not, or without them, or with
+// an error.
 type serving struct {
+	mu         sync.Mutex // over what follows
 	namespaced bool
+	without    bool
 	err        error
 	asked      int
 }
 
 func (s *serving) resources(_ context.Context, gv schema.GroupVersion) (*metav1.APIResourceList, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.asked++
-	list := &metav1.APIResourceList{GroupVersion: gv.String(), APIResources: []metav1.APIResource{{Name: "others"}, {Name: "services", Namespaced: s.namespaced}}}
+	list := &metav1.APIResourceList{GroupVersion: gv.String(), APIResources: []metav1.APIResource{{Name: "others"}}}
+	if !s.without {
+		list.APIResources = append(list.APIResources, metav1.APIResource{Name: "services", Namespaced: s.namespaced})
+	}
 	return list, s.err
+}
+
+// change has a function change it.
+func (s *serving) change(how func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	how()
 }
 
 func TestFit(t *testing.T) {
@@ -70,19 +86,22 @@ func TestFollowerWaitsUntilTheSourceFits(t *testing.T) {
 			want   string
 		}{
 			{func() {}, "connection refused"},
-			{func() { from.err = nil; f.source.Resource.Resource = "unknown" }, "unknown is not served"},
-			{func() { f.source.Resource.Resource = "services" }, "Scope: services have no namespace"},
+			{func() { from.err, from.without = nil, true }, "services is not served"},
+			{func() { from.without = false }, "Scope: services have no namespace"},
 		} {
 			synctest.Wait()
-			step.change()
+			from.change(step.change)
 			time.Sleep(lastFit)
 			if err := storage.ReadinessCheck(); err == nil || !strings.Contains(err.Error(), step.want) {
 				t.Errorf("the kind is not ready because of %v, want %q", err, step.want)
 			}
 		}
-		from.namespaced = true
-		if !<-done || from.asked > 20 {
-			t.Errorf("it gave up, or asked %d times", from.asked)
+		from.change(func() { from.namespaced = true })
+		if !<-done {
+			t.Error("it gave up")
+		}
+		if from.asked > 20 {
+			t.Errorf("it asked %d times", from.asked)
 		}
 	})
 }
