@@ -3,8 +3,12 @@ package extension_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,62 +19,90 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/annex-api/annex/extension"
 	"github.com/annex-api/annex/extension/storage/kine/memory"
 )
 
-// asProgram says that this process is the program of a kind, and not a test.
-const asProgram = "EXTENSION_TEST_PROGRAM"
+// asProgram says that this process is the program of a kind, and not a test: with
+// controllers where it says so.
+const asProgram, withControllers = "EXTENSION_TEST_PROGRAM", "with controllers"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		extension.Main("things", named(things{}), extension.Drivers(memory.Driver()))
+	if as := os.Getenv(asProgram); as != "" {
+		parts := []extension.Part{named(things{}), extension.Drivers(memory.Driver())}
+		if as == withControllers {
+			parts = append(parts, extension.Reconcile[thing](newGreeter))
+		}
+		extension.Main("things", parts...)
 	}
 	os.Exit(m.Run())
 }
 
-// program starts a program of things as a process of its own, and waits until it is ready.
-func program(t *testing.T, arguments ...string) (config *rest.Config, end func() (code int, log string)) {
+// newGreeter makes a reconciler that answers what things say.
+func newGreeter(mgr manager.Manager) (reconcile.Reconciler, error) {
+	return reconcile.Func(func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+		var o thing
+		if err := mgr.GetClient().Get(ctx, r.NamespacedName, &o); err != nil || o.Spec.Text != "hello" {
+			return reconcile.Result{}, ctrlclient.IgnoreNotFound(err)
+		}
+		o.Spec.Text = "hello " + o.Name
+		return reconcile.Result{}, mgr.GetClient().Update(ctx, &o)
+	}), nil
+}
+
+// launch starts this binary as a program. end asks it to end, and tells how it did.
+func launch(t *testing.T, as string, files []*os.File, arguments ...string) (end func() (code int, log string)) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
-	ready, tell, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ready.Close()
 	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), self, append([]string{"--standalone", folder, "--secure-port", "0", "--ready-fd", "3", "--drain", "0"}, arguments...)...)
-	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(os.Environ(), asProgram+"=1"), &log, []*os.File{tell}
+	cmd := exec.CommandContext(t.Context(), self, arguments...)
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(os.Environ(), asProgram+"="+as), &log, files
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tell.Close()
-	if err := ready.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(ready).ReadString('\n'); err != nil || line != "ready\n" {
-		_ = cmd.Wait()
-		t.Fatalf("the program says %q, %v\n%s", line, err, log.String())
-	}
-	if config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(folder, "kubeconfig")); err != nil {
-		t.Fatal(err)
-	}
-	return config, func() (int, string) {
+	return func() (int, string) {
 		t.Helper()
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // its code tells
 		return cmd.ProcessState.ExitCode(), log.String()
 	}
+}
+
+// program starts a program of things as a process of its own, and waits until it is ready.
+// Its kubeconfig is in its folder.
+func program(t *testing.T, folder string, arguments ...string) (config *rest.Config, end func() (code int, log string)) {
+	t.Helper()
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	end = launch(t, "yes", []*os.File{tell}, append([]string{"--standalone", folder, "--secure-port", "0", "--ready-fd", "3", "--drain", "0"}, arguments...)...)
+	tell.Close()
+	if err := ready.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(ready).ReadString('\n'); err != nil || line != "ready\n" {
+		_, log := end()
+		t.Fatalf("the program says %q, %v\n%s", line, err, log)
+	}
+	if config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(folder, "kubeconfig")); err != nil {
+		t.Fatal(err)
+	}
+	return config, end
 }
 
 // A program answers in CBOR whoever asks for it, takes the URL of its storage from a file,
@@ -86,7 +118,7 @@ func TestAProgram(t *testing.T) {
 		return path
 	}
 	events := filepath.Join(folder, "audit.log")
-	config, end := program(t, "--storage-file", write("storage", "memory://\n"), "--audit-log-path", events, "--v", "2",
+	config, end := program(t, t.TempDir(), "--storage-file", write("storage", "memory://\n"), "--audit-log-path", events, "--v", "2",
 		"--audit-policy-file", write("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n"))
 	c, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -167,4 +199,75 @@ func TestALibraryLeavesTheProcessAlone(t *testing.T) {
 	if err := await(t, ended); err != nil {
 		t.Error(err)
 	}
+}
+
+// Controllers that are a program of their own work on what the server has, and serve their
+// health and their metrics.
+func TestControllersAlone(t *testing.T) {
+	folder := t.TempDir()
+	config, endServer := program(t, folder, "--storage", "memory://")
+	c, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := c.Resource(thingsV1.WithResource("things")).Namespace("default")
+	if _, err := objects.Create(t.Context(), object("one", "hello"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	health, metrics := freeAddress(t), freeAddress(t)
+	end := launch(t, withControllers, nil, "--controllers-only", "--kubeconfig", filepath.Join(folder, "kubeconfig"), "--leader-elect=false",
+		"--controller-health-address", health, "--controller-metrics-address", metrics)
+	var last error
+	if err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		o, err := objects.Get(ctx, "one", metav1.GetOptions{})
+		if err == nil && text(t, o) != "hello one" {
+			err = fmt.Errorf("the object says %q", text(t, o))
+		}
+		for address, want := range map[string]string{
+			"http://" + health + "/readyz":   "ok",
+			"http://" + health + "/livez":    "ok",
+			"http://" + metrics + "/metrics": `controller_runtime_reconcile_total{controller="thing",result="success"}`,
+		} {
+			err = errors.Join(err, answers(ctx, address, want))
+		}
+		last = err
+		return err == nil, nil
+	}); err != nil {
+		t.Error(last)
+	}
+	if code, log := end(); code != 0 || t.Failed() {
+		t.Errorf("the controllers end with %d, and say\n%s", code, log)
+	}
+	if code, log := endServer(); code != 0 {
+		t.Errorf("the server ends with %d, and says\n%s", code, log)
+	}
+}
+
+// freeAddress is one on loopback that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// answers is an error unless there is an answer of 200 with a text in it.
+func answers(ctx context.Context, address, want string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(want)) {
+		return fmt.Errorf("%s: %s without %q, %v", address, response.Status, want, err)
+	}
+	return nil
 }

@@ -1,4 +1,5 @@
-// Package extensiontest runs extension API servers inside Go tests.
+// Package extensiontest runs extension API servers inside Go tests: alone, by [Start], or
+// behind a host API server, by [StartHost].
 package extensiontest
 
 import (
@@ -40,6 +41,13 @@ func Start(t testing.TB, change func(*extension.Config), parts ...extension.Part
 	if change != nil {
 		change(&c)
 	}
+	s := serve(t, c, startTimeout, parts)
+	return &Running{Server: s, Config: asAdmin(t, s)}
+}
+
+// serve runs a server until the test ends. It is ready within a time, or the test has failed.
+func serve(t testing.TB, c extension.Config, within time.Duration, parts []extension.Part) *extension.Server {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	s, err := extension.New(ctx, c, append(parts, extension.Drivers(memory.Driver()))...)
 	if err != nil {
@@ -59,12 +67,18 @@ func Start(t testing.TB, change func(*extension.Config), parts ...extension.Part
 	case err := <-ended:
 		ended <- err
 		t.Fatalf("the server ended before it was ready: %v", err)
-	case <-time.After(startTimeout):
-		t.Fatalf("the server is not ready after %v", startTimeout)
+	case <-time.After(within):
+		t.Fatalf("the server is not ready after %v", within)
 	}
+	return s
+}
+
+// asAdmin reaches a server in process.
+func asAdmin(t testing.TB, s *extension.Server) *rest.Config {
+	t.Helper()
 	config, err := s.As(Admin())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Running{Server: s, Config: config}
+	return config
 }
