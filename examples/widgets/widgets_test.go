@@ -2,7 +2,6 @@ package widgets_test
 
 import (
 	"strings"
-	"sync"
 	"testing"
 
 	"k8s.io/apiserver/pkg/storage/etcd3/testserver"
@@ -38,30 +37,6 @@ func TestConformance(t *testing.T) {
 			running := start(t, c.storage(t))
 			// An etcd that is young remembers everything.
 			extensiontest.Conform(t, running, conformance.Target{Resource: resource.GroupResource().WithVersion(c.version)}, "watch/expired", "watch/error-event")
-		})
-	}
-}
-
-// Readers, writers and watchers that are slow hold nobody up. What is seen of it takes more than a
-// minute each, so that it is looked for at the same time.
-func TestSlowClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits for a minute and a half; the long form of the tests does")
-	}
-	t.Parallel()
-	running := start(t, "memory://")
-	var runs sync.WaitGroup
-	defer runs.Wait()
-	for _, check := range []string{"requests/slow-body", "watch/slow-reader", "watch/initial-events-once"} {
-		target := conformance.Target{
-			Config: running.Config, Resource: resource, Slow: true,
-			Only: []string{check}, Name: "slow-" + strings.ReplaceAll(check, "/", "-"),
-		}
-		runs.Go(func() {
-			s := conformance.Run(t.Context(), target, nil)
-			if s.Err != nil || len(s.Left) > 0 || s.Count(conformance.Passed) != 1 {
-				t.Errorf("%s: error %v, left behind: %v, results %v", check, s.Err, s.Left, s.Results)
-			}
 		})
 	}
 }
