@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -145,6 +146,7 @@ type served struct {
 	example
 	namespace string // empty for what is in none
 	objects   dynamic.ResourceInterface
+	direct    *rest.Config // past the API server, without credentials
 }
 
 // serveExample serves one until the test ends. It is available when it returns.
@@ -189,7 +191,10 @@ func serveExample(t *testing.T, c *cluster, x example) *served {
 		}
 	})
 	c.awaitAvailable(t, x.resource.GroupVersion())
-	s := &served{cluster: c, example: x, objects: c.dynamic.Resource(x.resource)}
+	s := &served{
+		cluster: c, example: x, objects: c.dynamic.Resource(x.resource),
+		direct: &rest.Config{Host: "https://" + listener.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
+	}
 	if !x.readOnly {
 		s.namespace = service.Namespace
 		s.objects = c.dynamic.Resource(x.resource).Namespace(s.namespace)

@@ -46,7 +46,7 @@ func TestConformance(t *testing.T) {
 		Resource: v1.GroupVersion.WithResource("apps"),
 		// Nothing that the kit makes belongs to this team.
 		Second: as(t, apps, extension.Caller{Name: "ruby", Groups: []string{"view", "team:red"}}),
-	})
+	}, "generation/*", "status/*", "scale/*", "versions/*", "apply/other-version")
 }
 
 func TestATeamWritesItsOwnApps(t *testing.T) {

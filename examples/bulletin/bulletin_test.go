@@ -18,7 +18,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	running := extensiontest.Start(t, nil, bulletin.Notices)
-	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("notices")})
+	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("notices")}, "scale/*", "versions/*", "apply/other-version")
 }
 
 func TestNoticeLifeCycle(t *testing.T) {

@@ -33,7 +33,7 @@ const patience = 30 * time.Second
 
 func TestConformance(t *testing.T) {
 	running := extensiontest.Start(t, nil, shell.Shells)
-	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("shells")})
+	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("shells")}, "generation/status", "status/*", "scale/*", "versions/*", "apply/other-version")
 }
 
 // start runs the server as its README says, and makes a Shell called sh.

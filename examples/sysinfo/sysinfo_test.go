@@ -11,5 +11,5 @@ import (
 
 func TestConformance(t *testing.T) {
 	running := extensiontest.Start(t, nil, sysinfo.CPUs)
-	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("cpus")})
+	extensiontest.Conform(t, running, conformance.Target{Resource: v1.GroupVersion.WithResource("cpus")}, string(conformance.Writable), "apply/other-version")
 }

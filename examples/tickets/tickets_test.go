@@ -37,7 +37,7 @@ const (
 func TestConformance(t *testing.T) {
 	database := postgres.Start(t)
 	running := extensiontest.Start(t, func(c *extension.Config) { c.Storage = database }, tickets.Tickets, extension.Drivers(drivers.All()...))
-	extensiontest.Conform(t, running, conformance.Target{Resource: resource})
+	extensiontest.Conform(t, running, conformance.Target{Resource: resource}, "scale/*", "versions/*", "apply/other-version")
 }
 
 // TestManyTickets runs the server as its README says, over a database of the test's own, and does

@@ -67,6 +67,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"library", at("aggregator"), k8s, true},
 		{"library", at("extension/extensiontest"), k8s, true},
 		{"library", at("kubeapiserver"), k8s, false},
+		{"library", at("extension/storage/kine/sqlite"), "github.com/k3s-io/kine/pkg/endpoint", true},
+		{"library", at("extension/storage/kine/sqlite"), "github.com/k3s-io/kine/pkg/server", false},
 		{"reference", at("kubeapiserver/launch"), k8s, false},
 		{"reference", at("bench/reference"), k8s, false},
 		{"reference", at("cmd/annex"), k8s, true},

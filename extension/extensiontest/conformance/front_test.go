@@ -228,3 +228,13 @@ func TestEverySelectableFieldIsTried(t *testing.T) {
 		})
 	}
 }
+
+// A body that stops has no end for its own client over HTTP/1.1: the check does not wait for it.
+func TestStalledBodiesNeedHTTP2(t *testing.T) {
+	target := front(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
+	target.Only, target.Slow = []string{"requests/slow-body"}, true
+	s := conformance.Run(t.Context(), target, nil)
+	if s.Err != nil || len(s.Results) != 1 || s.Results[0].Outcome != conformance.NotApplicable || !strings.Contains(s.Results[0].Reason, "HTTP/1.1") {
+		t.Errorf("error %v, results %v; want that it does not apply", s.Err, s.Results)
+	}
+}

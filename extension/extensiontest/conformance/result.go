@@ -44,6 +44,7 @@ type Result struct {
 	Check    Check
 	Outcome  Outcome
 	Reason   string // why it is not applicable
+	Unmet    Need   // the need for which it is not; empty where the check itself found out
 	Failures []Failure
 	Took     time.Duration
 }

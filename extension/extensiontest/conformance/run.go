@@ -141,7 +141,7 @@ func run(ctx context.Context, target Target, reporter Reporter) (summary Summary
 func (r *runner) check(ctx context.Context, check Check) (Result, []string) {
 	for _, need := range check.Needs {
 		if reason := r.subject.unmet(need, r.target); reason != "" {
-			return Result{Check: check, Outcome: NotApplicable, Reason: reason}, nil
+			return Result{Check: check, Outcome: NotApplicable, Reason: reason, Unmet: need}, nil
 		}
 	}
 	if check.Slow && !r.target.Slow {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -134,5 +135,21 @@ func TestDocumentThatComesLate(t *testing.T) {
 		if r.Outcome != conformance.Passed {
 			t.Errorf("%s: %s, %s", r.Check.ID, r.Outcome, r.Reason)
 		}
+	}
+}
+
+// TestUnmetNeeds: a result says which need was not met, apart from what a check itself found out.
+func TestUnmetNeeds(t *testing.T) {
+	target := broken.Start(t, broken.None).Target()
+	target.Second, target.Storage = nil, conformance.Storage{}
+	target.Only = []string{"get/not-found", "authz/list", "storage/down"}
+	s := conformance.Run(t.Context(), target, nil)
+	got := map[string]conformance.Need{}
+	for _, r := range s.Results {
+		got[r.Check.ID] = r.Unmet
+	}
+	want := map[string]conformance.Need{"get/not-found": "", "authz/list": conformance.SecondUser, "storage/down": conformance.StorageSwitch}
+	if s.Err != nil || !maps.Equal(got, want) {
+		t.Errorf("error %v, unmet %v, want %v", s.Err, got, want)
 	}
 }

@@ -82,7 +82,7 @@ The exit code is 1 when a check failed, and 2 when nothing could be checked.`,
 	fs := cmd.Flags()
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", "", "Kubeconfig of a user who may do everything with the resource, and make namespaces (default as kubectl)")
 	fs.StringVar(&o.Context, "context", "", "Context of the kubeconfig")
-	fs.StringVar(&o.APIService, "apiservice", "", "Check every resource of this group version: v1.example.com")
+	fs.StringVar(&o.APIService, "apiservice", "", "Check every resource of this group version that can be listed: v1.example.com")
 	fs.StringArrayVar(&o.Resources, "resource", nil, "Check this resource: widgets.v1.example.com, or configmaps.v1; may be given again")
 	fs.StringVar(&o.Sample, "sample", "", "File with an object that the server takes (default made from the OpenAPI schema)")
 	fs.StringVar(&o.Change, "change", "", "Path of a field that may be changed: spec.message (default found in the schema)")

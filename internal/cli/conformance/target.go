@@ -3,8 +3,10 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -32,7 +34,7 @@ func (o *Options) targets(ctx context.Context) ([]conformance.Target, error) {
 		resources = append(resources, r)
 	}
 	if o.APIService != "" {
-		if resources, err = resourcesOf(ctx, base.Config, o.APIService); err != nil {
+		if resources, err = resourcesOf(ctx, base.Config, o.APIService, o.IO.Err); err != nil {
 			return nil, err
 		}
 	}
@@ -113,8 +115,9 @@ func shell(command string) func(context.Context) error {
 	}
 }
 
-// resourcesOf are all resources of a group version that can be listed.
-func resourcesOf(ctx context.Context, config *rest.Config, apiService string) ([]schema.GroupVersionResource, error) {
+// resourcesOf are all resources of a group version that can be listed. The others, such as reviews,
+// are named on w: they keep nothing that could be checked.
+func resourcesOf(ctx context.Context, config *rest.Config, apiService string, w io.Writer) ([]schema.GroupVersionResource, error) {
 	gv, err := parseAPIService(apiService)
 	if err != nil {
 		return nil, err
@@ -129,12 +132,16 @@ func resourcesOf(ctx context.Context, config *rest.Config, apiService string) ([
 	}
 	var resources []schema.GroupVersionResource
 	for _, r := range list.APIResources {
-		if !strings.Contains(r.Name, "/") {
+		switch {
+		case strings.Contains(r.Name, "/"):
+		case slices.Contains(r.Verbs, "list"):
 			resources = append(resources, gv.WithResource(r.Name))
+		default:
+			fmt.Fprintf(w, "%s cannot be listed and is left out; --resource checks it\n", r.Name)
 		}
 	}
 	if len(resources) == 0 {
-		return nil, fmt.Errorf("%s has no resources", gv)
+		return nil, fmt.Errorf("%s has no resource that can be listed", gv)
 	}
 	return resources, nil
 }
