@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,7 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 )
@@ -136,8 +139,57 @@ func programsBelow(t *testing.T, folder string) []string {
 	return found
 }
 
+// informed counts how often an informer says of each name that it was added.
+type informed struct {
+	mu    sync.Mutex
+	added map[string]int
+}
+
+// widgetInformer runs client-go's until the test ends.
+func widgetInformer(t *testing.T, config *rest.Config) *informed {
+	t.Helper()
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &informed{added: map[string]int{}}
+	informer := dynamicinformer.NewDynamicSharedInformerFactory(client, 0).ForResource(widgets).Informer()
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.added[obj.(metav1.Object).GetName()]++
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		informer.RunWithContext(ctx)
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+	waitFor(t, "the informer's list", informer.HasSynced)
+	return i
+}
+
+// told says whether each of these was added, and fails the test where one was added twice.
+func (i *informed) told(t *testing.T, names []string) bool {
+	t.Helper()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, name := range names {
+		if i.added[name] == 0 {
+			return false
+		}
+		if i.added[name] > 1 {
+			t.Fatalf("the informer says %d times that %s was added", i.added[name], name)
+		}
+	}
+	return true
+}
+
 // TestDevSwapsWithoutAFailedRequest: two programs and one that does not build are saved under
-// writes. No write fails, none is lost, and Ctrl-C leaves nothing behind.
+// writes. No write fails, none is lost, an informer is told of each, and Ctrl-C leaves nothing behind.
 func TestDevSwapsWithoutAFailedRequest(t *testing.T) {
 	t.Setenv("HOME", buildHome(t))
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
@@ -150,6 +202,7 @@ func TestDevSwapsWithoutAFailedRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	informer := widgetInformer(t, rest.CopyConfig(config))
 	board := widgetClient(t, config)
 
 	writing, stopWriting := context.WithCancel(t.Context())
@@ -186,6 +239,11 @@ func TestDevSwapsWithoutAFailedRequest(t *testing.T) {
 	if writes < 20 || len(list.Items) != writes-len(failed) {
 		t.Errorf("%d widgets are there after %d writes", len(list.Items), writes)
 	}
+	var names []string
+	for _, w := range list.Items {
+		names = append(names, w.GetName())
+	}
+	waitFor(t, "the informer to be told of all widgets", func() bool { return informer.told(t, names) })
 
 	p.signal(t, syscall.SIGINT)
 	if code := p.wait(t); code != 0 {

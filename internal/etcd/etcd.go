@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 
@@ -33,6 +34,9 @@ type Options struct {
 	Dir string
 	// QuotaBytes bounds the database; 0 means DefaultQuotaBytes.
 	QuotaBytes int64
+	// ProgressInterval is how often a watch without events tells its revision; 0 means etcd's ten
+	// minutes. All members of a process have the one that was given last.
+	ProgressInterval time.Duration
 	// Log receives warnings and errors, one JSON object a line; nil means os.Stderr.
 	Log io.Writer
 	// OnFatal is told why the running member cannot go on, a full disk for example, on whatever
@@ -152,6 +156,7 @@ func config(dir, socket string, o Options, hook *fatalHook) *embed.Config {
 	if cfg.QuotaBackendBytes == 0 {
 		cfg.QuotaBackendBytes = DefaultQuotaBytes
 	}
+	cfg.WatchProgressNotifyInterval = o.ProgressInterval
 	// The API server compacts.
 	cfg.AutoCompactionRetention = "0"
 	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // 0 reports every request

@@ -43,12 +43,18 @@ type Server struct {
 // PostgreSQL's own, name=value.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
+	return StartIn(t, "", settings...)
+}
+
+// StartIn is Start with the data in a folder, such as a disk of the test's own; empty: that for temporary files.
+func StartIn(t testing.TB, folder string, settings ...string) *Server {
+	t.Helper()
 	bin := binaries()
 	if bin == "" {
 		t.Skip("NOT TESTED over PostgreSQL, as it is not installed here: apt-get install postgresql")
 	}
 	// The path of a socket may be 107 bytes long, those of t.TempDir are often longer.
-	dir, err := os.MkdirTemp("", "annex-pg-")
+	dir, err := os.MkdirTemp(folder, "annex-pg-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,14 +4,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,11 +30,7 @@ type database struct {
 var elsewhere = map[string]func(t *testing.T) database{
 	"postgres": func(t *testing.T) database {
 		server := postgrestest.Start(t)
-		url := server.Database()
-		return database{url: url, kill: func() {
-			killPostgreSQL(t, url)
-			server.Kill() // waits until it has gone
-		}, start: server.Restart}
+		return database{url: server.Database(), kill: server.Crash, start: server.Restart}
 	},
 	"etcd": func(t *testing.T) database {
 		dir, err := os.MkdirTemp("", "annex-etcd-") // the path of a socket must be short
@@ -155,73 +147,6 @@ func refused(t *testing.T, pods storage.Interface, acknowledged int) {
 	if !apierrors.IsServiceUnavailable(err) && (err != nil || len(got.Items) < acknowledged/2) {
 		t.Errorf("list from the watch cache while the database is away: %v, %d objects of %d", err, len(got.Items), acknowledged)
 	}
-}
-
-// killPostgreSQL kills the server behind a socket and all processes of its own.
-func killPostgreSQL(t *testing.T, database string) {
-	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile(filepath.Join(u.Query().Get("host"), "data", "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(file), "\n")
-	postmaster, err := strconv.Atoi(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	processes := append([]int{postmaster}, childrenOf(t, postmaster)...)
-	for _, pid := range processes {
-		// One of a connection may have ended by itself.
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-			t.Fatal(err)
-		}
-	}
-	until(t, "gone", func() bool {
-		for _, pid := range processes[1:] {
-			if parent, ok := parentOf(pid); ok && parent == postmaster {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func childrenOf(t *testing.T, parent int) []int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var children []int
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if p, ok := parentOf(pid); ok && p == parent {
-			children = append(children, pid)
-		}
-	}
-	return children
-}
-
-// parentOf reads the fourth word of a process' state; the second is its name in brackets.
-func parentOf(pid int) (parent int, ok bool) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(after)
-	if len(fields) < 2 {
-		return 0, false
-	}
-	parent, err = strconv.Atoi(fields[1])
-	return parent, err == nil
 }
 
 // etcdDir makes the test binary an etcd.

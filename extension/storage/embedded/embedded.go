@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -15,6 +16,9 @@ import (
 	"github.com/annex-api/annex/extension/storage"
 	"github.com/annex-api/annex/internal/etcd"
 )
+
+// progressInterval is how often a watch without events tells its revision, as kubeadm sets it for etcd.
+const progressInterval = 5 * time.Second
 
 // Driver opens embedded:///directory[?quota=SIZE]. The directory is made where it is missing, and no other
 // process uses it at the time. The quota bounds the database: beyond it writes fail, reads and deletions go
@@ -30,6 +34,7 @@ func open(_ context.Context, u *url.URL, log logr.Logger) (*storage.Endpoint, er
 	if err != nil {
 		return nil, err
 	}
+	options.ProgressInterval = progressInterval
 	options.Log = lines{log}
 	options.OnFatal = func(err error) { log.Error(err, "embedded etcd ends the process") }
 	server, err := etcd.Launch(options)

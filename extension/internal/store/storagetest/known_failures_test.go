@@ -11,7 +11,6 @@ var knownFailures = map[string]failure{
 	"memory/cache/WatchSemantics":   beginsAtTwo,
 	"sqlite/cache/WatchSemantics":   beginsAtTwo,
 	"postgres/cache/WatchSemantics": beginsAtTwo,
-	"embedded/store/ProgressNotify": {reason: "etcd tells the revision of a silent watch every ten minutes, and where it is asked to; embedded etcd has no setting for it"},
 }
 
 // An API server never gives out the revision that these cases begin with.

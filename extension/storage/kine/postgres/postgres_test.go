@@ -2,13 +2,17 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/annex-api/annex/extension/internal/postgrestest"
 	"github.com/annex-api/annex/extension/storage"
@@ -145,6 +150,104 @@ func TestLimitsOfASession(t *testing.T) {
 			t.Errorf("%s is %q, want %q: %v", name, got, want, err)
 		}
 	}
+}
+
+func TestAFullDiskIsAnErrorOfTheWriteAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it fills a disk")
+	}
+	config, err := pgx.ParseConfig(postgrestest.StartIn(t, smallDisk(t), "autovacuum=off").Database())
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := run(t, *config)
+	write := func(name string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		// What is random is not compressed.
+		value := make([]byte, 10_000)
+		_, _ = rand.Read(value) // it never fails
+		_, err := backend.Create(ctx, "/k/"+name, value, 0)
+		return err
+	}
+	if err := write("kept"); err != nil {
+		t.Fatal(err)
+	}
+	// PostgreSQL itself ends when its journal finds no space: the journal gets its next 16 MB now.
+	db := sql.OpenDB(stdlib.GetConnector(*config))
+	defer db.Close()
+	for _, statement := range []string{"SELECT pg_switch_wal()", "CHECKPOINT"} {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ballast := fill(t, filepath.Dir(config.Host))
+	acknowledged := 0
+	for err = nil; err == nil && acknowledged < 1000; acknowledged++ {
+		err = write(strconv.Itoa(acknowledged))
+	}
+	acknowledged-- // the last one failed
+	if !errors.Is(err, rpctypes.ErrGRPCNoSpace) {
+		t.Errorf("after %d writes: %v", acknowledged, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if _, kvs, err := backend.List(ctx, "/k/", "/k0", 0, 0, false); err != nil || len(kvs) != acknowledged+1 {
+		t.Errorf("a list of a full disk: %v, %d objects, %d were acknowledged", err, len(kvs), acknowledged+1)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("again"); err != nil {
+		t.Errorf("a write when there is space again: %v", err)
+	}
+	t.Logf("%d writes on the full disk, then an error", acknowledged)
+}
+
+// smallDisk mounts a disk that others may enter: PostgreSQL does not run as root.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "annex-disk-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(folder); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=192m,mode=1777"); err != nil {
+		t.Skipf("NOT TESTED with a full disk: only root may mount a small one here: %v", err)
+	}
+	t.Cleanup(func() {
+		// Processes that were just ended may still be on it.
+		if err := syscall.Unmount(folder, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return folder
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, folder string) (path string) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(folder, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for block := make([]byte, size); err == nil; {
+			_, err = file.Write(block)
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk does not get full: %v", err)
+		}
+		err = nil
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return file.Name()
 }
 
 // run runs the backend of a database until the test ends.
