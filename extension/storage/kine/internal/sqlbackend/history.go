@@ -30,6 +30,9 @@ type History struct {
 type row struct {
 	revision int64
 	name     string
+	created  bool
+	// previous is the revision that was changed or deleted. A creation has none here: where the key was
+	// deleted before, the database has the revision of that, and the event has not.
 	previous int64
 }
 
@@ -47,8 +50,8 @@ func (h *History) sent(batch server.EventBatch) {
 	h.at = max(h.at, batch.CurrentRev)
 	if n := len(batch.Events); n > 0 {
 		last := batch.Events[n-1]
-		h.newest = &row{revision: last.KV.ModRevision, name: last.KV.Key}
-		if last.PrevKV != nil {
+		h.newest = &row{revision: last.KV.ModRevision, name: last.KV.Key, created: last.Create}
+		if last.PrevKV != nil && !last.Create {
 			h.newest.previous = last.PrevKV.ModRevision
 		}
 	}
@@ -91,7 +94,7 @@ func find(ctx context.Context, db queryer, at int64, newest *row) (map[int64]row
 	if newest != nil {
 		revisions = append(revisions, fmt.Sprint(newest.revision))
 	}
-	rows, err := db.QueryContext(ctx, `SELECT id, name, prev_revision FROM kine WHERE id IN (`+strings.Join(revisions, ", ")+`)`)
+	rows, err := db.QueryContext(ctx, `SELECT id, name, created, prev_revision FROM kine WHERE id IN (`+strings.Join(revisions, ", ")+`)`)
 	if err != nil {
 		return nil, err
 	}
@@ -99,11 +102,15 @@ func find(ctx context.Context, db queryer, at int64, newest *row) (map[int64]row
 	found := map[int64]row{}
 	for rows.Next() {
 		var r row
+		var created sql.NullBool
 		var previous sql.NullInt64
-		if err := rows.Scan(&r.revision, &r.name, &previous); err != nil {
+		if err := rows.Scan(&r.revision, &r.name, &created, &previous); err != nil {
 			return nil, err
 		}
-		r.previous = previous.Int64
+		r.created = created.Bool
+		if !r.created {
+			r.previous = previous.Int64
+		}
 		found[r.revision] = r
 	}
 	return found, rows.Err()

@@ -96,7 +96,7 @@ func TestASilentConnectionDoesNotEndEvents(t *testing.T) {
 						<-ctx.Done()
 						return nil, nil, ctx.Err()
 					case strings.Contains(query, "WHERE id IN"):
-						return [][]driver.Value{{int64(7), "/k/7", int64(0)}}, nil, nil
+						return [][]driver.Value{{int64(7), "/k/7", int64(1), int64(0)}}, nil, nil
 					case strings.HasPrefix(query, "SELECT MAX(id)"):
 						return [][]driver.Value{{int64(7)}}, nil, nil
 					case strings.Contains(query, "old_value"):
