@@ -13,9 +13,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -49,8 +52,81 @@ func next(t *testing.T, events watch.Interface) watch.Event {
 	}
 }
 
-// typedClientOfExample is controller-runtime's client, which is client-go's REST client for Go types.
-func typedClientOfExample(t *testing.T, s *served) {
+// clientGoOfExample is what the typed clientsets that client-gen makes are built of.
+func clientGoOfExample(t *testing.T, s *served) {
+	ctx := t.Context()
+	scheme, gv := s.scheme(), s.resource.GroupVersion()
+	config := rest.CopyConfig(s.admin)
+	config.GroupVersion, config.APIPath = &gv, "/apis"
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	sender, err := rest.RESTClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := gentype.NewClientWithList(s.resource.Resource, sender, runtime.NewParameterCodec(scheme), s.namespace, s.typed.newObject, s.typed.newList)
+	made := metav1.ListOptions{LabelSelector: s.madeBy("client-go")}
+	events, err := c.Watch(ctx, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Stop()
+	if s.readOnly {
+		if e := next(t, events); e.Type != watch.Added {
+			t.Errorf("the first event is %s, want ADDED", e.Type)
+		}
+		one, err := c.Get(ctx, "cpu0", metav1.GetOptions{})
+		if err != nil || one.GetResourceVersion() == "" {
+			t.Errorf("get: %v, %v", one, err)
+		}
+		if list, err := c.List(ctx, made); err != nil || apimeta.LenList(list) == 0 {
+			t.Errorf("list: %v, %v", list, err)
+		}
+		if err := c.Delete(ctx, "cpu0", metav1.DeleteOptions{}); !apierrors.IsMethodNotSupported(err) {
+			t.Errorf("delete of what is computed: %v, want 405", err)
+		}
+		return
+	}
+	object := s.typed.newObject()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(s.object(t, "client-go", "client-go").Object, object); err != nil {
+		t.Fatal(err)
+	}
+	one, err := c.Create(ctx, object, metav1.CreateOptions{FieldManager: "client-go"})
+	if err != nil || one.GetUID() == "" {
+		t.Fatalf("create: %v, %v", one, err)
+	}
+	if _, err := c.Create(ctx, object, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("a second create: %v, want that it exists", err)
+	}
+	changed := one.DeepCopyObject().(client.Object)
+	changed.SetAnnotations(map[string]string{"a": "b"})
+	if updated, err := c.Update(ctx, changed, metav1.UpdateOptions{}); err != nil || updated.GetAnnotations()["a"] != "b" {
+		t.Errorf("update: %v, %v", updated, err)
+	}
+	if _, err := c.Update(ctx, one, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+		t.Errorf("update of an old version: %v, want a conflict", err)
+	}
+	if patched, err := c.Patch(ctx, "client-go", types.MergePatchType, []byte(s.patch), metav1.PatchOptions{}); err != nil || patched.GetResourceVersion() == one.GetResourceVersion() {
+		t.Errorf("patch: %v, %v", patched, err)
+	}
+	if list, err := c.List(ctx, made); err != nil || apimeta.LenList(list) != 1 {
+		t.Errorf("list: %d objects, %v; want 1", apimeta.LenList(list), err)
+	}
+	if err := c.DeleteCollection(ctx, metav1.DeleteOptions{}, made); err != nil {
+		t.Errorf("delete the collection: %v", err)
+	}
+	if _, err := c.Get(ctx, "client-go", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("get of what is deleted: %v, want that it is not found", err)
+	}
+	for _, want := range []watch.EventType{watch.Added, watch.Modified, watch.Modified, watch.Deleted} {
+		e := next(t, events)
+		if o, ok := e.Object.(client.Object); !ok || e.Type != want || o.GetName() != "client-go" {
+			t.Errorf("the watch has %s of %T %v, want %s", e.Type, e.Object, e.Object, want)
+		}
+	}
+}
+
+// controllerRuntimeOfExample is the client that controllers have.
+func controllerRuntimeOfExample(t *testing.T, s *served) {
 	ctx := t.Context()
 	c, err := client.NewWithWatch(s.admin, client.Options{Scheme: s.scheme()})
 	if err != nil {

@@ -109,7 +109,8 @@ var exampleClients = []struct {
 	use  func(t *testing.T, s *served)
 }{
 	{"kubectl", kubectlOfExample},
-	{"typed", typedClientOfExample},
+	{"client-go's typed client", clientGoOfExample},
+	{"controller-runtime's client", controllerRuntimeOfExample},
 	{"dynamic", dynamicClientOfExample},
 	{"metadata", metadataClientOfExample},
 	{"informer with WatchList", informerWithWatchList},

@@ -169,8 +169,13 @@ func (n *notes) available(t *testing.T) {
 
 // write makes a note, and gives the answer.
 func (n *notes) write(ctx context.Context, namespace, name, text string) (answer, error) {
+	return n.writeBy(ctx, n.admin, namespace, name, text)
+}
+
+// writeBy is write of somebody else, or by another way.
+func (n *notes) writeBy(ctx context.Context, by *rest.Config, namespace, name, text string) (answer, error) {
 	body := fmt.Sprintf(`{"apiVersion":%q,"kind":"Note","metadata":{"name":%q},"text":%q}`, n.group+"/v1", name, text)
-	return do(ctx, n.admin, http.MethodPost, "/apis/"+n.group+"/v1/namespaces/"+namespace+"/notes", body, "Content-Type", "application/json")
+	return do(ctx, by, http.MethodPost, "/apis/"+n.group+"/v1/namespaces/"+namespace+"/notes", body, "Content-Type", "application/json")
 }
 
 // shown is the serial number of the certificate at a port.

@@ -10,7 +10,7 @@ import (
 )
 
 // shipped are the trees in which the constants of bounds are looked for.
-var shipped = []string{"aggregator", "kubeapiserver"}
+var shipped = []string{"aggregator", "kubeapiserver", "extension"}
 
 const boundsPage = "docs/design/bounds.md"
 
@@ -131,6 +131,7 @@ func Other() timing { t := Default(); return t }
 		"| 1 | `second.inTests` |":                                      "no constant inTests",
 		"| 5 | `first.word` |":                                          "is not understood",
 		"| 1 | `twin.one` |":                                            "2 packages are called twin",
+		"| 1 | `other/twin.one` |":                                      "there is no constant one",
 		"| 1 | `none.one` |":                                            "0 packages are called none",
 		"| 1 | `one` |":                                                 "not of the form",
 		"| one | `first.size` |":                                        "0 numbers and 1 constants",

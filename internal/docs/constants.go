@@ -20,7 +20,8 @@ var durations = map[string]time.Duration{
 }
 
 // constants finds the values of constants in source code, by names such as
-// fetch.maxDiscovery: the last element of the package's path, and the constant.
+// fetch.maxDiscovery: the end of the package's path, as much of it as no other has,
+// and the constant.
 // Fetch.DefaultTiming.Interval is a field of what a function returns, if it
 // returns a literal and nothing else.
 type constants struct {
@@ -66,7 +67,7 @@ func (c *constants) value(name string) (constant.Value, error) {
 	}
 	var found []string
 	for _, folder := range c.folders {
-		if path.Base(folder) == parts[0] {
+		if strings.HasSuffix("/"+folder, "/"+parts[0]) {
 			found = append(found, folder)
 		}
 	}

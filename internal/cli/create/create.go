@@ -43,7 +43,7 @@ or be empty. The name of a kind in URLs is its plural, which is guessed and show
 says another one.
 
 With --from-crd, group, kinds, versions and types are those of CustomResourceDefinitions.
-What their types cannot carry is said, with its field.`,
+What their types cannot carry is said, with its field. The way back is annex update --to-crd.`,
 		Example: `  # A server with one kind, in the folder widgets.
   annex new widgets --group widgets.example.com --kind Widget
 
