@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -179,6 +180,24 @@ func TestTheSchemaOfTheRequestIsAsked(t *testing.T) {
 		}
 		if errs := s.Validate(ctx, of(c.teeth)); c.was == 0 && (len(errs) > 0) != (c.want != "") {
 			t.Errorf("create of %d through %s: %v", c.teeth, c.version, errs)
+		}
+	}
+}
+
+// No subresource lets a client write what carries the hub's fields.
+func TestNoSubresourceWritesWhatCarries(t *testing.T) {
+	k := cogs()
+	s := strategyFor(t, k)
+	for _, field := range []string{".metadata.annotations", ".metadata"} {
+		for what, stored := range map[string]map[string]string{"nothing": nil, "a newer release's": {versions.Stash: "x"}} {
+			obj := &cog{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{versions.Stash: "mine", versions.Stash + ":y": "mine", "a": "b"}}}
+			old := &cog{ObjectMeta: metav1.ObjectMeta{Annotations: stored}}
+			updateStrategy{s, &kind.Update{Fields: []string{field}}}.PrepareForUpdate(requested(t, "v1"), obj, old)
+			want := map[string]string{"a": "b"}
+			maps.Copy(want, stored)
+			if !maps.Equal(obj.Annotations, want) {
+				t.Errorf("%s where %s is stored: %v, want %v", field, what, obj.Annotations, want)
+			}
 		}
 	}
 }
