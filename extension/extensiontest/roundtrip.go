@@ -2,6 +2,10 @@ package extensiontest
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,8 +66,12 @@ func lostBy(trip extension.RoundTrip, seed int64, fill ...any) string {
 	}
 	// The server copies metadata, and a conversion may note something there.
 	if to, ok := out.(metav1.Object); ok {
-		to.SetLabels(in.(metav1.Object).GetLabels())
-		to.SetAnnotations(in.(metav1.Object).GetAnnotations())
+		from := in.(metav1.Object)
+		if lost := missing("label", from.GetLabels(), to.GetLabels()) + missing("annotation", from.GetAnnotations(), to.GetAnnotations()); lost != "" {
+			return lost
+		}
+		to.SetLabels(from.GetLabels())
+		to.SetAnnotations(from.GetAnnotations())
 	}
 	if equality.Semantic.DeepEqual(in, out) {
 		return ""
@@ -80,6 +88,19 @@ func lostBy(trip extension.RoundTrip, seed int64, fill ...any) string {
 		return ""
 	}
 	return cmp.Diff(string(before), string(after))
+}
+
+// missing says which of the labels or annotations of before are others after, or none.
+func missing(what string, before, after map[string]string) string {
+	var lost strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if value, ok := after[name]; !ok {
+			fmt.Fprintf(&lost, "the %s %s is lost\n", what, name)
+		} else if value != before[name] {
+			fmt.Fprintf(&lost, "the %s %s is %q, and was %q\n", what, name, value, before[name])
+		}
+	}
+	return lost.String()
 }
 
 func filler(seed int64) *randfill.Filler {

@@ -84,6 +84,22 @@ func TestAConversionThatNotesSomethingLosesNothing(t *testing.T) {
 	}
 }
 
+func TestAConversionThatLosesLabelsOrAnnotationsIsFound(t *testing.T) {
+	copies := func(from, to *v1.Notice) error { to.Spec = from.Spec; return nil }
+	for want, bad := range map[string]func(to *v1.Notice){
+		"the annotation a is lost":                func(to *v1.Notice) { to.Annotations = map[string]string{"example.com/converted": "yes"} },
+		"the label a is lost":                     func(to *v1.Notice) { to.Labels = nil },
+		`the label a is "converted", and was "b"`: func(to *v1.Notice) { to.Labels["a"] = "converted" },
+	} {
+		loses := func(from, to *v1.Notice) error { bad(to); return copies(from, to) }
+		for way, part := range map[string]extension.Part{"to the hub": mine(loses, copies), "from the hub": mine(copies, loses)} {
+			if got := lost(t, part); !strings.Contains(got, want) {
+				t.Errorf("%s: %q, want %q", way, got, want)
+			}
+		}
+	}
+}
+
 func TestAConversionOfAnEnumIsGivenItsValues(t *testing.T) {
 	words := map[string]string{"fast": "Fast", "slow": "Slow"}
 	part := mine(

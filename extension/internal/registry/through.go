@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
@@ -29,6 +30,9 @@ func (u through) UpdatedObject(ctx context.Context, old runtime.Object) (runtime
 	untype(old)
 	identify(u.kind, old)
 	version := versionOf(ctx, u.kind)
+	if old.(metav1.Object).GetResourceVersion() == "" { // there is none yet, and so nothing to keep
+		return untyped{u.UpdatedObjectInfo}.UpdatedObject(ctx, emptyIn(u.kind, version, old))
+	}
 	seen, err := versions.Seen(u.kind, version, old)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -42,6 +46,15 @@ func (u through) UpdatedObject(ctx context.Context, old runtime.Object) (runtime
 		return obj, err
 	}
 	return obj, p.complete(obj)
+}
+
+// emptyIn is what something new is compared with: as at a POST it is of the request's
+// version. The hub's own may be nothing that a conversion can convert.
+func emptyIn(k *kind.Kind, version string, hub runtime.Object) runtime.Object {
+	if object, _, ok := k.Version(version); ok && version != k.Hub.Version {
+		return object()
+	}
+	return hub
 }
 
 // versionOf is the version that a request comes through.

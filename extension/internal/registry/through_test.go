@@ -2,7 +2,9 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,7 +49,7 @@ func TestWhoSeesWhat(t *testing.T) {
 	k := cogs()
 	for version, shown := range map[string]int64{"v1": 3, "v1beta1": 0} {
 		for _, takesAway := range []bool{false, true} {
-			stored := &cog{Spec: cogSpec{Text: "a", Hidden: 3}}
+			stored := &cog{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"}, Spec: cogSpec{Text: "a", Hidden: 3}}
 			admit := Whole(mutating(func(obj, old *cog) {
 				if obj.Spec.Hidden != 3 || old.Spec.Hidden != 3 || obj.Spec.Text != "b" || old.Spec.Text != "a" {
 					t.Errorf("%s: admission sees %v and before %v", version, obj.Spec, old.Spec)
@@ -80,7 +82,7 @@ func TestWhoSeesWhat(t *testing.T) {
 // Without admission, and where an update changes nothing, all is there.
 func TestWholeWithoutAdmission(t *testing.T) {
 	k := cogs()
-	stored := &cog{Spec: cogSpec{Text: "a", Hidden: 3}}
+	stored := &cog{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"}, Spec: cogSpec{Text: "a", Hidden: 3}}
 	for name, info := range map[string]rest.UpdatedObjectInfo{
 		"a copy": rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, live runtime.Object) (runtime.Object, error) {
 			return live.DeepCopyObject(), nil
@@ -179,6 +181,79 @@ func TestTheSchemaOfTheRequestIsAsked(t *testing.T) {
 		}
 		if errs := s.Validate(ctx, of(c.teeth)); c.was == 0 && (len(errs) > 0) != (c.want != "") {
 			t.Errorf("create of %d through %s: %v", c.teeth, c.version, errs)
+		}
+	}
+}
+
+// A spoke whose conversions know nothing of an empty object, and make something up, creates
+// by a PUT and by apply what it creates by a POST.
+func TestCreationsThroughASpokeAreTheSame(t *testing.T) {
+	k := cogs(func(k *kind.Kind) {
+		k.CreateOnUpdate = true
+		to, from := k.Spokes[0].ToHub, k.Spokes[0].FromHub
+		k.Spokes[0].ToHub = func(in, out runtime.Object) error {
+			err := to(in, out)
+			out.(*cog).Spec.Hidden = 7
+			return err
+		}
+		k.Spokes[0].FromHub = func(in, out runtime.Object) error {
+			if in.(*cog).Spec.Text == "" {
+				return errors.New("no text")
+			}
+			return from(in, out)
+		}
+	})
+	main := opened(t, k)["cogs"].(rest.StandardStorage)
+	ctx := requested(t, "v1beta1")
+	sent := func(name string) runtime.Object {
+		obj, err := versions.ToHub(k, "v1beta1", &oldCog{ObjectMeta: metav1.ObjectMeta{Name: name}, Settings: oldSettings{Text: "a", Count: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return obj
+	}
+	update := func(force bool) func(name string) (runtime.Object, error) {
+		return func(name string) (runtime.Object, error) {
+			info := rest.DefaultUpdatedObjectInfo(sent(name), func(_ context.Context, obj, live runtime.Object) (runtime.Object, error) {
+				if _, ok := live.(*oldCog); !ok { // managed fields are worked out in the request's version
+					t.Errorf("what there is before it is created is a %T", live)
+				}
+				return obj, nil
+			})
+			got, created, err := main.Update(ctx, name, info, nil, nil, force, &metav1.UpdateOptions{})
+			if err == nil && !created {
+				t.Error("it is updated")
+			}
+			return got, err
+		}
+	}
+	for name, create := range map[string]func(name string) (runtime.Object, error){
+		"post": func(name string) (runtime.Object, error) {
+			return main.Create(ctx, sent(name), nil, &metav1.CreateOptions{})
+		},
+		"put": update(false), "apply": update(true),
+	} {
+		got, err := create(name)
+		if want := (cogSpec{Text: "a", Teeth: 1, Hidden: 7}); err != nil || got.(*cog).Spec != want {
+			t.Errorf("%s gives %v, %v", name, got, err)
+		}
+	}
+}
+
+// No subresource lets a client write what carries the hub's fields.
+func TestNoSubresourceWritesWhatCarries(t *testing.T) {
+	k := cogs()
+	s := strategyFor(t, k)
+	for _, field := range []string{".metadata.annotations", ".metadata"} {
+		for what, stored := range map[string]map[string]string{"nothing": nil, "a newer release's": {versions.Stash: "x"}} {
+			obj := &cog{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{versions.Stash: "mine", versions.Stash + ":y": "mine", "a": "b"}}}
+			old := &cog{ObjectMeta: metav1.ObjectMeta{Annotations: stored}}
+			updateStrategy{s, &kind.Update{Fields: []string{field}}}.PrepareForUpdate(requested(t, "v1"), obj, old)
+			want := map[string]string{"a": "b"}
+			maps.Copy(want, stored)
+			if !maps.Equal(obj.Annotations, want) {
+				t.Errorf("%s where %s is stored: %v, want %v", field, what, obj.Annotations, want)
+			}
 		}
 	}
 }

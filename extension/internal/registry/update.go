@@ -26,6 +26,7 @@ func (s updateStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.O
 	if err := s.takeFields(obj, old); err != nil {
 		panic(failure{err})
 	}
+	keepStash(obj, old)
 	if s.update.Keep != nil {
 		s.update.Keep(ctx, obj, old)
 	}

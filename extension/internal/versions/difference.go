@@ -54,7 +54,7 @@ func inOrder(a, b difference) int {
 }
 
 // differences gives those between what is shown and what there is, each as deep as
-// objects and lists with keys go. What is null is absent.
+// objects and lists with keys go, and maxSteps at most. What is null is absent.
 func differences(seen, has any, lists *kind.Lists) []difference {
 	return collect(nil, seen, has, lists, place{})
 }
@@ -74,10 +74,11 @@ func (p place) below(s step, seen any) place {
 }
 
 func collect(found []difference, seen, has any, lists *kind.Lists, p place) []difference {
+	whole := len(p.path) == maxSteps
 	switch has := has.(type) {
 	case map[string]any:
 		shown, ok := seen.(map[string]any)
-		if seen != nil && !ok || seen == nil && len(has) == 0 {
+		if whole || seen != nil && !ok || seen == nil && len(has) == 0 {
 			break
 		}
 		names := maps.Clone(shown)
@@ -91,7 +92,7 @@ func collect(found []difference, seen, has any, lists *kind.Lists, p place) []di
 		return found
 	case []any:
 		shown, ok := seen.([]any)
-		if seen != nil && !ok || seen == nil && len(has) == 0 {
+		if whole || seen != nil && !ok || seen == nil && len(has) == 0 {
 			break
 		}
 		if keys := keysOf(lists, shown, has); keys != nil {

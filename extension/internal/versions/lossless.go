@@ -6,7 +6,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,15 +14,10 @@ import (
 	"github.com/annex-api/annex/extension/internal/kind"
 )
 
-// Stash is what annotations begin with by which an object of a spoke carries what only the
-// hub can say. No client and no hook sees it. What is stored has it where a kind is stored in a
-// spoke: a release that has no hub yet keeps it, as it keeps all annotations.
-const Stash = "extension.annex.dev/hub"
-
 // Lossless gives a convertor of a scheme for who converts there and back: server-side
 // apply, which looks at an object in each version that was ever applied, and patches. What
-// only the hub can say goes there and back in annotations. Like
-// runtime.UnsafeObjectConvertor, it may change what it is given.
+// only the hub can say goes there and back in annotations, sealed: a client's own are
+// dropped. Like runtime.UnsafeObjectConvertor, it may change what it is given.
 func Lossless(scheme *runtime.Scheme, kinds ...*kind.Kind) runtime.ObjectConvertor {
 	return newLossless(scheme, kinds...)
 }
@@ -91,15 +85,19 @@ func (l lossless) carry(in, out runtime.Object) error {
 		return s.keepAside(in, out, l.forStorage)
 	}
 	if s, ok := l.spokes[from]; ok && l.hubs[to] == s.kind {
-		return s.putBack(in, out)
+		return s.putBack(in, out, l.forStorage)
 	}
 	return nil
 }
 
 // keepAside has an object of the spoke carry what it cannot say. For storage that is one
 // annotation, with a name that any server takes. For server-side apply, which removes
-// fields one by one, it is one for each field.
+// fields one by one, it is one for each field, and whatever else the object carries is
+// dropped: it came from a client.
 func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
+	if !forStorage {
+		dropStash(out.(metav1.Object))
+	}
 	hidden, err := hiddenBy(s.kind, s.spoke, hub)
 	if err != nil || len(hidden) == 0 {
 		return err
@@ -108,19 +106,19 @@ func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	carry := func(name string, value any) error {
-		content, err := json.Marshal(value)
-		if err != nil {
-			return fmt.Errorf("keep what %s cannot say: %w", s.spoke.Version, err)
+	encode := func(carried []difference) []byte {
+		content, failed := json.Marshal(carried)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("keep what %s cannot say: %w", s.spoke.Version, failed))
 		}
-		annotations[name] = string(content)
-		return nil
+		return content
 	}
 	if forStorage {
-		err = carry(Stash, hidden)
+		annotations[Stash] = string(encode(hidden))
 	} else {
 		for _, d := range hidden {
-			err = errors.Join(err, carry(Stash+":"+d.name(), []difference{d}))
+			name := Stash + ":" + d.name()
+			annotations[name] = seal(name, encode([]difference{d}))
 		}
 	}
 	out.(metav1.Object).SetAnnotations(annotations)
@@ -128,33 +126,28 @@ func (s spokeOf) keepAside(hub, out runtime.Object, forStorage bool) error {
 }
 
 // putBack gives an object of the hub what the spoke's carried. What was changed in the
-// spoke's meanwhile stays as it was changed.
-func (s spokeOf) putBack(in, hub runtime.Object) error {
+// spoke's meanwhile stays as it was changed. From storage that is what was stored, to which
+// no client writes; elsewhere it is what keepAside has sealed.
+func (s spokeOf) putBack(in, hub runtime.Object, fromStorage bool) error {
 	var hidden []difference
-	for name, content := range in.(metav1.Object).GetAnnotations() {
+	for name, value := range in.(metav1.Object).GetAnnotations() {
 		if !IsStash(name) {
 			continue
 		}
-		var carried []difference
-		if err := json.Unmarshal([]byte(content), &carried); err != nil {
+		content, ours := []byte(value), fromStorage && name == Stash
+		if !fromStorage {
+			content, ours = unseal(name, value)
+		}
+		if !ours {
+			continue
+		}
+		carried, err := decode(content)
+		if err != nil {
 			return fmt.Errorf("put back what %s cannot say: %w", s.spoke.Version, err)
 		}
 		hidden = append(hidden, carried...)
 	}
-	if hidden == nil {
-		return nil
-	}
+	dropStash(hub.(metav1.Object))
 	slices.SortFunc(hidden, inOrder)
-	annotations := maps.Clone(hub.(metav1.Object).GetAnnotations()) // they are shared
-	maps.DeleteFunc(annotations, func(name, _ string) bool { return IsStash(name) })
-	if len(annotations) == 0 {
-		annotations = nil
-	}
-	hub.(metav1.Object).SetAnnotations(annotations)
 	return putBack(s.kind, s.spoke, hub, hidden)
-}
-
-// IsStash says whether an annotation carries what only the hub can say.
-func IsStash(annotation string) bool {
-	return annotation == Stash || strings.HasPrefix(annotation, Stash+":")
 }

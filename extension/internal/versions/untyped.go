@@ -49,7 +49,7 @@ func Between(k *kind.Kind, in *unstructured.Unstructured, to string, carry Carry
 			return nil, err
 		}
 		if carry != Nothing {
-			if err := (spokeOf{k, s}).putBack(in, hub); err != nil {
+			if err := (spokeOf{k, s}).putBack(in, hub, carry == Stored); err != nil {
 				return nil, err
 			}
 		}
