@@ -1,3 +1,5 @@
+//go:build linux || darwin || freebsd
+
 package embedded
 
 import (
@@ -44,7 +46,8 @@ func defaultQuota(dir string) (int64, error) {
 		}
 		dir = parent
 	}
-	return min(etcd.DefaultQuotaBytes, max(int64(stat.Blocks)*stat.Bsize-logs, minQuota)), nil
+	// The size of a block has another type on each system.
+	return min(etcd.DefaultQuotaBytes, max(int64(stat.Blocks)*int64(stat.Bsize)-logs, minQuota)), nil
 }
 
 // keepSpace looks now and then whether etcd refuses writes because its quota was reached. It would do so for ever, also
