@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,7 +24,8 @@ const (
 	// stopTimeout is how long running reconciliations have to end.
 	stopTimeout = 30 * time.Second
 	// firstPause is before controllers that ended by themselves start again. It doubles up
-	// to longestPause, and is the first one again after they ran for longer than that.
+	// to longestPause, and is the first one again after they really ran, and for longer
+	// than that.
 	firstPause, longestPause = time.Second, time.Minute
 )
 
@@ -53,9 +55,14 @@ type Options struct {
 	Log   logr.Logger
 }
 
+// errNotStarted is why controllers do not run that nothing else is known of.
+var errNotStarted = errors.New("they have not started yet")
+
 // runner is what Run runs: a manager.
 type runner interface {
-	Start(context.Context) error
+	// Start runs until ctx ends, or something fails. Meanwhile report is told each time
+	// whether they do what they are for: nil, or what keeps them.
+	Start(ctx context.Context, report func(error)) error
 }
 
 // Controllers are controllers that have been set up.
@@ -73,6 +80,7 @@ func New(o Options, setups ...Setup) (*Controllers, error) {
 	if o.Health == nil {
 		o.Health = &Health{}
 	}
+	o.Health.set(errNotStarted)
 	c := &Controllers{options: o, again: func() (runner, error) { return setUp(o, setups) }}
 	var err error
 	if c.first, err = c.again(); err != nil {
@@ -93,22 +101,33 @@ func setUp(o Options, setups []Setup) (runner, error) {
 		metrics.BindAddress = o.MetricsAddress
 	}
 	stop := stopTimeout
-	m, err := manager.New(o.Config, manager.Options{
+	p := &progress{filling: map[string]bool{}}
+	lock, err := lease(o, p)
+	if err != nil {
+		return nil, err
+	}
+	settings := manager.Options{
 		Scheme:                        o.Scheme,
 		MapperProvider:                mapper(o.Kinds),
+		NewCache:                      p.cache,
 		Logger:                        o.Log,
-		LeaderElection:                o.Lease.Name != "",
-		LeaderElectionID:              o.Lease.Name,
-		LeaderElectionNamespace:       o.Lease.Namespace,
+		LeaderElection:                lock != nil,
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        "0", // it would be gone whenever controllers start anew
 		GracefulShutdownTimeout:       &stop,
 		// Several servers of one process may have controllers of one name.
 		Controller: config.Controller{SkipNameValidation: new(true)},
-	})
+	}
+	if lock != nil {
+		settings.LeaderElectionResourceLockInterface = lock
+	}
+	m, err := manager.New(o.Config, settings)
 	if err != nil {
 		return nil, fmt.Errorf("make the manager of controllers: %w", err)
+	}
+	if lock != nil {
+		lock.events(m)
 	}
 	var errs []error
 	for _, s := range setups {
@@ -116,7 +135,7 @@ func setUp(o Options, setups []Setup) (runner, error) {
 			errs = append(errs, fmt.Errorf("set up the controller %s: %w", s.Name, err))
 		}
 	}
-	return m, errors.Join(errs...)
+	return managed{m, p}, errors.Join(errs...)
 }
 
 // Run runs them until ctx ends, and waits for reconciliations that run. Controllers that
@@ -136,11 +155,11 @@ func (c *Controllers) Run(ctx context.Context) error {
 	next, pause := c.first, firstPause
 	for {
 		begun := time.Now()
-		err := c.run(ctx, next)
+		ran, err := c.run(ctx, next)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(begun) > longestPause {
+		if ran && time.Since(begun) > longestPause {
 			pause = firstPause
 		}
 		c.options.Health.set(err)
@@ -153,19 +172,25 @@ func (c *Controllers) Run(ctx context.Context) error {
 	}
 }
 
-// run runs next, or one that it sets up, until that ends.
-func (c *Controllers) run(ctx context.Context, next runner) error {
+// run runs next, or one that it sets up, until that ends. Their health stays what it was
+// until they say how they are. It says whether they ever really ran.
+func (c *Controllers) run(ctx context.Context, next runner) (ran bool, err error) {
 	if next == nil {
-		var err error
 		if next, err = c.again(); err != nil {
-			return err
+			return false, err
 		}
 	}
-	c.options.Health.set(nil)
-	if err := next.Start(ctx); err != nil {
-		return err
+	var well atomic.Bool
+	err = next.Start(ctx, func(err error) {
+		if err == nil {
+			well.Store(true)
+		}
+		c.options.Health.set(err)
+	})
+	if err == nil {
+		err = errors.New("they ended without an error")
 	}
-	return errors.New("they ended without an error")
+	return well.Load(), err
 }
 
 // Close ends what New opened, if Run is not called.

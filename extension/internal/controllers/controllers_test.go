@@ -23,10 +23,24 @@ import (
 	"github.com/annex-api/annex/extension/internal/inprocess"
 )
 
-// run is a runner.
+// run is a runner that does what it is for at once.
 type run func(context.Context) error
 
-func (r run) Start(ctx context.Context) error { return r(ctx) }
+func (r run) Start(ctx context.Context, report func(error)) error {
+	report(nil)
+	return r(ctx)
+}
+
+// never is a runner that cannot begin, such as one that may not list what it watches, and
+// gives up after a while.
+type never time.Duration
+
+func (n never) Start(ctx context.Context, _ func(error)) error {
+	if !sleep(ctx, time.Duration(n)) {
+		return nil
+	}
+	return errLost
+}
 
 // errLost is what a manager says whose lease another one has.
 var errLost = errors.New("leader election lost")
@@ -98,12 +112,46 @@ func TestControllersStartAnew(t *testing.T) {
 	})
 }
 
+// Controllers that start anew again and again, and never run, are not well in between, and
+// the pause grows however long each attempt takes.
+func TestControllersThatNeverRunAreNotWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const attempt = 2 * time.Minute
+		begun, health, attempts := time.Now(), &Health{}, 0
+		health.set(errNotStarted)
+		var last time.Duration
+		c := &Controllers{options: Options{Health: health, Log: logr.Discard()}, first: never(attempt), again: func() (runner, error) {
+			attempts++
+			last = time.Since(begun)
+			return never(attempt), nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(ctx) }()
+		for range 3600 {
+			time.Sleep(time.Second)
+			if health.Err() == nil {
+				t.Fatalf("they are well after %v", time.Since(begun))
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if attempts < 10 || last < time.Duration(attempts-6)*(attempt+longestPause) {
+			t.Errorf("%d attempts up to %v", attempts, last)
+		}
+	})
+}
+
 // They do not begin before the server can be called.
 func TestControllersWaitForTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var began atomic.Bool
 		ready := make(chan struct{})
-		c := &Controllers{options: Options{Health: &Health{}, Ready: ready, Log: logr.Discard()}, first: run(func(ctx context.Context) error {
+		health := &Health{}
+		health.set(errNotStarted)
+		c := &Controllers{options: Options{Health: health, Ready: ready, Log: logr.Discard()}, first: run(func(ctx context.Context) error {
 			began.Store(true)
 			<-ctx.Done()
 			return nil
@@ -114,6 +162,9 @@ func TestControllersWaitForTheServer(t *testing.T) {
 		synctest.Wait()
 		if began.Load() {
 			t.Error("they began before the server was ready")
+		}
+		if err := health.Err(); !errors.Is(err, errNotStarted) {
+			t.Errorf("before they began: %v", err)
 		}
 		close(ready)
 		synctest.Wait()
@@ -149,8 +200,11 @@ func TestHealthIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paused := make(chan struct{})
-	c.first = run(func(context.Context) error { <-fail; return errLost })
+	if err := o.Health.Err(); !errors.Is(err, errNotStarted) {
+		t.Errorf("before they run: %v", err)
+	}
+	paused, running := make(chan struct{}), make(chan struct{})
+	c.first = run(func(context.Context) error { close(running); <-fail; return errLost })
 	c.again = func() (runner, error) {
 		close(paused)
 		return run(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
@@ -172,6 +226,7 @@ func TestHealthIsServed(t *testing.T) {
 		}
 		return response.StatusCode, string(body)
 	}
+	<-running
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/livez": 200, "/metrics": 404} {
 		if code, body := get(path); code != want {
 			t.Errorf("%s: %d %s", path, code, body)

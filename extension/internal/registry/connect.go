@@ -32,9 +32,12 @@ const (
 	maxActionBytes = 3 << 20
 	// actionBody is how long the body of an action may take to arrive.
 	actionBody = 30 * time.Second
-	// maxActions bounds how many of one action are under way: priority and fairness does
-	// not count what takes as long as it takes.
-	maxActions = 200
+	// maxActions bounds how many of one action are under way, and as many again are those
+	// whose body arrives; maxStreams how many of one stream are open. Priority and fairness
+	// does not count what takes as long as it takes.
+	maxActions, maxStreams = 200, 1000
+	// userShare is which part of them one user may have: a quarter.
+	userShare = 4
 	// busyRetry is after how many seconds one that was refused is best tried again.
 	busyRetry = 1
 )
@@ -47,6 +50,8 @@ type connect struct {
 	kind     *kind.Kind
 	name     string
 	connect  *kind.Connect
+	// open are the streams that are open.
+	open *shares
 }
 
 var _ rest.Connecter = &connect{}
@@ -62,7 +67,11 @@ func (c *connect) ConnectMethods() []string { return c.connect.Methods }
 // Connect finds the object first: where there is none, the answer is 404 and no stream.
 // Whoever calls it serves the handler.
 func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
-	ctx, session, err := c.sessions.begin(ctx)
+	release, err := c.open.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, session, err := c.sessions.begin(ctx, release)
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +149,10 @@ type action struct {
 	kind     *kind.Kind
 	name     string
 	action   *kind.Action
-	// slots has one for each that is under way, and body is how long a body may take.
-	slots chan struct{}
-	body  time.Duration
+	// arriving are those whose body is read, running those whose body is there, and body is
+	// how long a body may take.
+	arriving, running *shares
+	body              time.Duration
 }
 
 var _ rest.Connecter = &action{}
@@ -154,26 +164,20 @@ func (a *action) ConnectMethods() []string                          { return []s
 
 // Connect is as that of a stream.
 func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
-	select {
-	case a.slots <- struct{}{}:
-	default:
-		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("%d of %s/%s are under way", cap(a.slots), a.kind.Names.Plural, a.name), busyRetry)
-	}
-	leave := func() { <-a.slots }
-	open := false
-	defer func() {
-		if !open {
-			leave()
-		}
-	}()
-	ctx, session, err := a.sessions.begin(ctx)
+	arrived, err := a.arriving.take(ctx)
 	if err != nil {
 		return nil, err
 	}
-	leave = func() {
-		session.leave()
-		<-a.slots
+	ctx, session, err := a.sessions.begin(ctx, arrived)
+	if err != nil {
+		return nil, err
 	}
+	open := false
+	defer func() {
+		if !open {
+			session.leave()
+		}
+	}()
 	defer recovered(ctx, a.kind, a.name, &err)
 	obj, err := load(ctx, a.store, name)
 	if err != nil {
@@ -181,8 +185,8 @@ func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, res
 	}
 	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer leave()
-		out, text, err := a.do(ctx, obj, session.handle(w), r)
+		defer session.leave()
+		out, text, err := a.do(ctx, obj, session.handle(w), r, arrived)
 		switch {
 		case err != nil:
 			responder.Error(err)
@@ -195,8 +199,9 @@ func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, res
 	}), nil
 }
 
-// do gives an answer that the API server can write in any form, or one in JSON.
-func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWriter, r *http.Request) (_ runtime.Object, text []byte, err error) {
+// do gives an answer that the API server can write in any form, or one in JSON. It calls
+// arrived when the body is there: a slow one takes no place from those that run.
+func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWriter, r *http.Request, arrived func()) (_ runtime.Object, text []byte, err error) {
 	defer recovered(ctx, a.kind, a.name, &err)
 	body, err := a.read(w, r)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -208,6 +213,12 @@ func (a *action) do(ctx context.Context, obj runtime.Object, w http.ResponseWrit
 	if len(body) > maxActionBytes {
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit is %d bytes", maxActionBytes))
 	}
+	ran, err := a.running.take(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ran()
+	arrived()
 	in := a.action.NewIn()
 	if len(body) > 0 {
 		if err := decode(r.Header.Get("Content-Type"), body, in); err != nil {

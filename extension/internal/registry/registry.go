@@ -101,10 +101,17 @@ func View(k *kind.Kind, main Viewed, o Options) map[string]rest.Storage {
 
 // ofObject serves an action or a stream.
 func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, o Options) rest.Storage {
+	path := k.Names.Plural + "/" + s.Name
 	if s.Action != nil {
-		return &action{sessions: o.Sessions, store: of, typer: o.Scheme, kind: k, name: s.Name, action: s.Action, slots: make(chan struct{}, maxActions), body: actionBody}
+		return &action{
+			sessions: o.Sessions, store: of, typer: o.Scheme, kind: k, name: s.Name, action: s.Action, body: actionBody,
+			arriving: newShares(path, maxActions, maxActions/userShare), running: newShares(path, maxActions, maxActions/userShare),
+		}
 	}
-	return &connect{sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect}
+	return &connect{
+		sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect,
+		open: newShares(path, maxStreams, maxStreams/userShare),
+	}
 }
 
 func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {

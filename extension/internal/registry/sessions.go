@@ -43,18 +43,24 @@ type session struct {
 	parts  int
 	writer http.ResponseWriter // nil unless the handler has it
 	conn   net.Conn            // nil unless it is hijacked
+	// broken is set once the session is broken off: no connection is taken over any more.
+	broken bool
+	// release is called at the end, with the last part.
+	release func()
 }
 
 // begin opens a session. Its context ends with the request, and at a stop. leave is called
-// once, when its handler has returned or is not to be called.
-func (s *Sessions) begin(ctx context.Context) (context.Context, *session, error) {
+// once, when its handler has returned or is not to be called. release is called when the
+// session is over, also if there is an error.
+func (s *Sessions) begin(ctx context.Context, release func()) (context.Context, *session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
+		release()
 		return nil, nil, apierrors.NewServiceUnavailable(errStopping.Error())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	x := &session{of: s, cancel: cancel, parts: 1}
+	x := &session{of: s, cancel: cancel, parts: 1, release: release}
 	s.open[x] = struct{}{}
 	return ctx, x, nil
 }
@@ -144,6 +150,7 @@ func (x *session) end() {
 	x.mu.Unlock()
 	if last {
 		x.cancel(nil)
+		x.release()
 		x.of.remove(x)
 	}
 }
@@ -151,6 +158,7 @@ func (x *session) end() {
 // breakOff has reads and writes of the session fail from now on.
 func (x *session) breakOff() {
 	x.mu.Lock()
+	x.broken = true
 	conn := x.conn
 	if conn == nil && x.writer != nil {
 		// Whoever has no deadlines cannot be broken off, and is waited for.
@@ -190,7 +198,8 @@ func (h hijackable) Flush() {
 	_ = http.NewResponseController(h.ResponseWriter).Flush() // as http.Flusher has it
 }
 
-// Hijack implements http.Hijacker.
+// Hijack implements http.Hijacker. A connection that comes after the session was broken
+// off is closed: to take it over has taken the deadlines back.
 func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := h.hijacker.Hijack()
 	if err != nil {
@@ -198,14 +207,26 @@ func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	x := h.session
 	taken := &takenOver{Conn: conn, closed: sync.OnceFunc(x.end)}
-	x.mu.Lock()
-	x.conn = taken
-	x.parts++
-	x.mu.Unlock()
+	if !x.take(taken) {
+		_ = conn.Close() // nobody has written to it
+		return nil, nil, errStopping
+	}
 	if half, ok := conn.(halfCloser); ok {
 		return halfClosing{taken, half}, buffered, nil
 	}
 	return taken, buffered, nil
+}
+
+// take notes a connection, unless the session is broken off.
+func (x *session) take(conn net.Conn) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.broken {
+		return false
+	}
+	x.conn = conn
+	x.parts++
+	return true
 }
 
 // takenOver is a hijacked connection.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -17,6 +18,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 )
@@ -27,7 +30,7 @@ func TestSessionsEndWithTheirContexts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSessions()
 		for range 3 {
-			ctx, x, err := s.begin(t.Context())
+			ctx, x, err := s.begin(t.Context(), func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,7 +43,7 @@ func TestSessionsEndWithTheirContexts(t *testing.T) {
 				x.leave()
 			}()
 		}
-		_, ended, err := s.begin(t.Context())
+		_, ended, err := s.begin(t.Context(), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +52,7 @@ func TestSessionsEndWithTheirContexts(t *testing.T) {
 		if left := s.End(time.Minute); left != 0 || time.Since(begun) != time.Second {
 			t.Errorf("%d are left after %v", left, time.Since(begun))
 		}
-		if _, _, err := s.begin(t.Context()); !apierrors.IsServiceUnavailable(err) {
+		if _, _, err := s.begin(t.Context(), func() {}); !apierrors.IsServiceUnavailable(err) {
 			t.Errorf("another one begins with %v", err)
 		}
 		if left := s.End(time.Minute); left != 0 {
@@ -62,7 +65,7 @@ func TestSessionsEndWithTheirContexts(t *testing.T) {
 func TestASessionThatDoesNotEndIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSessions()
-		if _, _, err := s.begin(t.Context()); err != nil {
+		if _, _, err := s.begin(t.Context(), func() {}); err != nil {
 			t.Fatal(err)
 		}
 		begun := time.Now()
@@ -90,7 +93,7 @@ func TestASessionThatReadsIsBrokenOff(t *testing.T) {
 	var s *Sessions
 	reading, ended := make(chan struct{}, 1), make(chan error, 1)
 	over(t, func(w http.ResponseWriter, r *http.Request) {
-		_, x, err := s.begin(r.Context())
+		_, x, err := s.begin(r.Context(), func() {})
 		if err != nil {
 			t.Error(err)
 			return
@@ -133,7 +136,7 @@ func TestHijackedConnectionsAreClosed(t *testing.T) {
 	s := NewSessions()
 	open, handed := make(chan struct{}), make(chan net.Conn, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, x, err := s.begin(r.Context())
+		_, x, err := s.begin(r.Context(), func() {})
 		if err != nil {
 			t.Error(err)
 			return
@@ -212,50 +215,188 @@ type answer struct{ err error }
 func (a *answer) Object(int, runtime.Object) {}
 func (a *answer) Error(err error)            { a.err = err }
 
-// No more than so many of one action are under way. Who is refused is told when to come back.
+// by gives the context of a user's request.
+func by(t *testing.T, name string) context.Context {
+	return genericapirequest.WithUser(t.Context(), &user.DefaultInfo{Name: name})
+}
+
+// isBusy says whether who is refused is told when to come back.
+func isBusy(err error) bool {
+	seconds, ok := apierrors.SuggestsClientDelay(err)
+	return apierrors.IsTooManyRequests(err) && ok && seconds == busyRetry
+}
+
+// No more than so many of one action are under way, and no more than a share of one user,
+// with another bound for those whose body arrives.
 func TestActionsAreBounded(t *testing.T) {
-	hold := make(chan struct{})
-	a := ofThings(func(context.Context) error { <-hold; return nil })
-	if cap(a.slots) != maxActions {
-		t.Fatalf("%d may be under way", cap(a.slots))
-	}
-	a.slots = make(chan struct{}, 2)
-	serve := func() {
-		h, err := a.Connect(t.Context(), "one", nil, &answer{})
-		if err != nil {
-			t.Error(err)
-			return
+	hold, begun := make(chan struct{}), make(chan struct{}, 3)
+	a := ofThings(func(context.Context) error {
+		begun <- struct{}{}
+		<-hold
+		return nil
+	})
+	for _, s := range []*shares{a.arriving, a.running} {
+		if s.most != maxActions || s.perUser != maxActions/4 {
+			t.Fatalf("%d may be under way, and %d of one user", s.most, s.perUser)
 		}
+	}
+	a.arriving, a.running = newShares("things/do", 4, 2), newShares("things/do", 3, 2)
+	said := map[http.Handler]*answer{}
+	connect := func(name string) (http.Handler, error) {
+		to := &answer{}
+		h, err := a.Connect(by(t, name), "one", nil, to)
+		if err == nil {
+			h = &handler{h}
+			said[h] = to
+		}
+		return h, err
+	}
+	must := func(name string) http.Handler {
+		t.Helper()
+		h, err := connect(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	serve := func(h http.Handler) error {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
+		return said[h].err
+	}
+	// Bodies that do not come shut out nobody else, and do not run.
+	slow := []http.Handler{must("alice"), must("alice")}
+	if _, err := connect("alice"); !isBusy(err) {
+		t.Errorf("a third body of one user is answered with %v", err)
+	}
+	others := []http.Handler{must("bob"), must("carol")}
+	if _, err := connect("dave"); !isBusy(err) {
+		t.Errorf("a fifth body is answered with %v", err)
 	}
 	var under sync.WaitGroup
-	first, err := a.Connect(t.Context(), "one", nil, &answer{})
-	if err != nil {
-		t.Fatal(err)
+	run := func(h http.Handler) {
+		under.Go(func() {
+			if err := serve(h); err != nil {
+				t.Error(err)
+			}
+		})
+		<-begun
 	}
-	second, err := a.Connect(t.Context(), "one", nil, &answer{})
-	if err != nil {
-		t.Fatal(err)
+	// Those that run leave the place for bodies, and are counted for themselves.
+	for _, h := range slow {
+		run(h)
 	}
-	for _, h := range []http.Handler{first, second} {
-		under.Go(func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil)) })
+	if err := serve(must("alice")); !isBusy(err) {
+		t.Errorf("a third one of a user is answered with %v", err)
 	}
-	_, err = a.Connect(t.Context(), "one", nil, &answer{})
-	if seconds, ok := apierrors.SuggestsClientDelay(err); !apierrors.IsTooManyRequests(err) || !ok || seconds != busyRetry {
-		t.Errorf("a third one is answered with %v", err)
+	run(others[0])
+	if err := serve(others[1]); !isBusy(err) {
+		t.Errorf("a fourth one is answered with %v", err)
 	}
 	close(hold)
 	under.Wait()
-	serve()
+	if err := serve(must("alice")); err != nil {
+		t.Error(err)
+	}
 	// What fails before it begins holds no place.
 	a.store = away{}
-	for range 3 {
-		if _, err := a.Connect(t.Context(), "one", nil, &answer{}); !apierrors.IsServiceUnavailable(err) {
+	for range 5 {
+		if _, err := connect("alice"); !apierrors.IsServiceUnavailable(err) {
 			t.Errorf("without a storage the answer is %v", err)
 		}
 	}
 	if left := a.sessions.End(0); left != 0 {
 		t.Errorf("%d are still under way", left)
+	}
+	for range 5 {
+		if _, err := connect("alice"); !apierrors.IsServiceUnavailable(err) {
+			t.Errorf("after the end the answer is %v", err)
+		}
+	}
+	if len(a.arriving.users) != 0 || a.arriving.all != 0 || len(a.running.users) != 0 || a.running.all != 0 {
+		t.Errorf("places are held: %v, %v", a.arriving.users, a.running.users)
+	}
+}
+
+// handler makes handlers comparable.
+type handler struct{ http.Handler }
+
+// No more than so many streams of one kind are open, and a share of them of one user, as
+// long as their connections are.
+func TestStreamsAreBounded(t *testing.T) {
+	k := &kind.Kind{Names: kind.Names{Kind: "Thing", Plural: "things"}}
+	taken := make(chan net.Conn, 1)
+	of := kind.Subresource{Name: "flow", Connect: &kind.Connect{Methods: []string{http.MethodPost}, Serve: func(context.Context, runtime.Object) (http.Handler, error) {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+			}
+			taken <- conn
+		}), nil
+	}}}
+	c := ofObject(k, of, &object{}, Options{Sessions: NewSessions()}).(*connect)
+	if c.open.most != maxStreams || c.open.perUser != maxStreams/4 {
+		t.Fatalf("%d may be open, and %d of one user", c.open.most, c.open.perUser)
+	}
+	c.open = newShares("things/flow", 2, 1)
+	open := func(name string) (http.Handler, error) { return c.Connect(by(t, name), "one", nil, &answer{}) }
+	h, err := open("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := net.Pipe()
+	defer theirs.Close()
+	h.ServeHTTP(&hijacked{ResponseRecorder: httptest.NewRecorder(), conn: mine}, httptest.NewRequest(http.MethodPost, "/", nil))
+	// Its handler has returned, and its connection is open.
+	if _, err := open("alice"); !isBusy(err) {
+		t.Errorf("a second one of a user is answered with %v", err)
+	}
+	if _, err := open("bob"); err != nil {
+		t.Errorf("another one's is answered with %v", err)
+	}
+	if _, err := open("carol"); !isBusy(err) {
+		t.Errorf("a third one is answered with %v", err)
+	}
+	_ = (<-taken).Close()
+	if _, err := open("alice"); err != nil {
+		t.Errorf("after the first one's end the answer is %v", err)
+	}
+}
+
+// hijacked is a writer whose connection can be taken over, once before was called.
+type hijacked struct {
+	*httptest.ResponseRecorder
+	conn   net.Conn
+	before func()
+}
+
+func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if h.before != nil {
+		h.before()
+	}
+	return h.conn, nil, nil
+}
+
+// A connection that is taken over while its session is broken off is closed, as nobody
+// would close it later.
+func TestAConnectionThatIsTakenTooLateIsClosed(t *testing.T) {
+	s := NewSessions()
+	_, x, err := s.begin(t.Context(), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := net.Pipe()
+	defer theirs.Close()
+	w := x.handle(&hijacked{ResponseRecorder: httptest.NewRecorder(), conn: mine, before: x.breakOff})
+	if conn, _, err := w.(http.Hijacker).Hijack(); conn != nil || !errors.Is(err, errStopping) {
+		t.Errorf("the handler gets %v, %v", conn, err)
+	}
+	if _, err := mine.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("it can be written to: %v", err)
+	}
+	x.leave()
+	if left := s.End(0); left != 0 {
+		t.Errorf("%d are left", left)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestDefinitionsComeBack(t *testing.T) {
 		}
 		for _, k := range read {
 			for _, w := range k.Warnings {
-				if !strings.Contains(w, "v1alpha1 spec.") && !strings.Contains(w, "v1beta1 spec.") {
+				if !strings.Contains(w, "fractions of a second") && !strings.Contains(w, "v1alpha1 spec.") && !strings.Contains(w, "v1beta1 spec.") {
 					t.Errorf("something is not carried: %s", w)
 				}
 			}
@@ -245,6 +245,9 @@ func TestWhatIsNotCarriedIsNamed(t *testing.T) {
 		"minimum of ports":    {definition(`{type: object, properties: {a: {x-kubernetes-int-or-string: true, minimum: 1}}}`), "v1 spec.a: minimum, maximum and multipleOf are not carried"},
 		"pattern of ports":    {definition(`{type: object, properties: {a: {type: array, items: {x-kubernetes-int-or-string: true, pattern: "^a"}}}}`), "v1 spec.a[]: what is asked of it is not carried"},
 		"enum of objects":     {definition(`{type: object, properties: {a: {type: string, enum: [null]}}}`), "v1 spec.a: enum is not carried"},
+		"fractions of time":   {definition(`{type: object, properties: {a: {type: string, format: date-time}}}`), "v1 spec.a: date-time becomes metav1.Time, which cuts fractions of a second"},
+		"integers in lists":   {definition(`{type: object, properties: {a: {type: array, default: [9007199254740993], items: {type: integer}}}}`), "v1 spec.a: the default [9007199254740993] is not carried"},
+		"a wide integer":      {definition(`{type: object, properties: {a: {type: integer, enum: [9223372036854775808]}}}`), "v1 spec.a: enum is not carried"},
 		"names":               {strings.Replace(definition(`{type: object, properties: {a: {type: string}}}`), "          spec:", "          metadata: {type: object, properties: {name: {type: string, maxLength: 5}}}\n          spec:", 1), "v1 metadata: what it asks of names"},
 		"marker in the text":  {definition(`{type: object, properties: {a: {type: string, description: "one\n+optional two"}}}`), "v1 spec.a: lines of the description that begin with a plus"},
 		"required, not there": {definition(`{type: object, required: [b], properties: {a: {type: string}}}`), `v1 spec: required names "b"`},
@@ -333,6 +336,45 @@ func TestZerosThatSaySomethingArePointers(t *testing.T) {
 		}
 		if source := string(kinds[0].Versions[0].Types); !strings.Contains(source, want) {
 			t.Errorf("%s has no %q:\n%s", schema, want, source)
+		}
+	}
+}
+
+// TestIntegersKeepTheirDigits, also above 2^53, where floats do not have them all.
+func TestIntegersKeepTheirDigits(t *testing.T) {
+	for schema, want := range map[string]string{
+		"{type: integer, enum: [9007199254740993, -9223372036854775808]}": "+kubebuilder:validation:Enum=9007199254740993;-9223372036854775808\n",
+		"{type: integer, default: 9223372036854775807}":                   "+kubebuilder:default=9223372036854775807\n",
+		"{type: integer, default: 7}":                                     "+default=7\n",
+		"{type: integer, example: 9007199254740993}":                      "+kubebuilder:example=9007199254740993\n",
+		"{type: number, enum: [0.5, 1e3]}":                                "+kubebuilder:validation:Enum=0.5;1000\n",
+		"{type: array, default: [1, 2], items: {type: integer}}":          "+default=[1,2]\n",
+	} {
+		kinds, err := crd.Read("file.yaml", []byte(definition("{type: object, properties: {a: "+schema+"}}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if source := string(kinds[0].Versions[0].Types); !strings.Contains(source, want) {
+			t.Errorf("%s has no %q:\n%s", schema, want, source)
+		}
+		for _, w := range kinds[0].Warnings {
+			t.Errorf("%s: %s", schema, w)
+		}
+	}
+}
+
+// TestNoFieldHasTheNameOfAMethod that is generated, or that a kind has by what it embeds.
+func TestNoFieldHasTheNameOfAMethod(t *testing.T) {
+	file := strings.Replace(definition("{type: object, properties: {deepCopy: {type: string}, deepCopyInto: {type: string}, getName: {type: string}}}"),
+		"          spec:", "          deepCopyObject: {type: string}\n          getName: {type: string}\n          getObjectKind: {type: string}\n          spec:", 1)
+	kinds, err := crd.Read("file.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := string(kinds[0].Versions[0].Types)
+	for _, want := range []string{"DeepCopy2 string `json:\"deepCopy,", "DeepCopyInto2 string `json:\"deepCopyInto,", "DeepCopyObject2 string `", "GetObjectKind2 string `", "GetName2 string `", "GetName string `"} {
+		if !strings.Contains(source, "\t"+want) {
+			t.Errorf("there is no %q:\n%s", want, source)
 		}
 	}
 }

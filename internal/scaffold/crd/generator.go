@@ -93,7 +93,7 @@ func (g *generator) root(spec *apiextensionsv1.CustomResourceDefinitionSpec, v *
 	var b strings.Builder
 	comment(&b, "", g.description("", s.Description), slices.Concat(kindMarkers(spec, v), g.structMarkers("", s)))
 	fmt.Fprintf(&b, "type %s struct {\n\tmetav1.TypeMeta   `json:\",inline\"`\n\tmetav1.ObjectMeta `json:\"metadata,omitempty\"`\n", g.kind)
-	used := map[string]bool{"TypeMeta": true, "ObjectMeta": true}
+	used := methods(true)
 	for _, name := range fields {
 		property := s.Properties[name]
 		b.WriteString("\n" + g.field(name, name, g.kind, &property, slices.Contains(s.Required, name), used, true))
@@ -191,7 +191,7 @@ func (g *generator) base(at, name string, s *schema) goType {
 	}
 	switch s.Type {
 	case "string":
-		return g.text(s)
+		return g.text(at, s)
 	case "boolean":
 		return goType{expr: "bool", plain: true}
 	case "integer":
@@ -218,11 +218,12 @@ func (g *generator) base(at, name string, s *schema) goType {
 	return goType{expr: "string"}
 }
 
-func (g *generator) text(s *schema) goType {
+func (g *generator) text(at string, s *schema) goType {
 	free := s.MaxLength == nil && s.MinLength == nil && s.Pattern == "" && len(s.Enum) == 0
 	switch {
 	case s.Format == "date-time" && free:
 		g.imports[importMeta] = true
+		g.lose(at, "date-time becomes metav1.Time, which cuts fractions of a second and writes every time as UTC: a string with +kubebuilder:validation:Format=date-time keeps what was written")
 		return goType{expr: "metav1.Time"}
 	case s.Format == "byte" && len(s.Enum) == 0:
 		return goType{expr: "[]byte", nilable: true}
@@ -316,7 +317,7 @@ func (g *generator) structure(at, name string, s *schema) goType {
 	var b strings.Builder
 	comment(&b, "", g.description("", s.Description), g.structMarkers(at, s))
 	fmt.Fprintf(&b, "type %s struct {\n", named)
-	used := map[string]bool{}
+	used := methods(false)
 	for i, property := range sortedKeys(s.Properties) {
 		if i > 0 {
 			b.WriteString("\n")

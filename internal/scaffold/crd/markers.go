@@ -1,8 +1,10 @@
 package crd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -156,7 +158,7 @@ func (g *generator) valueMarkers(at string, s *schema, t goType) []string {
 		if values, ok := enum(s.Enum); ok {
 			out = append(out, validationMarker+"Enum="+values)
 		} else {
-			g.lose(at, "enum is not carried: no marker has values that are no strings, numbers or booleans; write it in Validate")
+			g.lose(at, "enum is not carried: no marker has values that are no strings, numbers of 64 bits or booleans; write it in Validate")
 		}
 	}
 	return append(out, rules(s)...)
@@ -169,8 +171,8 @@ func (g *generator) fieldMarkers(at string, s *schema) []string {
 		out = append(out, "+nullable")
 	}
 	if s.Default != nil {
-		if value, err := compact(s.Default.Raw); err == nil && value != "null" {
-			out = append(out, "+default="+value)
+		if marker, ok := defaulted(s.Default.Raw); ok {
+			out = append(out, marker)
 		} else {
 			g.lose(at, "the default %s is not carried", s.Default.Raw)
 		}
@@ -189,7 +191,7 @@ func (g *generator) fieldMarkers(at string, s *schema) []string {
 		if value, ok := scalar(s.Example.Raw); ok {
 			out = append(out, "+kubebuilder:example="+value)
 		} else {
-			g.lose(at, "the example is not carried: no marker has objects or lists")
+			g.lose(at, "the example is not carried: no marker has objects, lists or integers of more than 64 bits")
 		}
 	}
 	return out
@@ -288,10 +290,11 @@ func enum(values []apiextensionsv1.JSON) (string, bool) {
 	return strings.Join(all, ";"), true
 }
 
-// scalar is a JSON string, number or boolean as markers have it.
+// scalar is a JSON string, number or boolean as markers have it. An integer keeps all its
+// digits; one of more than 64 bits is none that markers have.
 func scalar(raw []byte) (string, bool) {
-	var value any
-	if err := json.Unmarshal(raw, &value); err != nil {
+	value, err := parse(raw)
+	if err != nil {
 		return "", false
 	}
 	switch v := value.(type) {
@@ -299,20 +302,65 @@ func scalar(raw []byte) (string, bool) {
 		return strconv.Quote(v), true
 	case bool:
 		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return strconv.FormatInt(n, 10), true
+		}
+		f, err := v.Float64()
+		if err != nil || !strings.ContainsAny(v.String(), ".eE") {
+			return "", false
+		}
+		return strconv.FormatFloat(f, 'f', -1, 64), true
 	}
 	return "", false
 }
 
-// compact is JSON on one line.
-func compact(raw []byte) (string, error) {
-	var value any
-	if err := json.Unmarshal(raw, &value); err != nil {
-		return "", err
+// parse reads JSON, and numbers as they are written.
+func parse(raw []byte) (value any, err error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	err = d.Decode(&value)
+	return value, err
+}
+
+// defaulted is the marker of a default.
+func defaulted(raw []byte) (string, bool) {
+	value, err := parse(raw)
+	if err != nil || value == nil {
+		return "", false
 	}
-	out, err := json.Marshal(value)
-	return string(out), err
+	if exact(value) {
+		text, err := json.Marshal(value)
+		return "+default=" + string(text), err == nil
+	}
+	// The marker above reads all numbers as floats, this one does not.
+	if _, ok := value.(json.Number); !ok {
+		return "", false
+	}
+	text, ok := scalar(raw)
+	return "+kubebuilder:default=" + text, ok
+}
+
+// exact says whether all integers in a value stay what they are where they are read as
+// floats.
+func exact(value any) bool {
+	switch v := value.(type) {
+	case json.Number:
+		if strings.ContainsAny(v.String(), ".eE") {
+			return true
+		}
+		n, err := v.Int64()
+		return err == nil && n >= -1<<53 && n <= 1<<53
+	case []any:
+		return !slices.ContainsFunc(v, func(item any) bool { return !exact(item) })
+	case map[string]any:
+		for _, item := range v {
+			if !exact(item) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // quoted is a string as markers have it; raw where that is easier to read.

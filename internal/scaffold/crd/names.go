@@ -3,9 +3,14 @@ package crd
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -20,6 +25,24 @@ func unique(taken map[string]bool, name string) string {
 	}
 	taken[name] = true
 	return name
+}
+
+// methods are the names that no field may have: those of what is generated, and for a kind
+// those of what it embeds and is used by.
+func methods(kind bool) map[string]bool {
+	names := map[string]bool{"DeepCopy": true, "DeepCopyInto": true}
+	if !kind {
+		return names
+	}
+	for _, name := range []string{"TypeMeta", "ObjectMeta", "GetObjectMeta"} {
+		names[name] = true
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[metav1.Object](), reflect.TypeFor[runtime.Object](), reflect.TypeFor[runtimeschema.ObjectKind]()} {
+		for m := range of.Methods() {
+			names[m.Name] = true
+		}
+	}
+	return names
 }
 
 // goFieldName is a Go name for a field: podIP is PodIP, x-level is XLevel.
