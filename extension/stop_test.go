@@ -201,8 +201,12 @@ func TestAStopServesOnUntilOthersKnow(t *testing.T) {
 			t.Fatal("it stays ready")
 		}
 	}
-	if _, err := client(t, s, extensiontest.Admin()).Create(t.Context(), object("one", ""), metav1.CreateOptions{}); err != nil && time.Since(begun) < delay {
-		t.Errorf("a write right after readiness was withdrawn: %v", err)
+	if _, err := client(t, s, extensiontest.Admin()).Create(t.Context(), object("one", ""), metav1.CreateOptions{}); err != nil {
+		if time.Since(begun) < delay {
+			t.Errorf("a write right after readiness was withdrawn: %v", err)
+		} else {
+			t.Logf("NOT TESTED whether it takes writes: the machine is too slow for a delay of %v: %v", delay, err)
+		}
 	}
 	if err := await(t, ended); err != nil {
 		t.Error(err)
