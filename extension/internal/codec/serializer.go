@@ -20,9 +20,29 @@ import (
 // among the media types that they can be read in.
 func (k *Kinds) Serializer(typed runtime.NegotiatedSerializer) runtime.NegotiatedSerializer {
 	if len(k.objects) == 0 {
-		return typed
+		return panicking{typed}
 	}
-	return negotiated{typed, k}
+	return panicking{negotiated{typed, k}}
+}
+
+// panicking has a conversion that panicked while a body was read panic again, where the
+// request is answered with 500: an error would be answered with 400, as if it were the client's.
+type panicking struct{ runtime.NegotiatedSerializer }
+
+// DecoderToVersion implements runtime.NegotiatedSerializer.
+func (p panicking) DecoderToVersion(d runtime.Decoder, to runtime.GroupVersioner) runtime.Decoder {
+	return panickingDecoder{p.NegotiatedSerializer.DecoderToVersion(d, to)}
+}
+
+type panickingDecoder struct{ runtime.Decoder }
+
+// Decode implements runtime.Decoder.
+func (p panickingDecoder) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	obj, gvk, err := p.Decoder.Decode(data, defaults, into)
+	if panicked := (*versions.PanicError)(nil); errors.As(err, &panicked) {
+		panic(panicked)
+	}
+	return obj, gvk, err
 }
 
 type negotiated struct {

@@ -117,12 +117,10 @@ func keepStash(obj, old runtime.Object) {
 }
 
 // defaultHub sets the hub's defaults in what came through another version, which has only
-// its own.
+// its own. The user's hook is asked about all that is written: where objects are read its
+// panic is only logged, and would have an object without defaults stored.
 func defaultHub(ctx context.Context, k *kind.Kind, obj runtime.Object) {
-	if versionOf(ctx, k) == k.Hub.Version {
-		return
-	}
-	if set := k.Schemas[k.Hub.Version].Default; set != nil {
+	if set := k.Schemas[k.Hub.Version].Default; set != nil && versionOf(ctx, k) != k.Hub.Version {
 		set(obj)
 	}
 	if k.Hooks.Default != nil {

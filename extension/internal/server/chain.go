@@ -3,8 +3,11 @@ package server
 import (
 	"net/http"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/annex-api/annex/extension/internal/codec"
 	"github.com/annex-api/annex/extension/internal/kind"
+	"github.com/annex-api/annex/extension/internal/versions"
 )
 
 // longRunning says which requests take as long as they take: watches, actions, streams.
@@ -64,7 +68,20 @@ func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http
 					warning.AddWarning(r.Context(), "", text)
 				}
 			}
+			defer answerPanic(w, r, c.Serializer)
 			next.ServeHTTP(w, r)
 		}), c)
+	}
+}
+
+// answerPanic answers with 500 where a conversion panicked while a body was read, which is
+// logged already. Any other panic goes on to the usual chain.
+func answerPanic(w http.ResponseWriter, r *http.Request, media runtime.NegotiatedSerializer) {
+	switch p := recover().(type) {
+	case nil:
+	case *versions.PanicError:
+		responsewriters.ErrorNegotiated(apierrors.NewInternalError(p), media, schema.GroupVersion{}, w, r)
+	default:
+		panic(p)
 	}
 }

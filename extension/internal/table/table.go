@@ -4,13 +4,16 @@ package table
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 )
@@ -32,8 +35,9 @@ func New(columns []kind.Column) *Printer {
 	return p
 }
 
-// ConvertToTable takes an object or a list of them.
-func (p *Printer) ConvertToTable(_ context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+// ConvertToTable takes an object or a list of them. A panic of a column is an error, and is
+// logged with where it came from.
+func (p *Printer) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
 	out := &metav1.Table{}
 	if o, ok := options.(*metav1.TableOptions); !ok || !o.NoHeaders {
 		out.ColumnDefinitions = p.header
@@ -46,15 +50,18 @@ func (p *Printer) ConvertToTable(_ context.Context, obj, options runtime.Object)
 		out.ResourceVersion = one.GetResourceVersion()
 	}
 	var err error
-	out.Rows, err = metatable.MetaToTableRow(obj, p.row)
+	out.Rows, err = metatable.MetaToTableRow(obj, func(obj runtime.Object, _ metav1.Object, name, age string) ([]any, error) {
+		return p.row(ctx, obj, name, age)
+	})
 	return out, err
 }
 
-func (p *Printer) row(obj runtime.Object, _ metav1.Object, name, age string) (cells []any, err error) {
+func (p *Printer) row(ctx context.Context, obj runtime.Object, name, age string) (cells []any, err error) {
 	column := ""
 	defer func() {
 		if r := recover(); r != nil {
-			cells, err = nil, fmt.Errorf("column %s of %s: panic: %v", column, name, r)
+			klog.FromContext(ctx).Error(fmt.Errorf("panic: %v", r), "A hook panicked", "column", column, "object", name, "stack", string(debug.Stack()))
+			cells, err = nil, apierrors.NewInternalError(fmt.Errorf("column %s of %s panicked", column, name))
 		}
 	}()
 	cells = append(cells, name)

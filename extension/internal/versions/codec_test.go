@@ -84,15 +84,24 @@ func TestDamagedStorageIsAnError(t *testing.T) {
 
 // A conversion that fails or panics is an error that names the versions.
 func TestConversionsThatFail(t *testing.T) {
-	for name, bad := range map[string]func(from, to runtime.Object) error{
-		"panics": func(runtime.Object, runtime.Object) error { panic("boom") },
-		"fails":  func(runtime.Object, runtime.Object) error { return runtime.NewMissingKindErr("boom") },
+	for name, c := range map[string]struct {
+		bad  func(from, to runtime.Object) error
+		want []string
+	}{
+		"panics": {func(runtime.Object, runtime.Object) error { panic("boom") }, []string{"the conversion of Gear from v1 to v1beta1 panicked"}},
+		"fails":  {func(runtime.Object, runtime.Object) error { return runtime.NewMissingKindErr("boom") }, []string{"convert Gear from v1 to v1beta1", "boom"}},
 	} {
 		k := gears(false)
-		k.Spokes[0].FromHub = bad
+		k.Spokes[0].FromHub = c.bad
 		_, err := scheme(t, k).ConvertToVersion(&gear{}, schema.GroupVersion{Group: k.Hub.Group, Version: "v1beta1"})
-		if err == nil || !strings.Contains(err.Error(), "convert Gear from v1 to v1beta1") || !strings.Contains(err.Error(), "boom") {
-			t.Errorf("one that %s: %v", name, err)
+		if err == nil {
+			t.Errorf("one that %s is no error", name)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("one that %s: %q does not say %q", name, err, want)
+			}
 		}
 	}
 }

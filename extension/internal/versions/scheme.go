@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/extension/internal/kind"
 )
@@ -145,13 +146,22 @@ func addConversions(s *runtime.Scheme, k *kind.Kind, spoke kind.Spoke) error {
 	)
 }
 
+// PanicError is that a conversion panicked.
+type PanicError struct{ Kind, From, To string }
+
+// Error implements error.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("the conversion of %s from %s to %s panicked", e.Kind, e.From, e.To)
+}
+
 // convert makes a conversion of a user's function. Metadata is copied beforehand. A
-// panic is an error: conversions run where it would end the process.
+// panic is logged, and is a PanicError: conversions run where it would end the process.
 func convert(kindName, from, to string, f func(from, to runtime.Object) error) conversion.ConversionFunc {
 	return func(a, b any, _ conversion.Scope) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("convert %s from %s to %s: panic: %v", kindName, from, to, p)
+				klog.Background().Error(fmt.Errorf("panic: %v", p), "A hook panicked", "kind", kindName, "from", from, "to", to, "stack", string(debug.Stack()))
+				err = &PanicError{kindName, from, to}
 			}
 		}()
 		in, out := a.(runtime.Object), b.(runtime.Object)
