@@ -1,6 +1,6 @@
 GO ?= go
 TOOL = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
-TESTFLAGS ?=
+TESTFLAGS ?= -timeout=20m
 BENCHFLAGS ?=
 FAULTSFLAGS ?=
 PEERSFLAGS ?=
