@@ -19,6 +19,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cbor "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -171,6 +172,100 @@ func TestAProgram(t *testing.T) {
 	}
 	if created != 1 {
 		t.Errorf("the creation was written down %d times:\n%s", created, data)
+	}
+}
+
+// A program takes and gives CBOR alone: it creates, validates, applies and watches in it.
+func TestAProgramInCBOR(t *testing.T) {
+	const media, things = "application/cbor", "/apis/things.example.com/v1/namespaces/default/things"
+	config, end := program(t, "--storage", "memory://")
+	h, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	send := func(method, path, contentType, accept string, body map[string]any) *http.Response {
+		t.Helper()
+		var data []byte
+		if body != nil {
+			if data, err = cbor.Marshal(body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := http.NewRequestWithContext(ctx, method, config.Host+path, bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Accept", accept)
+		response, err := h.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	asked := func(method, path, contentType string, body map[string]any, code int) map[string]any {
+		t.Helper()
+		response := send(method, path, contentType, media, body)
+		defer response.Body.Close()
+		data, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out map[string]any
+		if err := cbor.Unmarshal(data, &out); err != nil || response.StatusCode != code || response.Header.Get("Content-Type") != media {
+			t.Fatalf("%s %s: %s in %s, %v, want %d: %q", method, path, response.Status, response.Header.Get("Content-Type"), err, code, data)
+		}
+		return out
+	}
+	thing := func(name string, spec map[string]any) map[string]any {
+		return map[string]any{"apiVersion": thingsV1.String(), "kind": "Thing", "metadata": map[string]any{"name": name}, "spec": spec}
+	}
+	textOf := func(o map[string]any) any { return o["spec"].(map[string]any)["text"] }
+
+	made := asked(http.MethodPost, things, media, thing("one", map[string]any{"text": "a", "replicas": 3}), http.StatusCreated)
+	if textOf(made) != "a" {
+		t.Errorf("made: %v", made)
+	}
+	asked(http.MethodPost, things+"?dryRun=All", media, thing("two", map[string]any{"text": "a"}), http.StatusCreated)
+	asked(http.MethodGet, things+"/two", media, nil, http.StatusNotFound)
+	asked(http.MethodPost, things+"?fieldValidation=Strict", media, thing("two", map[string]any{"colour": "red"}), http.StatusBadRequest)
+	asked(http.MethodPost, things, media, thing("a/b", nil), http.StatusUnprocessableEntity)
+	made["spec"].(map[string]any)["text"] = "b"
+	if changed := asked(http.MethodPut, things+"/one", media, made, http.StatusOK); textOf(changed) != "b" {
+		t.Errorf("changed: %v", changed)
+	}
+	const apply = "application/apply-patch+cbor"
+	if applied := asked(http.MethodPatch, things+"/three?fieldManager=a", apply, thing("three", map[string]any{"text": "c"}), http.StatusCreated); textOf(applied) != "c" {
+		t.Errorf("applied: %v", applied)
+	}
+	conflict := asked(http.MethodPatch, things+"/three?fieldManager=b", apply, thing("three", map[string]any{"text": "d"}), http.StatusConflict)
+	if conflict["kind"] != "Status" || conflict["reason"] != "Conflict" {
+		t.Errorf("what another one owns: %v", conflict)
+	}
+
+	events := send(http.MethodGet, things+"?watch=true&fieldSelector=metadata.name%3Dthree", media, "application/cbor-seq", nil)
+	defer events.Body.Close()
+	if got := events.Header.Get("Content-Type"); events.StatusCode != http.StatusOK || got != "application/cbor-seq" {
+		t.Fatalf("the watch: %s in %s", events.Status, got)
+	}
+	var data []byte
+	var event map[string]any
+	for cbor.Unmarshal(data, &event) != nil { // until the event is whole
+		more := make([]byte, 4096)
+		n, err := events.Body.Read(more)
+		if err != nil {
+			t.Fatalf("after %q: %v", data, err)
+		}
+		data = append(data, more[:n]...)
+	}
+	if o, ok := event["object"].(map[string]any); !ok || event["type"] != "ADDED" || textOf(o) != "c" {
+		t.Errorf("the event is %v", event)
+	}
+	stop()
+	if code, log := end(); code != 0 {
+		t.Errorf("it ends with %d\n%s", code, log)
 	}
 }
 

@@ -80,9 +80,36 @@ func TestProject(t *testing.T) {
 			t.Errorf("%s names k8s.io/kubernetes", name)
 		}
 	}
+	checkModules(t, annex, command("list", "-m", "-f", "{{.Path}} {{.Version}} {{with .Replace}}{{.Path}}{{end}}", "all"))
 	for name := range strings.Lines(command("list", "-deps", "-test", "./...")) {
 		if name = strings.TrimSpace(name); name == "k8s.io/kubernetes" || strings.HasPrefix(name, "k8s.io/kubernetes/") {
 			t.Errorf("the project links %s", name)
+		}
+	}
+}
+
+// checkModules looks at what a project is built of: Kubernetes' own modules, of one release,
+// and nothing in another's place but the checkout that annex was built from.
+func checkModules(t *testing.T, annex Annex, modules string) {
+	t.Helper()
+	kubernetes := map[string]bool{"api": false, "apiextensions-apiserver": false, "apimachinery": false, "apiserver": false, "client-go": false, "component-base": false}
+	for line := range strings.Lines(modules) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && (fields[0] != Module || fields[2] != annex.Checkout) {
+			t.Errorf("%s is replaced by %s", fields[0], fields[2])
+		}
+		name, ours := strings.CutPrefix(fields[0], "k8s.io/")
+		if _, wanted := kubernetes[name]; !ours || !wanted {
+			continue
+		}
+		kubernetes[name] = true
+		if !strings.HasPrefix(fields[1], "v0.37.") {
+			t.Errorf("%s is of %s, want v0.37", fields[0], fields[1])
+		}
+	}
+	for name, there := range kubernetes {
+		if !there {
+			t.Errorf("the project has no k8s.io/%s", name)
 		}
 	}
 }

@@ -20,6 +20,7 @@ const cborSequence = "application/cbor-seq"
 func Acceptable(h http.Header, protobuf, cbor bool) {
 	accepted := h.Values("Accept")
 	var kept, instead []string
+	changed := false
 	for _, value := range accepted {
 		for part := range strings.SplitSeq(value, ",") {
 			part = strings.TrimSpace(part)
@@ -31,13 +32,15 @@ func Acceptable(h http.Header, protobuf, cbor bool) {
 			case !protobuf && media == runtime.ContentTypeProtobuf && params["as"] == "",
 				!cbor && (media == runtime.ContentTypeCBOR || media == cborSequence):
 				instead = append(instead, mime.FormatMediaType(runtime.ContentTypeJSON, params))
+			case media == cborSequence: // as a watch in CBOR is answered, and is not to be asked for
+				kept, changed = append(kept, mime.FormatMediaType(runtime.ContentTypeCBOR, params)), true
 			default:
 				kept = append(kept, part)
 			}
 		}
 	}
 	switch {
-	case len(instead) == 0:
+	case len(instead) == 0 && !changed:
 	case len(kept) > 0:
 		h.Set("Accept", strings.Join(kept, ","))
 	default:
