@@ -2,6 +2,7 @@ package codec
 
 import (
 	"fmt"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -101,8 +102,12 @@ func (c convertor) list(k *kind.Kind, u *unstructured.UnstructuredList, target r
 	return out, nil
 }
 
-// Convert refuses what is sent as another kind than is wanted.
+// Convert refuses what is sent as another kind than is wanted. What a mutating webhook or
+// policy changed comes here to fill the object of the request, which is often of its own type.
 func (c convertor) Convert(in, out, context any) error {
+	if fill(out, in) {
+		return nil
+	}
 	to, ok := out.(*unstructured.Unstructured)
 	if !ok {
 		return c.typed.Convert(in, out, context)
@@ -124,4 +129,18 @@ func (c convertor) Convert(in, out, context any) error {
 	}
 	to.Object = converted.Object
 	return nil
+}
+
+// fill sets an object to what another of its Go type is. A scheme has no conversion for that:
+// upstream's types have an internal version to convert to.
+func fill(out, in any) bool {
+	if _, untyped := out.(runtime.Unstructured); untyped {
+		return false
+	}
+	to, from := reflect.ValueOf(out), reflect.ValueOf(in)
+	if to.Kind() != reflect.Pointer || to.Type() != from.Type() || to.IsNil() || from.IsNil() {
+		return false
+	}
+	to.Elem().Set(from.Elem())
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -235,5 +236,35 @@ func TestDefaultsThatPanic(t *testing.T) {
 	kindsOf(t, k).Default(u)
 	if u.Object["color"] != "red" {
 		t.Errorf("the schema's own defaults are lost: %v", u)
+	}
+}
+
+// A mutating webhook gives a new object, which is to take the place of the one it was asked about.
+func TestAnObjectFillsAnotherOfItsType(t *testing.T) {
+	k := kindsOf(t, lamp())
+	for name, convertor := range map[string]runtime.ObjectConvertor{"scheme's": k, "lossless": k.Lossless()} {
+		t.Run(name, func(t *testing.T) {
+			in := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "changed"}, Status: autoscalingv1.ScaleStatus{Replicas: 2}}
+			out := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "before"}, Spec: autoscalingv1.ScaleSpec{Replicas: 1}}
+			if err := convertor.Convert(in, out, nil); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(in, out); diff != "" {
+				t.Error(diff)
+			}
+			if err := convertor.Convert(&metav1.Status{}, out, nil); err == nil {
+				t.Error("an object of another type is taken")
+			}
+			untyped := kind.Empty(hub.WithKind("Lamp"))
+			untyped.Object["color"] = "blue"
+			filled := kind.Empty(hub.WithKind("Lamp"))
+			filled.Object["note"] = "before"
+			if err := convertor.Convert(untyped, filled, nil); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(untyped, filled); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
