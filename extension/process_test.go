@@ -178,7 +178,7 @@ func TestAProgram(t *testing.T) {
 // A program takes and gives CBOR alone: it creates, validates, applies and watches in it.
 func TestAProgramInCBOR(t *testing.T) {
 	const media, things = "application/cbor", "/apis/things.example.com/v1/namespaces/default/things"
-	config, end := program(t, "--storage", "memory://")
+	config, end := program(t, t.TempDir(), "--storage", "memory://")
 	h, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)
