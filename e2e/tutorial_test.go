@@ -96,7 +96,9 @@ func newTutorialReader(t *testing.T) *tutorialReader {
 		}
 		return name + "=" + strings.TrimSpace(string(out))
 	}
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KUBE") || strings.HasPrefix(v, "XDG_") || strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "KUBE") || strings.HasPrefix(v, "XDG_") || strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS")
+	})
 	env = append(env, goEnv("GOMODCACHE"), goEnv("GOCACHE"), "HOME="+filepath.Join(folder, "home"), "XDG_RUNTIME_DIR="+folder,
 		"PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"))
 	return &tutorialReader{t: t, folder: folder, env: env}
