@@ -2,6 +2,7 @@ package kine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/k3s-io/kine/pkg/server"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -56,6 +57,9 @@ func forward(ctx context.Context, from int64, result server.WatchResult, events 
 			break
 		}
 		batch = batch.After(sent)
+		// kine's server appends to it, and all watches are given the same events: with room behind them, one
+		// would write into what another one sends.
+		batch.Events = slices.Clip(batch.Events)
 		if n := len(batch.Events); n > 0 {
 			sent = batch.Events[n-1].KV.ModRevision
 		}

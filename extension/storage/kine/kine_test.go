@@ -353,3 +353,26 @@ func TestAPanicIsTheErrorOfItsRequest(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// kine gives all watches the same events, and its server appends to what one gets.
+func TestWatchesDoNotWriteIntoEachOthersEvents(t *testing.T) {
+	event := func(revision int64) *server.Event {
+		return &server.Event{KV: &server.KeyValue{Key: "a", ModRevision: revision}}
+	}
+	shared := append(make([]*server.Event, 0, 8), event(1), event(2))
+	var got [2]server.EventBatch
+	for i := range got {
+		in, out := make(chan server.EventBatch, 1), make(chan server.EventBatch, 1)
+		in <- server.EventBatch{CurrentRev: 2, Events: shared}
+		close(in)
+		if err := forward(t.Context(), 1, server.WatchResult{Eventc: in, Errorc: make(chan error)}, out); err != nil {
+			t.Fatal(err)
+		}
+		got[i] = <-out
+	}
+	first := append(got[0].Events, event(3))
+	second := append(got[1].Events, event(4))
+	if len(first) != 3 || len(second) != 3 || first[2].KV.ModRevision != 3 {
+		t.Errorf("the first watch has %d events, the last of revision %d", len(first), first[len(first)-1].KV.ModRevision)
+	}
+}
