@@ -54,7 +54,8 @@ func lease(o Options, p *progress) (*leaseLock, error) {
 // events has elections recorded by the manager that uses the lock.
 func (l *leaseLock) events(m manager.Manager) {
 	if lock, ok := l.Interface.(*resourcelock.LeaseLock); ok {
-		lock.LockConfig.EventRecorder = m.GetEventRecorderFor(l.Identity()) //nolint:staticcheck // SA1019: the lock records in no other way
+		//lint:ignore SA1019 the lock takes a recorder of this kind alone
+		lock.LockConfig.EventRecorder = m.GetEventRecorderFor(l.Identity())
 	}
 }
 
