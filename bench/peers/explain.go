@@ -57,7 +57,7 @@ var explanations = []explanation{
 		"discovery/aggregated",
 		[]string{customMetrics},
 		"the peer's, and Annex's",
-		"It follows from the name: Annex refuses the whole document and calls the version Stale, the reference calls it Current and lists nothing. HorizontalPodAutoscalers do not look, but while a version is Stale no namespace ends: leaving the one resource out would be better.",
+		"It follows from the name: Annex leaves the one resource out, with a warning, and the reference lists nothing either. The version is Current, and namespaces end.",
 	},
 	{
 		"get/not-found",
