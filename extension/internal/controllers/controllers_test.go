@@ -312,8 +312,8 @@ func TestBoth(t *testing.T) {
 				"/apis/things.example.com":                          true,
 				"/apis/things.example.com/v1/things/a%2Fb":          true,
 				"/apis/things.example.community/v1/things":          false,
-				"/api/v1/pods":                                      false,
-				"/apis/apps/v1/x":                                   false,
+				"/apis/apps/v1/namespaces/default/deployments/x":    false,
+				"/api/v1/namespaces/default/pods/x":                 false,
 				"/api/v1/namespaces/apis/things.example.com/things": false,
 			} {
 				atHost, inside = "", ""
