@@ -42,55 +42,64 @@ const (
 	busyRetry = 1
 )
 
+// subresource is what actions and streams have in common: each is a session with an object.
+type subresource struct {
+	sessions *Sessions
+	// room is for those that are under way; those of actions, until their body is there.
+	room  *shares
+	store rest.Getter
+	kind  *kind.Kind
+	name  string
+}
+
+func (s *subresource) New() runtime.Object { return s.kind.New() }
+func (s *subresource) Destroy()            {}
+
+// enter begins a session with an object: where there is none, the answer is 404 and no
+// session. Whoever gets one calls its leave.
+func (s *subresource) enter(ctx context.Context, name string) (_ context.Context, session *session, obj runtime.Object, err error) {
+	release, err := s.room.take(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, session, err = s.sessions.begin(ctx, release)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer session.leaveOn(&err)
+	defer recovered(ctx, s.kind, s.name, &err)
+	if obj, err = s.store.Get(ctx, name, &metav1.GetOptions{}); err != nil {
+		return nil, nil, nil, err
+	}
+	return ctx, session, obj.DeepCopyObject(), nil // what is deeper in it belongs to the watch cache
+}
+
 // connect gives requests for a subresource to a user's handler.
 type connect struct {
-	sessions *Sessions
-	store    rest.Getter
-	allow    authorizer.UnconditionalAuthorizer // nil allows
-	kind     *kind.Kind
-	name     string
-	connect  *kind.Connect
-	// open are the streams that are open.
-	open *shares
+	subresource
+	allow   authorizer.UnconditionalAuthorizer // nil allows
+	connect *kind.Connect
 }
 
 var _ rest.Connecter = &connect{}
-
-func (c *connect) New() runtime.Object { return c.kind.New() }
-func (c *connect) Destroy()            {}
 
 // NewConnectOptions gives none: the handler reads the query itself.
 func (c *connect) NewConnectOptions() (runtime.Object, bool, string) { return nil, true, "" }
 
 func (c *connect) ConnectMethods() []string { return c.connect.Methods }
 
-// Connect finds the object first: where there is none, the answer is 404 and no stream.
-// Whoever calls it serves the handler.
+// Connect gives what serves one session. Whoever calls it serves the handler.
 func (c *connect) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
-	release, err := c.open.take(ctx)
+	ctx, session, obj, err := c.enter(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	ctx, session, err := c.sessions.begin(ctx, release)
-	if err != nil {
-		return nil, err
-	}
-	open := false
-	defer func() {
-		if !open {
-			session.leave()
-		}
-	}()
+	defer session.leaveOn(&err)
 	defer recovered(ctx, c.kind, c.name, &err)
-	obj, err := load(ctx, c.store, name)
-	if err != nil {
-		return nil, err
-	}
 	handler, err := c.connect.Serve(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer session.leave()
 		err := c.mayOpen(ctx, r)
@@ -133,60 +142,30 @@ type creating struct{ authorizer.Attributes }
 func (creating) GetVerb() string  { return "create" }
 func (creating) IsReadOnly() bool { return false }
 
-func load(ctx context.Context, store rest.Getter, name string) (runtime.Object, error) {
-	obj, err := store.Get(ctx, name, &metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
-	return obj.DeepCopyObject(), nil // what is deeper in it belongs to the watch cache
-}
-
 // action does something with an object.
 type action struct {
-	sessions *Sessions
-	store    rest.Getter
-	typer    runtime.ObjectTyper
-	kind     *kind.Kind
-	name     string
-	action   *kind.Action
-	// arriving are those whose body is read, running those whose body is there, and body is
-	// how long a body may take.
-	arriving, running *shares
-	body              time.Duration
+	subresource
+	typer  runtime.ObjectTyper
+	action *kind.Action
+	// running are those whose body is there, and body is how long a body may take.
+	running *shares
+	body    time.Duration
 }
 
 var _ rest.Connecter = &action{}
 
-func (a *action) New() runtime.Object                               { return a.kind.New() }
-func (a *action) Destroy()                                          {}
 func (a *action) NewConnectOptions() (runtime.Object, bool, string) { return nil, false, "" }
 func (a *action) ConnectMethods() []string                          { return []string{http.MethodPost} }
 
 // Connect is as that of a stream.
-func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (_ http.Handler, err error) {
-	arrived, err := a.arriving.take(ctx)
+func (a *action) Connect(ctx context.Context, name string, _ runtime.Object, responder rest.Responder) (http.Handler, error) {
+	ctx, session, obj, err := a.enter(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	ctx, session, err := a.sessions.begin(ctx, arrived)
-	if err != nil {
-		return nil, err
-	}
-	open := false
-	defer func() {
-		if !open {
-			session.leave()
-		}
-	}()
-	defer recovered(ctx, a.kind, a.name, &err)
-	obj, err := load(ctx, a.store, name)
-	if err != nil {
-		return nil, err
-	}
-	open = true
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer session.leave()
-		out, text, err := a.do(ctx, obj, session.handle(w), r, arrived)
+		out, text, err := a.do(ctx, obj, session.handle(w), r, session.release)
 		switch {
 		case err != nil:
 			responder.Error(err)

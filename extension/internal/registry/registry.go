@@ -102,16 +102,16 @@ func View(k *kind.Kind, main Viewed, o Options) map[string]rest.Storage {
 // ofObject serves an action or a stream.
 func ofObject(k *kind.Kind, s kind.Subresource, of rest.Getter, o Options) rest.Storage {
 	path := k.Names.Plural + "/" + s.Name
+	common := func(most int) subresource {
+		return subresource{sessions: o.Sessions, room: newShares(path, most, most/userShare), store: of, kind: k, name: s.Name}
+	}
 	if s.Action != nil {
 		return &action{
-			sessions: o.Sessions, store: of, typer: o.Scheme, kind: k, name: s.Name, action: s.Action, body: actionBody,
-			arriving: newShares(path, maxActions, maxActions/userShare), running: newShares(path, maxActions, maxActions/userShare),
+			subresource: common(maxActions), typer: o.Scheme, action: s.Action,
+			running: newShares(path, maxActions, maxActions/userShare), body: actionBody,
 		}
 	}
-	return &connect{
-		sessions: o.Sessions, store: of, allow: o.Allow, kind: k, name: s.Name, connect: s.Connect,
-		open: newShares(path, maxStreams, maxStreams/userShare),
-	}
+	return &connect{subresource: common(maxStreams), allow: o.Allow, connect: s.Connect}
 }
 
 func predicate(k *kind.Kind) func(labels.Selector, fields.Selector) storage.SelectionPredicate {

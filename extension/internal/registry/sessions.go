@@ -134,6 +134,13 @@ func (s *Sessions) remove(x *session) {
 	s.settle()
 }
 
+// leaveOn leaves a session that is not to be, as there is an error.
+func (x *session) leaveOn(err *error) {
+	if *err != nil {
+		x.leave()
+	}
+}
+
 // leave is called when the handler has returned.
 func (x *session) leave() {
 	x.mu.Lock()

@@ -235,12 +235,12 @@ func TestActionsAreBounded(t *testing.T) {
 		<-hold
 		return nil
 	})
-	for _, s := range []*shares{a.arriving, a.running} {
+	for _, s := range []*shares{a.room, a.running} {
 		if s.most != maxActions || s.perUser != maxActions/4 {
 			t.Fatalf("%d may be under way, and %d of one user", s.most, s.perUser)
 		}
 	}
-	a.arriving, a.running = newShares("things/do", 4, 2), newShares("things/do", 3, 2)
+	a.room, a.running = newShares("things/do", 4, 2), newShares("things/do", 3, 2)
 	said := map[http.Handler]*answer{}
 	connect := func(name string) (http.Handler, error) {
 		to := &answer{}
@@ -312,8 +312,8 @@ func TestActionsAreBounded(t *testing.T) {
 			t.Errorf("after the end the answer is %v", err)
 		}
 	}
-	if len(a.arriving.users) != 0 || a.arriving.all != 0 || len(a.running.users) != 0 || a.running.all != 0 {
-		t.Errorf("places are held: %v, %v", a.arriving.users, a.running.users)
+	if len(a.room.users) != 0 || a.room.all != 0 || len(a.running.users) != 0 || a.running.all != 0 {
+		t.Errorf("places are held: %v, %v", a.room.users, a.running.users)
 	}
 }
 
@@ -335,10 +335,10 @@ func TestStreamsAreBounded(t *testing.T) {
 		}), nil
 	}}}
 	c := ofObject(k, of, &object{}, Options{Sessions: NewSessions()}).(*connect)
-	if c.open.most != maxStreams || c.open.perUser != maxStreams/4 {
-		t.Fatalf("%d may be open, and %d of one user", c.open.most, c.open.perUser)
+	if c.room.most != maxStreams || c.room.perUser != maxStreams/4 {
+		t.Fatalf("%d may be open, and %d of one user", c.room.most, c.room.perUser)
 	}
-	c.open = newShares("things/flow", 2, 1)
+	c.room = newShares("things/flow", 2, 1)
 	open := func(name string) (http.Handler, error) { return c.Connect(by(t, name), "one", nil, &answer{}) }
 	h, err := open("alice")
 	if err != nil {
