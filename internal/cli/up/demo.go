@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 
 	"github.com/annex-api/annex/internal/child"
 	"github.com/annex-api/annex/internal/cli/demoserver"
@@ -26,6 +29,7 @@ const (
 	demoNamespace  = "annex-demo"
 	demoService    = "bulletin"
 	demoAPIService = "v1.demo.annex.dev"
+	demoPrefix     = "/registry/demo.annex.dev"
 	// demoWait bounds each wait for the demo; childGrace the child's graceful end.
 	demoWait   = 30 * time.Second
 	childGrace = 5 * time.Second
@@ -79,21 +83,43 @@ func (o *Options) startDemo(listener *net.TCPListener, pair certs.Pair, server *
 		return nil, fmt.Errorf("pass the demo server its socket: %w", err)
 	}
 	defer socket.Close()
-	t := server.Server.Etcd.StorageConfig.Transport
+	storage, err := storageURL(server.Server.Etcd.StorageConfig.Transport)
+	if err != nil {
+		return nil, err
+	}
 	args := []string{
 		demoserver.Name, "--listen-fd=3", "--kubeconfig=" + o.demoKubeconfig(),
 		"--tls-cert-file=" + pair.Cert, "--tls-private-key-file=" + pair.Key,
-	}
-	for _, endpoint := range t.ServerList {
-		args = append(args, "--etcd-servers="+endpoint)
-	}
-	if t.CertFile != "" {
-		args = append(args, "--etcd-certfile="+t.CertFile, "--etcd-keyfile="+t.KeyFile)
-	}
-	if t.TrustedCAFile != "" {
-		args = append(args, "--etcd-cafile="+t.TrustedCAFile)
+		"--storage=" + storage, "--storage-prefix=" + demoPrefix,
 	}
 	return child.StartSelf(args, newLogFile(o.demoLog()), socket)
+}
+
+// storageURL is the host's etcd, which the demo shares, as servers on the SDK name it.
+func storageURL(t storagebackend.TransportConfig) (string, error) {
+	u := url.URL{Scheme: "etcd"}
+	query := url.Values{}
+	var hosts []string
+	for _, server := range t.ServerList {
+		endpoint, err := url.Parse(server)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("read the URL of etcd: %w", err)
+		case endpoint.Scheme == "unix":
+			u.Path = endpoint.Path
+			return u.String(), nil
+		case endpoint.Scheme == "https":
+			query.Set("tls", "true")
+		}
+		hosts = append(hosts, endpoint.Host)
+	}
+	for name, file := range map[string]string{"ca": t.TrustedCAFile, "cert": t.CertFile, "key": t.KeyFile} {
+		if file != "" {
+			query.Set(name, file)
+		}
+	}
+	u.Host, u.RawQuery = strings.Join(hosts, ","), query.Encode()
+	return u.String(), nil
 }
 
 // register applies the objects and waits until the APIService is available.

@@ -6,10 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/annex-api/annex/kubeapiserver/certs"
@@ -98,6 +100,27 @@ func TestShellQuote(t *testing.T) {
 	for in, want := range map[string]string{"/a/b": "/a/b", "/a b": "'/a b'", "/it's": `'/it'\''s'`} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// The demo reaches the etcd that its host has, however that is reached.
+func TestStorageOfTheDemo(t *testing.T) {
+	for want, c := range map[string]storagebackend.TransportConfig{
+		"etcd:///run/annex/etcd.sock":         {ServerList: []string{"unix:///run/annex/etcd.sock"}},
+		"etcd://127.0.0.1:2379":               {ServerList: []string{"http://127.0.0.1:2379"}},
+		"etcd://a:2379,b:2379?tls=true":       {ServerList: []string{"https://a:2379", "https://b:2379"}},
+		"etcd://a:1?ca=%2Fca.crt&tls=true":    {ServerList: []string{"https://a:1"}, TrustedCAFile: "/ca.crt"},
+		"etcd://a:1?cert=c&key=k&tls=true":    {ServerList: []string{"https://a:1"}, CertFile: "c", KeyFile: "k"},
+		"etcd://[::1]:2379?tls=true":          {ServerList: []string{"https://[::1]:2379"}},
+		"read the URL of etcd: parse \":\": ": {ServerList: []string{":"}},
+	} {
+		got, err := storageURL(c)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%v is %s, not %s", c.ServerList, got, want)
 		}
 	}
 }
