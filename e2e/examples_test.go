@@ -165,20 +165,37 @@ func serveExample(t *testing.T, c *cluster, x example) *served {
 			t.Fatal(err)
 		}
 	}
+	storage := "memory://"
+	if x.storage != nil {
+		storage = x.storage(t)
+	}
+	address := c.serveExtension(t, service, storage, x.part, extension.Drivers(drivers.All()...))
+	c.awaitAvailable(t, x.resource.GroupVersion())
+	s := &served{
+		cluster: c, example: x, objects: c.dynamic.Resource(x.resource),
+		direct: &rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
+	}
+	if !x.readOnly {
+		s.namespace = service.Namespace
+		s.objects = c.dynamic.Resource(x.resource).Namespace(s.namespace)
+	}
+	return s
+}
+
+// serveExtension serves and registers a server that has the name of its Service, until the
+// test ends. It gives its address.
+func (c *cluster) serveExtension(t *testing.T, service types.NamespacedName, storage string, parts ...extension.Part) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := extension.Config{
-		Name: x.name, Storage: "memory://", Host: c.admin, Listener: listener,
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	server, err := extension.New(ctx, extension.Config{
+		Name: service.Name, Storage: storage, Host: c.admin, Listener: listener,
 		ShutdownDelay: -1, // nobody else serves it
 		Register:      &extension.Registration{Service: service, Port: int32(listener.Addr().(*net.TCPAddr).Port)},
-	}
-	if x.storage != nil {
-		config.Storage = x.storage(t)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	server, err := extension.New(ctx, config, x.part, extension.Drivers(drivers.All()...))
+	}, parts...)
 	if err != nil {
 		stop()
 		t.Fatal(err)
@@ -188,19 +205,10 @@ func serveExample(t *testing.T, c *cluster, x example) *served {
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("the server of %s ended with an error: %v", x.name, err)
+			t.Errorf("the server %s ended with an error: %v", service.Name, err)
 		}
 	})
-	c.awaitAvailable(t, x.resource.GroupVersion())
-	s := &served{
-		cluster: c, example: x, objects: c.dynamic.Resource(x.resource),
-		direct: &rest.Config{Host: "https://" + listener.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
-	}
-	if !x.readOnly {
-		s.namespace = service.Namespace
-		s.objects = c.dynamic.Resource(x.resource).Namespace(s.namespace)
-	}
-	return s
+	return listener.Addr().String()
 }
 
 // awaitAvailable waits until the APIService of a group version is available.

@@ -1,21 +1,15 @@
 package e2e
 
 import (
-	"context"
-	"errors"
-	"net"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
-	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
 	"github.com/annex-api/annex/examples/appview"
 	appv1 "github.com/annex-api/annex/examples/appview/v1"
-	"github.com/annex-api/annex/extension"
 	"github.com/annex-api/annex/extension/extensiontest"
 	"github.com/annex-api/annex/extension/extensiontest/conformance"
 )
@@ -39,54 +33,12 @@ func TestProjectionOfConfigMaps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.serveApps(t, service)
+	c.serveExtension(t, service, "", appview.Apps(appview.ConfigMaps))
+	c.awaitAvailable(t, appv1.GroupVersion)
 	extensiontest.Conform(t, &extensiontest.Running{Config: c.admin}, conformance.Target{
 		Resource: appv1.GroupVersion.WithResource("apps"),
 		Second:   c.user(t, "ruby", "team:red"),
 	}, "generation/*", "status/*", "scale/*", "versions/*", "apply/other-version", "namespace/deletion") // no controller empties namespaces
-}
-
-// serveApps serves and registers Apps until the test ends. They are available when it returns.
-func (c *cluster) serveApps(t *testing.T, service types.NamespacedName) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	s, err := extension.New(ctx, extension.Config{
-		Name: service.Name, Host: c.admin, Listener: listener, ShutdownDelay: -1,
-		Register: &extension.Registration{Service: service, Port: int32(listener.Addr().(*net.TCPAddr).Port)},
-	}, appview.Apps(appview.ConfigMaps))
-	if err != nil {
-		stop()
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("the server of Apps ended with an error: %v", err)
-		}
-	})
-	client, err := aggregatorclient.NewForConfig(c.admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := appv1.GroupVersion.Version + "." + appv1.GroupVersion.Group
-	eventually(t, name+" is not available", func(ctx context.Context) error {
-		a, err := client.ApiregistrationV1().APIServices().Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for _, condition := range a.Status.Conditions {
-			if condition.Type == apiregistrationv1.Available && condition.Status == apiregistrationv1.ConditionTrue {
-				return nil
-			}
-		}
-		return errors.New("it does not say so")
-	})
 }
 
 // allowReadingApps gives a user the right to read all Apps. What is shown of them is for the server to

@@ -4,11 +4,14 @@ package wardle
 import (
 	"context"
 	"embed"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,6 +19,7 @@ import (
 	"github.com/annex-api/annex/bench/sdk/wardle/v1alpha1"
 	"github.com/annex-api/annex/bench/sdk/wardle/v1beta1"
 	"github.com/annex-api/annex/extension"
+	"github.com/annex-api/annex/extension/storage"
 )
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object paths=./...
@@ -53,8 +57,23 @@ func validate(_ context.Context, f *v1alpha1.Flunder) field.ErrorList {
 // debugFlag comes first where a bench looks at the process.
 const debugFlag = "--debug-socket="
 
-// Arguments are those of the server. Where the first names a Unix socket, profiles are served there.
-func Arguments() ([]string, error) {
+// Main is the program of a server over some drivers.
+func Main(drivers ...storage.Driver) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	args, err := arguments()
+	if err == nil {
+		err = extension.Run(ctx, "wardle", args, os.Stderr, Flunders, Fischers, extension.Drivers(drivers...))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wardle:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// arguments are those of the server. Where the first names a Unix socket, profiles are served there.
+func arguments() ([]string, error) {
 	args := os.Args[1:]
 	if len(args) == 0 {
 		return args, nil
