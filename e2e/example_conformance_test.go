@@ -74,6 +74,14 @@ func TestConformanceOfExamples(t *testing.T) {
 			stream.Stream = conformance.Stream{Path: "attach", WebSocket: true}
 			conforms(t, stream, nil, nil)
 		})
+		for _, check := range longChecks {
+			t.Run(check, func(t *testing.T) {
+				t.Parallel()
+				long := widgets
+				long.Only, long.Skip, long.Slow = []string{check}, nil, true
+				conforms(t, long, nil, nil)
+			})
+		}
 	})
 	shells.Only, shells.Skip, shells.Storage = []string{"storage/down"}, nil, power
 	conforms(t, shells, nil, nil)
