@@ -162,7 +162,7 @@ func TestWhatIsRememberedIsCheckedAsADownloadIs(t *testing.T) {
 		"as it should be":         {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 1},
 		"of another":              {map[string][]byte{"v1.b.example": []byte(`{"version":"v1","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 0},
 		"of another version":      {map[string][]byte{"v1.a.example": []byte(`{"version":"v2","resources":[` + resource + `]}`)}, []string{"v1.a.example"}, 0},
-		"a resource without name": {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[{}]}`)}, []string{"v1.a.example"}, 0},
+		"a resource without name": {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[{},` + resource + `]}`)}, []string{"v1.a.example"}, 1},
 		"a kind that is null":     {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[{"resource":"things"}]}`)}, []string{"v1.a.example"}, 1},
 		"too many values":         {map[string][]byte{"v1.a.example": []byte(`{"version":"v1","resources":[` + strings.Repeat(resource+",", 20_000) + resource + `]}`)}, []string{"v1.a.example"}, 0},
 		"too many in all":         {many, slices.Sorted(maps.Keys(many)), maxRecalledTokens / 199_000},

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,32 +22,40 @@ import (
 	"github.com/annex-api/annex/extension/extensiontest"
 )
 
-// record is written by many.
-type record struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+// processLog is where klog writes while tests run: to the standard error, and to what
+// listens. It is set once, for klog's own settings must not change while servers log.
+var processLog splitLog
+
+type splitLog struct {
+	mu        sync.Mutex
+	listeners []*bytes.Buffer
 }
 
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.String()
+func (l *splitLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.listeners {
+		b.Write(p)
+	}
+	return os.Stderr.Write(p)
 }
 
 // logged gives what the process logs while it does something.
 func logged(do func()) string {
-	defer klog.CaptureState().Restore()
-	var log record
-	klog.LogToStderr(false)
-	klog.SetOutput(&log)
+	var log bytes.Buffer
+	l := &processLog
+	l.mu.Lock()
+	l.listeners = append(l.listeners, &log)
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.listeners = slices.DeleteFunc(l.listeners, func(b *bytes.Buffer) bool { return b == &log })
+	}()
 	do()
 	klog.Flush()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return log.String()
 }
 

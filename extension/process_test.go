@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -44,6 +45,8 @@ func TestMain(m *testing.M) {
 		}
 		extension.Main("things", parts...)
 	}
+	klog.LogToStderr(false)
+	klog.SetOutput(&processLog)
 	os.Exit(m.Run())
 }
 

@@ -285,7 +285,7 @@ func TestAttackHostileDocuments(t *testing.T) {
 		"gzip bomb":       static(zipped, "Content-Encoding", "gzip"),
 		"not gzip":        static([]byte("plain"), "Content-Encoding", "gzip"),
 		"another kind":    static([]byte(`{"kind":"Pod","apiVersion":"v1"}`)),
-		"nameless":        static([]byte(head + `[{"metadata":{"name":"nameless.documents.attack"},"versions":[{"version":"v1","resources":[{}]}]}]}`)),
+		"nameless":        static([]byte(head + `[{"metadata":{"name":"nameless.documents.attack"},"versions":[{"version":"v1","resources":[{},{"resource":"named","scope":"Namespaced","verbs":["get"]}]}]}]}`)),
 		"other resources": static([]byte(head + `[]}`)),
 		"server error": func() (http.HandlerFunc, *endless) {
 			return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, nil
@@ -329,7 +329,12 @@ func TestAttackHostileDocuments(t *testing.T) {
 				// Another member of the Service makes the documents be asked
 				// for at once.
 				server.CreateRegistration(t, test.Registration(v2, e))
-				awaitDiscovered(t, v1, apidiscoveryv2.DiscoveryFreshnessStale, "things")
+				if name == "nameless" {
+					// What nobody can name is left out, and the rest of the document counts.
+					awaitDiscovered(t, v1, apidiscoveryv2.DiscoveryFreshnessCurrent, "named")
+				} else {
+					awaitDiscovered(t, v1, apidiscoveryv2.DiscoveryFreshnessStale, "things")
+				}
 
 				start := time.Now()
 				awaitDiscovered(t, good, apidiscoveryv2.DiscoveryFreshnessCurrent, "things")
