@@ -214,7 +214,8 @@ func (s *stage) measure(ctx context.Context, names []string, round int) (samples
 		}
 		samples = append(samples,
 			sampled{n, round, "start", "to ready, ms", micros(v.Startup) / 1000, 0},
-			sampled{n, round, "rest", "PSS, MiB", mebibytes(m.PSS), restGoal},
+			sampled{n, round, "rest", "PSS, MiB", mebibytes(m.PSS), 0},
+			sampled{n, round, "rest", "anonymous, MiB", mebibytes(m.Anonymous), restGoal},
 			sampled{n, round, "rest", "live, MiB", mebibytes(m.Live), 0},
 		)
 	}
