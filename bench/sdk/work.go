@@ -17,10 +17,10 @@ const (
 	few = 500
 	// workLimit bounds a part of a work.
 	workLimit = 5 * time.Minute
-	// goal is the ratio to sample-apiserver that is aimed at, restGoal that of memory at rest, and
-	// startGoal the time to ready without etcd, in ms.
-	goal      = 0.95
-	restGoal  = 0.8
+	// goal is the ratio to sample-apiserver that is aimed at, restGoal that of memory at rest
+	// (docs/design/adr/0016), and startGoal the time to ready without etcd, in ms.
+	goal      = 1.1
+	restGoal  = 1.2
 	startGoal = 1000
 )
 
