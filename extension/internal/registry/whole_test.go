@@ -112,3 +112,60 @@ func TestAdmissionInAnotherVersionKeepsTheHubsFields(t *testing.T) {
 		}
 	}
 }
+
+// The same holds for a kind without a Go type.
+func TestAdmissionInAnotherVersionKeepsTheFieldsOfUntypedKinds(t *testing.T) {
+	gv := func(version string) schema.GroupVersion {
+		return schema.GroupVersion{Group: cogGroup, Version: version}
+	}
+	color := func(from, to runtime.Object) error {
+		to.(*unstructured.Unstructured).Object["color"] = from.(*unstructured.Unstructured).Object["color"]
+		return nil
+	}
+	made := func(version string) (object, list func() runtime.Object) {
+		return func() runtime.Object { return kind.Empty(gv(version).WithKind("Lamp")) }, func() runtime.Object { return kind.EmptyList(gv(version).WithKind("LampList")) }
+	}
+	k := &kind.Kind{
+		Hub: gv("v1"), Names: kind.Names{Kind: "Lamp", List: "LampList", Plural: "lamps", Singular: "lamp"}, StorageVersion: "v1", Untyped: &kind.Untyped{},
+		Spokes: []kind.Spoke{{Version: "v1beta1", ToHub: color, FromHub: color}},
+	}
+	k.New, k.NewList = made("v1")
+	k.Spokes[0].New, k.Spokes[0].NewList = made("v1beta1")
+	scheme, err := versions.Scheme(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := codec.NewKinds(scheme, k)
+	o := &admission.RuntimeObjectInterfaces{ObjectCreater: kinds, ObjectTyper: kinds, ObjectDefaulter: kinds, ObjectConvertor: kinds}
+	obj := kind.Empty(gv("v1").WithKind("Lamp"))
+	obj.SetName("one")
+	obj.Object["color"], obj.Object["note"] = "red", "stays"
+	admit := admitting(func(a admission.Attributes, o admission.ObjectInterfaces) error {
+		called, err := admission.NewVersionedAttributes(a, gv("v1beta1").WithKind("Lamp"), o)
+		if err != nil {
+			return err
+		}
+		changed := called.VersionedObject.Object().DeepCopyObject().(*unstructured.Unstructured)
+		if _, seen := changed.Object["note"]; seen {
+			t.Errorf("the webhook sees %v", changed.Object)
+		}
+		changed.Object["color"] = "blue"
+		return o.GetObjectConvertor().Convert(changed, a.GetObject(), nil)
+	})
+	a := admission.NewAttributesRecord(obj, nil, gv("v1beta1").WithKind("Lamp"), "", "one", gv("v1beta1").WithResource("lamps"), "", admission.Create, nil, false, nil)
+	if err := Whole(admit, k).(admission.MutationInterface).Admit(requested(t, "v1beta1"), a, o); err != nil {
+		t.Fatal(err)
+	}
+	if obj.Object["color"] != "blue" || obj.Object["note"] != "stays" || obj.GetName() != "one" || obj.GetAPIVersion() != gv("v1").String() {
+		t.Errorf("it is %v", obj.Object)
+	}
+}
+
+// admitting is admission that is given a way to convert.
+type admitting func(admission.Attributes, admission.ObjectInterfaces) error
+
+func (admitting) Handles(admission.Operation) bool { return true }
+
+func (f admitting) Admit(_ context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
+	return f(a, o)
+}
