@@ -245,7 +245,7 @@ type Adapter struct {
 	Namespace, Name string
 	// Product is what it is: "KEDA", "Prometheus Adapter", "metrics-server", "Datadog", ….
 	Product string
-	// Groups are the API groups that the product serves.
+	// Groups are the API groups that it serves whenever it runs; those that it may serve are left out.
 	Groups []string
 	// Services are the names of the Services of its namespace that select its Pods.
 	Services []string
@@ -328,7 +328,8 @@ type Endpoint struct {
 	// Forwarded is by port-forward: the kubelet connects to the Pod on its own node.
 	Forwarded Known[Attempt]
 	// Proxied is by the API server's Pod proxy (…/pods/https:NAME:PORT/proxy/apis/G/V): the API
-	// server connects over the network that requests for the extension server use.
+	// server connects over the network that requests for the extension server use. Where it answers
+	// 503 because it could not, Failure is its message. Answers are to a caller without credentials.
 	Proxied Known[Attempt]
 	// Direct is from where the caller is.
 	Direct Known[Attempt]
