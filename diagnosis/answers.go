@@ -2,7 +2,6 @@ package diagnosis
 
 import (
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -15,11 +14,11 @@ import (
 func checkGroupVersion(l *look) {
 	x := l.fields
 	answer := l.a.GroupVersion.Value
-	missing := l.badStatus() == http.StatusNotFound || l.failing() && answer.Code == http.StatusNotFound
+	missing := l.badStatus() == 404 || l.failing() && answer.Code == 404
 	served := ""
 	for _, e := range l.a.Endpoints.Value {
 		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value, e.Direct.Value, e.ProbePod.Value} {
-			if a.GroupVersion != nil && a.GroupVersion.Code == http.StatusNotFound && l.failing() {
+			if a.GroupVersion != nil && a.GroupVersion.Code == 404 && l.failing() {
 				missing = true
 			}
 			if a.Groups != nil && served == "" {
@@ -50,7 +49,7 @@ func checkGroupVersion(l *look) {
 		}
 		return
 	}
-	if answer.Code == http.StatusOK && len(resources) == 0 {
+	if answer.Code == 200 && len(resources) == 0 {
 		l.found(NoResources, Certain, x, "GET /apis/%s/%s is answered with an empty list", x.Group, x.Version)
 	}
 }
@@ -122,7 +121,7 @@ func checkSlow(l *look) {
 		l.found(SlowDiscovery, Possible, l.fields, "GET %s was not answered: %s", a.Path, a.Failure)
 	}
 	for _, x := range []Answer{l.a.List.Value, l.a.GroupVersion.Value} {
-		if x.Code == http.StatusGatewayTimeout {
+		if x.Code == 504 {
 			l.found(RequestTimeout, Likely, l.fields, "GET %s was answered 504 after %s", x.Path, x.Took.Round(time.Second))
 			return
 		}
@@ -181,7 +180,7 @@ func checkDiscovery(l *look) {
 
 func checkLimits(l *look) {
 	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value, l.a.Protobuf.Value} {
-		if a.Code == http.StatusTooManyRequests {
+		if a.Code == 429 {
 			l.found(TooManyRequests, Certain, l.fields, "GET %s was answered 429", a.Path)
 			return
 		}
@@ -194,8 +193,8 @@ func checkLimits(l *look) {
 func checkProtobuf(l *look) {
 	p, plain := l.a.Protobuf.Value, l.a.List.Value
 	switch {
-	case p.Code == http.StatusNotAcceptable || p.Code == http.StatusUnsupportedMediaType:
-	case p.Code >= 500 && plain.Code == http.StatusOK:
+	case p.Code == 406 || p.Code == 415:
+	case p.Code >= 500 && plain.Code == 200:
 	default:
 		return
 	}
@@ -228,7 +227,7 @@ func checkStorage(l *look) {
 	}
 	for _, e := range l.a.Endpoints.Value {
 		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value, e.Direct.Value} {
-			if a.Readyz == nil || a.Readyz.Code != http.StatusInternalServerError {
+			if a.Readyz == nil || a.Readyz.Code != 500 {
 				continue
 			}
 			for _, check := range []string{"[-]etcd", "[-]storage", "[-]database"} {

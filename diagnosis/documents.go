@@ -1,7 +1,6 @@
 package diagnosis
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ func checkWatchList(l *look) {
 		}
 		return
 	}
-	if w.Code == http.StatusOK && !w.Bookmark && w.Failure == "" && w.Waited > 0 {
+	if w.Code == 200 && !w.Bookmark && w.Failure == "" && w.Waited > 0 {
 		l.foundAs(severity, WatchListMissing, Certain, l.fields, "a watch of %s with sendInitialEvents got %s in %s, and no bookmark that ends the initial events",
 			w.Resource, plural(w.Events, "event"), w.Waited.Round(100*time.Millisecond))
 	}
@@ -65,12 +64,12 @@ func checkOpenAPI(l *look) {
 	if l.failing() {
 		return
 	}
-	if l.a.OpenAPIV3.Value.Code == http.StatusNotFound {
+	if l.a.OpenAPIV3.Value.Code == 404 {
 		l.found(OpenAPIMissing, Certain, x, "GET %s is answered 404", l.a.OpenAPIV3.Value.Path)
 	}
 	for _, e := range l.a.Endpoints.Value {
 		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value} {
-			if a.OpenAPIV2 != nil && a.OpenAPIV2.Code == http.StatusNotFound {
+			if a.OpenAPIV2 != nil && a.OpenAPIV2.Code == 404 {
 				l.found(OpenAPIMissing, Certain, x, "endpoint %s answers 404 to GET /openapi/v2", e.Address)
 			}
 		}

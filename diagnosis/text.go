@@ -44,13 +44,13 @@ func Printable(s string, most int) string {
 	if len(out) <= most {
 		return out
 	}
-	const more = "…"
-	cut := max(most-len(more), 0)
+	more := "…"
+	if most < len(more) {
+		more = ""
+	}
+	cut := most - len(more)
 	for cut > 0 && !utf8.RuneStart(out[cut]) {
 		cut--
-	}
-	if most < len(more) {
-		return out[:cut]
 	}
 	return strings.TrimRight(out[:cut], " ") + more
 }
