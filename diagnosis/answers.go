@@ -173,8 +173,11 @@ func checkDiscovery(l *look) {
 		}
 		l.found(DiscoveryStale, Certain, x, "the API server serves what it knew of %s/%s%s", x.Group, x.Version, why)
 	}
+	if r != nil && r.Discovery.Freshness == v1alpha1.NeverFetched && r.Discovery.Problem != "" {
+		l.found(DiscoveryFailed, Certain, x, "no list of its resources could be used so far: %s", r.Discovery.Problem)
+	}
 	if r != nil && r.Discovery.Warning != "" {
-		l.found(DiscoveryMalformed, Certain, x, "%s", r.Discovery.Warning)
+		l.found(DiscoveryWarning, Certain, x, "%s", r.Discovery.Warning)
 	}
 }
 

@@ -23,7 +23,7 @@ func checkViews(l *look) {
 				cut = views[0]
 			}
 			x.Server = cut.Server
-			l.found(APIServersDisagree, Certain, x, "API server %s says %s, and %s says %s (%s)", views[0].Server, string(views[0].Available), v.Server, string(v.Available), cut.Reason)
+			l.found(ServersDisagree, Certain, x, "API server %s says %s, and %s says %s (%s)", views[0].Server, string(views[0].Available), v.Server, string(v.Available), cut.Reason)
 			return
 		}
 	}
@@ -32,7 +32,7 @@ func checkViews(l *look) {
 		x := l.fields
 		_, rest, _ := strings.Cut(m, "unavailable to ")
 		x.Server, _, _ = strings.Cut(rest, ": ")
-		l.found(APIServersDisagree, Certain, x, "the condition says: %s", m)
+		l.found(ServersDisagree, Certain, x, "the condition says: %s", m)
 	}
 }
 

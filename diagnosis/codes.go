@@ -68,8 +68,8 @@ const (
 	ServingCertificateNames Code = "ANX404"
 	// ServingCertificateLacksNames: the serving certificate has no subject alternative name.
 	ServingCertificateLacksNames Code = "ANX405"
-	// CertificateExpiresSoon: a certificate is about to expire.
-	CertificateExpiresSoon Code = "ANX406"
+	// ServingCertificateExpiring: the serving certificate, or its authority, is about to expire.
+	ServingCertificateExpiring Code = "ANX406"
 	// InvalidCABundle: caBundle holds no certificate.
 	InvalidCABundle Code = "ANX407"
 	// ClockSkew: clocks differ.
@@ -78,6 +78,8 @@ const (
 	NotTLS Code = "ANX409"
 	// TLSNotVerified: the extension server's certificate is not verified.
 	TLSNotVerified Code = "ANX410"
+	// CABundleExpired: the authority in caBundle has expired.
+	CABundleExpired Code = "ANX411"
 	// FrontProxyNotTrusted: the extension server does not trust the API server's proxy certificate.
 	FrontProxyNotTrusted Code = "ANX501"
 	// FrontProxyCertificateExpired: the API server's proxy certificate has expired.
@@ -96,6 +98,8 @@ const (
 	AuthDelegatorMissing Code = "ANX508"
 	// InformerRightsMissing: the extension server waits for what it may not watch.
 	InformerRightsMissing Code = "ANX509"
+	// FrontProxyCertificateExpiring: the API server's proxy certificate is about to expire.
+	FrontProxyCertificateExpiring Code = "ANX510"
 	// FailedDiscoveryCheck: the API server's check of the extension server fails.
 	FailedDiscoveryCheck Code = "ANX601"
 	// GroupVersionNotServed: the extension server does not serve this group version.
@@ -120,17 +124,19 @@ const (
 	StorageDown Code = "ANX611"
 	// TooManyRequests: the extension server has as many requests as it may.
 	TooManyRequests Code = "ANX612"
-	// DiscoveryMalformed: the list of resources is not as it should be.
-	DiscoveryMalformed Code = "ANX613"
+	// DiscoveryWarning: the list of resources is not as it should be.
+	DiscoveryWarning Code = "ANX613"
+	// DiscoveryFailed: the API server does not know the extension server's resources.
+	DiscoveryFailed Code = "ANX614"
 	// WatchListMissing: watches never end their initial events.
 	WatchListMissing Code = "ANX701"
 	// OpenAPIMissing: the extension server has no OpenAPI document.
 	OpenAPIMissing Code = "ANX702"
 	// OpenAPIBroken: the extension server's OpenAPI breaks that of the whole cluster.
 	OpenAPIBroken Code = "ANX703"
-	// OpenAPIQuarantined: the extension server's OpenAPI document is not used.
-	OpenAPIQuarantined Code = "ANX704"
-	// OpenAPIStale: the OpenAPI document is stale.
+	// OpenAPIFailed: the extension server's OpenAPI document cannot be used.
+	OpenAPIFailed Code = "ANX704"
+	// OpenAPIStale: the OpenAPI document is that of an earlier download.
 	OpenAPIStale Code = "ANX705"
 	// NamespacesStuck: namespaces cannot be deleted.
 	NamespacesStuck Code = "ANX801"
@@ -138,8 +144,8 @@ const (
 	AutoscalersBlind Code = "ANX802"
 	// DiscoveryIncomplete: tools that ask for all APIs fail.
 	DiscoveryIncomplete Code = "ANX803"
-	// APIServersDisagree: API servers see the extension server differently.
-	APIServersDisagree Code = "ANX804"
+	// ServersDisagree: API servers see the extension server differently.
+	ServersDisagree Code = "ANX804"
 	// AvailabilityFlaps: the APIService becomes unavailable again and again.
 	AvailabilityFlaps Code = "ANX805"
 	// ControllersHeldUp: controllers of the cluster are held up.

@@ -300,6 +300,19 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestReasonsOfTheLayerHaveCodes has the words that the layer uses in RemoteAPIServices.
+func TestReasonsOfTheLayerHaveCodes(t *testing.T) {
+	for _, reason := range []string{
+		"ServiceNotFound", "ServicePortError", "ServiceAccessError", "EndpointsNotFound", "EndpointsAccessError", "MissingEndpoints", "FailedDiscoveryCheck",
+		"NotProbedYet", "FrontProxyCertificateExpired", "ServingCertificateExpired", "CABundleExpired", "ServersDisagree", "EndpointUnreachable", "EndpointEjected",
+		"ServingCertificateExpiring", "FrontProxyCertificateExpiring", "DiscoveryFailed", "DiscoveryStale", "WatchListMissing", "DiscoveryWarning", "OpenAPIFailed", "OpenAPIStale",
+	} {
+		if _, ok := CodeOf(reason); !ok {
+			t.Errorf("%s has none", reason)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	names := []string{"v1.apps", "v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", "v1.widgets.example.com"}
 	for typed, want := range map[string]string{

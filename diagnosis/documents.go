@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 )
 
 func checkWatchList(l *look) {
@@ -47,17 +49,15 @@ func checkOpenAPI(l *look) {
 			problem string
 			stale   bool
 		}{
-			{"OpenAPI v2", r.OpenAPIV2.Problem, r.OpenAPIV2.Freshness == "Stale"},
-			{"OpenAPI v3", r.OpenAPIV3.Problem, r.OpenAPIV3.Freshness == "Stale"},
+			{"OpenAPI v2", r.OpenAPIV2.Problem, r.OpenAPIV2.Freshness == v1alpha1.Stale},
+			{"OpenAPI v3", r.OpenAPIV3.Problem, r.OpenAPIV3.Freshness == v1alpha1.Stale},
 		} {
 			switch {
-			case d.problem == "" && !d.stale:
-			case d.stale && unreached(d.problem):
-				l.found(OpenAPIStale, Certain, x, "the last download of %s failed: %s", d.name, d.problem)
-			case absent(d.problem):
-				l.found(OpenAPIMissing, Certain, x, "%s: %s", d.name, d.problem)
+			case d.problem == "":
+			case d.stale:
+				l.found(OpenAPIStale, Certain, x, "%s is that of an earlier download: %s", d.name, d.problem)
 			default:
-				l.found(OpenAPIQuarantined, Certain, x, "%s is not used: %s", d.name, d.problem)
+				l.found(OpenAPIFailed, Certain, x, "there is no %s: %s", d.name, d.problem)
 			}
 		}
 	}
@@ -80,15 +80,4 @@ func checkOpenAPI(l *look) {
 			return
 		}
 	}
-}
-
-// unreached says that a problem is that of a download, not of what was downloaded.
-func unreached(problem string) bool {
-	_, ok := tell(problem)
-	return ok || problem == "" || strings.Contains(problem, "status 5") || strings.Contains(problem, "unavailable")
-}
-
-// absent says that there is no such document.
-func absent(problem string) bool {
-	return strings.Contains(problem, "404") || strings.Contains(strings.ToLower(problem), "not found")
 }

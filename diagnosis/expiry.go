@@ -6,49 +6,53 @@ import (
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 )
 
-// expiryNotice is how long before its end a certificate is told of at the earliest. Those that are
-// short-lived are told of in the last sixth of their life: whoever renews them does it earlier.
-const expiryNotice = 30 * 24 * time.Hour
+// A certificate is about to expire when less than expiryNotice is left, and less than a part of the
+// time for which it is valid: those that live for days are renewed late. The layer, which cannot be
+// imported, judges by the same figures.
+const (
+	expiryNotice = 14 * 24 * time.Hour
+	expiryPart   = 4
+)
 
 // expiresSoon says whether a certificate that is valid is about to end.
 func expiresSoon(from, to, now time.Time) bool {
 	if now.IsZero() || !now.Before(to) || now.Before(from) {
 		return false
 	}
-	return to.Sub(now) < min(expiryNotice, to.Sub(from)/6)
+	return to.Sub(now) < min(expiryNotice, to.Sub(from)/expiryPart)
 }
 
 func checkExpiry(l *look) {
 	now := l.now()
-	tell := func(whose, subject string, from, to time.Time) {
+	tell := func(code Code, whose, subject string, from, to time.Time) {
 		if expiresSoon(from, to, now) {
-			l.found(CertificateExpiresSoon, Certain, l.fields, "%s, %s, expires at %s, in %s", whose, subject, stamp(to), left(to.Sub(now)))
+			l.found(code, Certain, l.fields, "%s, %s, expires at %s, in %s", whose, subject, stamp(to), left(to.Sub(now)))
 		}
 	}
 	if l.verified() {
 		for _, s := range l.chains() {
-			tell("the certificate of endpoint "+s.address, s.chain[0].Subject.String(), s.chain[0].NotBefore, s.chain[0].NotAfter)
+			tell(ServingCertificateExpiring, "the certificate of endpoint "+s.address, s.chain[0].Subject.String(), s.chain[0].NotBefore, s.chain[0].NotAfter)
 		}
 		if all := l.bundle(); len(all) == 1 { // of several, old ones may run out
-			tell("the authority in caBundle", all[0].Subject.String(), all[0].NotBefore, all[0].NotAfter)
+			tell(ServingCertificateExpiring, "the authority in caBundle", all[0].Subject.String(), all[0].NotBefore, all[0].NotAfter)
 		}
 	}
 	if chain := l.f.Cluster.FrontProxy.Value; len(chain) > 0 && chain[0] != nil {
-		tell("the API server's proxy certificate", chain[0].Subject.String(), chain[0].NotBefore, chain[0].NotAfter)
+		tell(FrontProxyCertificateExpiring, "the API server's proxy certificate", chain[0].Subject.String(), chain[0].NotBefore, chain[0].NotAfter)
 	}
 	r := l.remote()
 	if r == nil {
 		return
 	}
-	ofRemote := func(whose string, c *v1alpha1.Certificate) {
+	ofRemote := func(code Code, whose string, c *v1alpha1.Certificate) {
 		if c != nil {
-			tell(whose, c.Subject, c.NotBefore.Time, c.NotAfter.Time)
+			tell(code, whose, c.Subject, c.NotBefore.Time, c.NotAfter.Time)
 		}
 	}
 	if l.verified() {
-		ofRemote("the serving certificate", r.Certificates.Serving)
+		ofRemote(ServingCertificateExpiring, "the serving certificate", r.Certificates.Serving)
 	}
-	ofRemote("the API server's proxy certificate", r.Certificates.FrontProxy)
+	ofRemote(FrontProxyCertificateExpiring, "the API server's proxy certificate", r.Certificates.FrontProxy)
 }
 
 // left is a time to come in days or hours.

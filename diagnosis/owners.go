@@ -16,7 +16,7 @@ func fieldOwners(entries []metav1.ManagedFieldsEntry, path ...string) []metav1.M
 		if e.FieldsV1 == nil {
 			continue
 		}
-		raw := json.RawMessage(e.FieldsV1.Raw)
+		raw := json.RawMessage(e.FieldsV1.GetRawBytes())
 		found := true
 		for _, key := range path {
 			var fields map[string]json.RawMessage

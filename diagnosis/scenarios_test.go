@@ -243,11 +243,20 @@ func scenarios() []scenario {
 			s.fails("x509: certificate relies on legacy Common Name field, use SANs instead")
 			s.shows(issue(ca.own, testcerts.Subject{Name: "widgets.shop.svc"}))
 		}, false},
-		{"about to expire", CertificateExpiresSoon, Certain, "in 3 hours", "get secret widgets-tls", func(s *scene) {
+		{"about to expire", ServingCertificateExpiring, Certain, "in 3 hours", "get secret widgets-tls", func(s *scene) {
 			s.shows(issue(ca.own, testcerts.Subject{Name: "widgets", Hosts: hosts, NotBefore: s.Now.Add(-1000 * time.Hour), NotAfter: s.Now.Add(3*time.Hour + time.Minute)}))
 		}, false},
-		{"front proxy about to expire", CertificateExpiresSoon, Certain, "the API server's proxy certificate", "kubectl", func(s *scene) {
+		{"front proxy about to expire", FrontProxyCertificateExpiring, Certain, "the API server's proxy certificate", "kubeadm certs renew front-proxy-client", func(s *scene) {
 			s.Cluster.FrontProxy = Saw(issue(ca.proxy, testcerts.Subject{Name: "front-proxy-client", NotBefore: s.Now.Add(-1000 * time.Hour), NotAfter: s.Now.Add(time.Hour)}))
+		}, false},
+		{"an authority that ended", CABundleExpired, Certain, "which expired at", "get secret widgets-tls", func(s *scene) {
+			s.fails("x509: certificate has expired or is not yet valid")
+			s.shows(issue(ca.own, testcerts.Subject{Name: "widgets", Hosts: hosts, NotAfter: s.Now.Add(1000 * time.Hour)}))
+			s.Now = s.Now.Add(30 * time.Hour)
+		}, false},
+		{"an authority that ended, by the bundle alone", CABundleExpired, Certain, "caBundle is CN=widgets-ca", "openssl", func(s *scene) {
+			s.a.Endpoints = Known[[]Endpoint]{}
+			s.Now = s.Now.Add(30 * time.Hour)
 		}, false},
 		{"encoded twice", InvalidCABundle, Certain, "no PEM block", "base64 -d", func(s *scene) {
 			s.fails("unable to load root certificates: unable to parse bytes as PEM block")
@@ -380,10 +389,15 @@ func scenarios() []scenario {
 		{"the limit reached", TooManyRequests, Certain, "400 requests are under way, 400 may be, and 12 wait", "scale deployment/widgets", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) { r.Limits.InFlight, r.Limits.Queued = 400, 12 })
 		}, false},
-		{"a warning of discovery", DiscoveryMalformed, Certain, "no kind", "--raw", func(s *scene) {
+		{"a warning of discovery", DiscoveryWarning, Certain, "no kind", "--raw", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) { r.Discovery.Warning = "resource widgets has no kind" })
 		}, false},
 
+		{"no list of resources", DiscoveryFailed, Certain, "malformed", "kubectl get --raw", func(s *scene) {
+			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
+				r.State, r.Discovery = v1alpha1.Degraded, v1alpha1.Discovery{Document: v1alpha1.Document{Freshness: v1alpha1.NeverFetched, Problem: "malformed"}}
+			})
+		}, false},
 		{"no bookmark", WatchListMissing, Certain, "got 2 events in 10s, and no bookmark", "KUBE_FEATURE_WatchListClient=false", func(s *scene) {
 			s.a.WatchList = Saw(WatchList{Resource: "widgets", Answer: Answer{Code: 200}, Events: 2, Waited: 10 * time.Second})
 		}, false},
@@ -397,8 +411,10 @@ func scenarios() []scenario {
 		{"a reference to nowhere", OpenAPIBroken, Certain, "refers to com.example.Gone", "kubectl delete apiservice", func(s *scene) {
 			s.Cluster.OpenAPIV2.Value.Dangling = []DanglingReference{{"com.example.Widget", "com.example.Gone", []string{"widgets.example.com"}}}
 		}, false},
-		{"quarantined", OpenAPIQuarantined, Certain, "OpenAPI v2 is not used: reference to nowhere", "status.openAPIV2.problem", func(s *scene) {
-			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) { r.OpenAPIV2.Problem = "reference to nowhere" })
+		{"quarantined", OpenAPIFailed, Certain, "there is no OpenAPI v2: reference to nowhere", "status.openAPIV2.problem", func(s *scene) {
+			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
+				r.OpenAPIV2 = v1alpha1.Document{Freshness: v1alpha1.NeverFetched, Problem: "reference to nowhere"}
+			})
 		}, false},
 		{"stale OpenAPI", OpenAPIStale, Certain, "connection refused", "/openapi/v3/apis/widgets.example.com/v1", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
@@ -425,10 +441,10 @@ func scenarios() []scenario {
 			s.fails("strange but refused: connection refused")
 			s.Cluster.CustomResources.Value = append(s.Cluster.CustomResources.Value, CustomResource{"applications.argoproj.io", "argoproj.io", "v1alpha1"})
 		}, true},
-		{"one API server cut off", APIServersDisagree, Certain, "10.0.0.2:6443 says False", "between 10.0.0.2:6443 and", func(s *scene) {
+		{"one API server cut off", ServersDisagree, Certain, "10.0.0.2:6443 says False", "between 10.0.0.2:6443 and", func(s *scene) {
 			s.a.Views = Saw([]v1alpha1.View{{Server: "10.0.0.1:6443", Available: "True"}, {Server: "10.0.0.2:6443", Available: "False", Reason: "FailedDiscoveryCheck"}})
 		}, false},
-		{"one API server cut off, in the condition", APIServersDisagree, Certain, "unavailable to host-b", "between host-b:6443 and", func(s *scene) {
+		{"one API server cut off, in the condition", ServersDisagree, Certain, "unavailable to host-b", "between host-b:6443 and", func(s *scene) {
 			s.condition("True", "Passed", "all checks passed (seen by host-a:6443; unavailable to host-b:6443: FailedDiscoveryCheck)")
 		}, false},
 		{"flapping", AvailabilityFlaps, Certain, "9 times in 2h0m0s, mostly for FailedDiscoveryCheck", "get pods -o wide", func(s *scene) {
@@ -437,9 +453,9 @@ func scenarios() []scenario {
 		{"controllers that wait", ControllersHeldUp, Likely, "resource quota controller", "kube-controller-manager", func(s *scene) {
 			s.a.WatchList = Saw(WatchList{Resource: "widgets", Answer: Answer{Code: 200}, Waited: 10 * time.Second})
 		}, true},
-		{"a fault that Annex alone knows", CertificateExpiresSoon, Certain, "Annex says: in two days", "kubectl", func(s *scene) {
+		{"a fault that Annex alone knows", ServingCertificateExpiring, Certain, "Annex says: in two days", "kubectl", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
-				r.Faults = []v1alpha1.Fault{{Reason: "CertificateExpiresSoon", Message: "in two days"}}
+				r.Faults = []v1alpha1.Fault{{Reason: "ServingCertificateExpiring", Message: "in two days"}}
 			})
 		}, false},
 		{"in a file: no Service", ServiceNotFound, Certain, "does not exist", "get services", func(s *scene) {

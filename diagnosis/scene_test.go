@@ -236,7 +236,7 @@ func (s *scene) annex(change func(*v1alpha1.RemoteAPIServiceStatus)) {
 // wrote adds a field manager that owns spec.caBundle.
 func (s *scene) wrote(manager string, ago time.Duration) {
 	s.object().ManagedFields = append(s.object().ManagedFields, metav1.ManagedFieldsEntry{
-		Manager: manager, Time: &metav1.Time{Time: s.Now.Add(-ago)}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:caBundle":{}}}`)},
+		Manager: manager, Time: &metav1.Time{Time: s.Now.Add(-ago)}, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:caBundle":{}}}`),
 	})
 }
 

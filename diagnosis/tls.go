@@ -98,9 +98,17 @@ func checkServingTime(l *look) {
 		// What the server sends along may be old, as long as the chain does not need it.
 		invalid := x509.CertificateInvalidError{}
 		if err := l.verify(l.bundle(), s.chain, now); !now.IsZero() && errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			l.found(ServingCertificateExpired, Certain, l.fields, "the certificate of endpoint %s rests on that of %s, which %s (it is %s)", s.address, invalid.Cert.Subject, invalidAt(invalid.Cert, now), stamp(now))
+			code := ServingCertificateExpired
+			if slices.ContainsFunc(l.bundle(), invalid.Cert.Equal) {
+				code = CABundleExpired
+			}
+			l.found(code, Certain, l.fields, "the certificate of endpoint %s rests on that of %s, which %s (it is %s)", s.address, invalid.Cert.Subject, invalidAt(invalid.Cert, now), stamp(now))
 			return
 		}
+	}
+	if all := l.bundle(); len(all) > 0 && !slices.ContainsFunc(all, func(c *x509.Certificate) bool { return invalidAt(c, now) == "" }) {
+		l.found(CABundleExpired, Certain, l.fields, "caBundle is %s, which %s (it is %s)", authorities(all), invalidAt(all[len(all)-1], now), stamp(now))
+		return
 	}
 	if r := l.remote(); r != nil && r.Certificates.Serving != nil && l.failing() {
 		if c := r.Certificates.Serving; c.DaysLeft < 0 {
