@@ -150,7 +150,9 @@ func oddities() map[string]func(*scene) {
 		"the chain with an authority between": func(s *scene) {
 			s.shows(append(issue(ca.own, testcerts.Subject{Name: "widgets", Hosts: hosts}), parse(ca.own.PEM)...))
 		},
-		"a certificate that is missing where one was": func(s *scene) { s.shows([]*x509.Certificate{nil}) },
+		"a certificate that is missing where one was": func(s *scene) {
+			s.shows([]*x509.Certificate{nil})
+		},
 		"no condition yet": func(s *scene) { s.object().Status = apiregistrationv1.APIServiceStatus{} },
 	}
 }

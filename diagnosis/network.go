@@ -97,14 +97,10 @@ func checkTimeout(l *look) {
 	}
 	x := l.fields
 	good, bad := l.byProxy()
-	// An extension server that does not answer its own node either is at fault itself.
-	for _, e := range l.a.Endpoints.Value {
-		a, seen := e.Forwarded.Get()
-		if seen && (slow(a.Failure) || slow(a.TLSFailure) || a.GroupVersion != nil && slow(a.GroupVersion.Failure)) {
-			x.Pod = e.Pod
-			l.found(SlowDiscovery, Certain, x, "Pod %s does not answer on its own node either: %s", e.Pod, a.Failure+a.TLSFailure+failureOf(a.GroupVersion))
-			return
-		}
+	if e, why := l.frozen(); why != "" {
+		x.Pod = e.Pod
+		l.found(SlowDiscovery, Certain, x, "endpoint %s does not answer anybody: %s", e.Address, why)
+		return
 	}
 	if p := l.proxyOfAPIServer(); p != "" {
 		l.found(ProxyInTheWay, Likely, x, "kube-apiserver runs with %s, which does not leave out the range of Services; %s says: %s", p, f.from, f.text)
@@ -130,14 +126,14 @@ func checkTimeout(l *look) {
 			return
 		}
 	}
-	alive := l.answersOnItsNode()
+	alive := l.answersElsewhere()
 	switch {
-	case x.Provider != "" && alive:
-		l.found(ControlPlaneBlocked, Certain, x, "the extension server answers on its own node, and the control plane of %s does not reach port %s: %s", x.Provider, x.filled().TargetPort, f.text)
+	case x.Provider != "" && alive != "":
+		l.found(ControlPlaneBlocked, Certain, x, "the extension server answers %s, and the control plane of %s does not reach port %s: %s", alive, x.Provider, x.filled().TargetPort, f.text)
 	case x.Provider != "":
 		l.found(ControlPlaneBlocked, Likely, x, "the control plane of %s gets no answer from port %s: %s", x.Provider, x.filled().TargetPort, f.text)
-	case alive:
-		l.found(ControlPlaneBlocked, Likely, x, "the extension server answers on its own node, and the API server does not reach port %s: %s", x.filled().TargetPort, f.text)
+	case alive != "":
+		l.found(ControlPlaneBlocked, Likely, x, "the extension server answers %s, and the API server does not reach port %s: %s", alive, x.filled().TargetPort, f.text)
 	case !l.hasCall():
 		// Nobody tried the endpoints: the fault stays nameless, see checkCondition.
 		l.blind("endpoints by port-forward", firstWhy(l.a.Endpoints.Why(), ErrNotAsked))
@@ -160,13 +156,6 @@ func slow(text string) bool {
 	return ok && s == timedOut
 }
 
-func failureOf(a *Answer) string {
-	if a == nil {
-		return ""
-	}
-	return a.Failure
-}
-
 // byProxy are the ready endpoints that the API server's proxy reaches, and those that it does not.
 func (l *look) byProxy() (good, bad []Endpoint) {
 	for _, e := range l.a.Endpoints.Value {
@@ -181,22 +170,58 @@ func (l *look) byProxy() (good, bad []Endpoint) {
 	return good, bad
 }
 
-// answersOnItsNode says that an endpoint answered by port-forward.
-func (l *look) answersOnItsNode() bool {
-	return slices.ContainsFunc(l.a.Endpoints.Value, func(e Endpoint) bool {
+// frozen is an endpoint that is silent to its own node too, or takes connections and says nothing on
+// them, and what was seen; the text is empty if there is none.
+func (l *look) frozen() (Endpoint, string) {
+	for _, e := range l.a.Endpoints.Value {
 		a := e.Forwarded.Value
-		return e.Forwarded.Seen && a.Failure == "" && a.TLSFailure == "" && (len(a.Chain) > 0 || a.GroupVersion != nil && a.GroupVersion.Code > 0)
-	})
+		if slow(a.Failure) {
+			return e, "by port-forward, " + a.Failure
+		}
+		for _, way := range []struct {
+			how string
+			a   Attempt
+		}{{"by port-forward", a}, {"from here", e.Direct.Value}, {"from a Pod of the control plane", e.ProbePod.Value}} {
+			// A connection that does not stand may be the fault of the way from here.
+			if way.a.Failure == "" && slow(way.a.TLSFailure) {
+				return e, way.how + ", " + way.a.TLSFailure
+			} else if g := way.a.GroupVersion; way.a.Failure == "" && g != nil && slow(g.Failure) {
+				return e, way.how + ", " + g.Failure
+			}
+		}
+	}
+	return Endpoint{}, ""
+}
+
+// answersElsewhere says by which other way than the API server's an endpoint answered; empty if by
+// none.
+func (l *look) answersElsewhere() string {
+	for _, e := range l.a.Endpoints.Value {
+		switch {
+		case answered(e.Forwarded):
+			return "on its own node"
+		case answered(e.Direct):
+			return "when it is asked directly"
+		}
+	}
+	return ""
+}
+
+func answered(k Known[Attempt]) bool {
+	a := k.Value
+	return k.Seen && a.Failure == "" && a.TLSFailure == "" && (len(a.Chain) > 0 || a.GroupVersion != nil && a.GroupVersion.Code > 0)
 }
 
 // hasCall says that some endpoint was tried by some way.
 func (l *look) hasCall() bool {
-	return slices.ContainsFunc(l.a.Endpoints.Value, func(e Endpoint) bool { return e.Forwarded.Seen || e.Proxied.Seen || e.ProbePod.Seen })
+	return slices.ContainsFunc(l.a.Endpoints.Value, func(e Endpoint) bool {
+		return e.Forwarded.Seen || e.Proxied.Seen || e.ProbePod.Seen || e.Direct.Seen
+	})
 }
 
 // sureOfNetwork: a server that answers on its node and not to the API server has its fault between.
 func (l *look) sureOfNetwork() Confidence {
-	if l.answersOnItsNode() {
+	if l.answersElsewhere() != "" {
 		return Certain
 	}
 	return Likely

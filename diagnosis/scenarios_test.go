@@ -137,6 +137,12 @@ func scenarios() []scenario {
 			s.Cluster.Provider = Saw("EKS")
 		}, false},
 		{"firewall of one's own", ControlPlaneBlocked, Likely, "answers on its own node", "tcp dport 8443", func(s *scene) { s.timesOut(true) }, false},
+		{"firewall, and no kubelet to ask", ControlPlaneBlocked, Likely, "answers when it is asked directly", "tcp dport 8443", func(s *scene) {
+			s.timesOut(false)
+			for i := range s.a.Endpoints.Value {
+				s.a.Endpoints.Value[i].Direct = Saw(Attempt{GroupVersion: &Answer{Code: 401}})
+			}
+		}, false},
 		{"a port that changed", PortChanged, Likely, "listened on port 443 before", "kubectl -n shop rollout undo deployment/widgets", func(s *scene) {
 			s.timesOut(true)
 			s.Cluster.Provider = Saw("EKS")
@@ -364,9 +370,13 @@ func scenarios() []scenario {
 				s.a.Pods.Value[i].Object.Status.StartTime = &metav1.Time{Time: s.Now.Add(-20 * time.Second)}
 			}
 		}, false},
-		{"frozen", SlowDiscovery, Certain, "does not answer on its own node either", "rollout restart deployment/widgets", func(s *scene) {
+		{"frozen", SlowDiscovery, Certain, "by port-forward, net/http: TLS handshake timeout", "rollout restart deployment/widgets", func(s *scene) {
 			s.timesOut(true)
 			s.a.Endpoints.Value[0].Forwarded = Saw(Attempt{TLSFailure: "net/http: TLS handshake timeout"})
+		}, false},
+		{"frozen, and no kubelet to ask", SlowDiscovery, Certain, "from here, context deadline exceeded", "rollout restart", func(s *scene) {
+			s.timesOut(false)
+			s.a.Endpoints.Value[0].Direct = Saw(Attempt{TLSFailure: "context deadline exceeded"})
 		}, false},
 		{"slow", SlowDiscovery, Certain, "took 4.2s", "top pod", func(s *scene) { s.a.GroupVersion.Value.Took = 4200 * time.Millisecond }, false},
 		{"504", RequestTimeout, Likely, "answered 504 after 1m0s", "aggregation.annex.dev/request-timeout=5m", func(s *scene) {
