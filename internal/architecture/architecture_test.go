@@ -64,6 +64,13 @@ func TestRulesCanFail(t *testing.T) {
 		{"core", at("aggregator/internal/catalog"), "net/http", true},
 		{"core", at("aggregator/internal/catalog"), "os", true},
 		{"core", at("aggregator/internal/probe"), "os", false},
+		{"diagnosis", at("diagnosis"), at("apis/aggregation/v1alpha1"), false},
+		{"diagnosis", at("diagnosis"), "k8s.io/api/core/v1", false},
+		{"diagnosis", at("diagnosis"), "k8s.io/client-go/rest", true},
+		{"diagnosis", at("diagnosis"), at("aggregator"), true},
+		{"diagnosis", at("diagnosis"), "net/http", true},
+		{"diagnosis", at("diagnosis/gather"), "k8s.io/client-go/rest", false},
+		{"library", at("diagnosis/gather"), k8s, true},
 		{"library", at("aggregator"), k8s, true},
 		{"library", at("extension/extensiontest"), k8s, true},
 		{"library", at("kubeapiserver"), k8s, false},
@@ -172,6 +179,9 @@ func TestSourceRulesCanFail(t *testing.T) {
 		{"a/a.go", "not Go", 1},
 		{"aggregator/internal/catalog/a.go", "package catalog\nimport \"time\"\nvar _ = time.Now()\n", 1},
 		{"aggregator/internal/catalog/a.go", "package catalog\nimport \"time\"\nvar _ = 2 * time.Second\n", 0},
+		{"diagnosis/a.go", "package diagnosis\nimport \"time\"\nvar _ = time.Since(time.Time{})\n", 1},
+		{"diagnosis/a.go", "package diagnosis\nimport \"time\"\nvar _ = time.Time{}\n", 0},
+		{"diagnosis/gather/a.go", "package gather\nimport \"time\"\nvar _ = time.Now()\n", 0},
 		{"aggregator/internal/probe/a.go", "package probe\nimport \"time\"\nvar _ = time.Now()\n", 0},
 	} {
 		if got := source(c.path, []byte(c.content)); len(got) != c.broken {

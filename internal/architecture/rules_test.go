@@ -25,6 +25,7 @@ type rule func(graph) []string
 var rules = map[string]rule{
 	"star":      star,
 	"core":      core,
+	"diagnosis": diagnosis,
 	"library":   library,
 	"reference": reference,
 	"replaced":  replaced,
@@ -35,6 +36,8 @@ const (
 	layer     = module + "/aggregator"
 	parts     = layer + "/internal"
 	extension = module + "/extension"
+	// named are the faults, and the checks that name them.
+	named = module + "/diagnosis"
 	// certificates makes those of tests.
 	certificates = module + "/internal/testcerts"
 	// embedded runs etcd for a kube-apiserver and for extension servers.
@@ -89,13 +92,30 @@ func core(g graph) []string {
 	})
 }
 
+// diagnosis: what names faults is as pure as catalog. What gathers its facts, below it, is not.
+func diagnosis(g graph) []string {
+	pure := []string{"k8s.io/apimachinery", "k8s.io/api", "k8s.io/kube-aggregator/pkg/apis", module + "/apis"}
+	impure := []string{"os", "net/http", "io/ioutil", "syscall", "log", "math/rand", "context"}
+	return each(g, func(from, to string) string {
+		switch {
+		case from != named:
+			return ""
+		case g[to].Standard && within(to, impure...):
+			return "diagnosis has no I/O and no chance"
+		case !g[to].Standard && !within(to, pure...):
+			return "diagnosis imports only apimachinery, API types and the standard library"
+		}
+		return ""
+	})
+}
+
 // library: what embedders import never reaches k8s.io/kubernetes, over however
 // many packages, nor the part of kine that brings every database and a server.
 func library(g graph) []string {
 	refused := []string{"k8s.io/kubernetes", "github.com/k3s-io/kine/pkg/endpoint"}
 	var broken []string
 	for _, path := range slices.Sorted(maps.Keys(g)) {
-		if !within(path, layer, extension) {
+		if !within(path, layer, extension, named, module+"/apis") {
 			continue
 		}
 		for _, tree := range refused {
