@@ -1,10 +1,17 @@
 package kubeconfig
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 )
+
+// Quiet keeps client-go from logging what a command says itself, by the errors that it returns.
+func Quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
 // MaxAnswer bounds the answer to a request that is not a watch. It is above what kube-apiserver
 // gives for 2,000 APIServices with the longest messages that etcd takes in pages.
@@ -25,6 +32,9 @@ func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// WrappedRoundTripper is how client-go finds what ends a request.
+func (l limited) WrappedRoundTripper() http.RoundTripper { return l.next }
 
 type bounded struct {
 	io.ReadCloser

@@ -54,6 +54,11 @@ func (f *Flags) Connect(command string) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.TokenFile != "" {
+		for _, user := range raw.AuthInfos {
+			user.Token = "" // which would go first
+		}
+	}
 	overrides, err := f.overrides()
 	if err != nil {
 		return nil, err

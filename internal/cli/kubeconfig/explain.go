@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/internal/cli/terminal"
 )
@@ -66,7 +68,9 @@ func (c *Connection) why(err error) string {
 		return c.forbidden(err)
 	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
 		return fmt.Sprintf("%s is up, and has no answer now (%s); try again, or see its state with: kubectl get --raw '/readyz?verbose'", c.Server, text(err))
-	case apierrors.ReasonForError(err) != "":
+	case apierrors.IsNotFound(err):
+		return fmt.Sprintf("%s has no such thing (%s); check that this is the address of a Kubernetes API server (%s)", c.Server, text(err), c.from())
+	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown:
 		return fmt.Sprintf("%s answers: %s", c.Server, text(err))
 	}
 	if why := c.certificate(err); why != "" {
@@ -147,7 +151,7 @@ func (c *Connection) certificate(err error) string {
 		return fmt.Sprintf(`the certificate of %s expired%s by this machine's clock, which says %s; renew it (with kubeadm: "kubeadm certs renew apiserver"), or set the clock`, c.Server, expired, day(now))
 	case errors.As(err, &alert):
 		return fmt.Sprintf("%s ended the TLS handshake (%s); it does not take the client certificate of %s", c.Server, text(alert), c.from())
-	case errors.As(err, &noTLS):
+	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("%s does not speak TLS; check the address (%s), or use http:// if that is meant", c.Server, c.from())
 	}
 	return ""
