@@ -50,7 +50,7 @@ func APIServices(flags *kubeconfig.Flags) cobra.CompletionFunc {
 
 // names are nil where they cannot be read: a shell's user who has begun a word is told no errors.
 func names(flags *kubeconfig.Flags) []string {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(kubeconfig.Quiet(context.Background()), patience)
 	defer cancel()
 	c, err := flags.Connect("completion")
 	if err != nil {
