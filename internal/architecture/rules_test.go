@@ -44,6 +44,12 @@ const (
 	embedded = module + "/internal/etcd"
 )
 
+// clusterCommands are those that a program for any cluster has, with what they are made of.
+var clusterCommands = []string{
+	module + "/internal/cli/status", module + "/internal/cli/kubeconfig", module + "/internal/cli/completion",
+	module + "/internal/cli/terminal", module + "/internal/cli/similar",
+}
+
 // shared are the parts that other parts may import. Test servers are for tests
 // only, which the graph does not hold.
 var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend", parts + "/document", parts + "/pace"}
@@ -110,12 +116,13 @@ func diagnosis(g graph) []string {
 }
 
 // library: what embedders import never reaches k8s.io/kubernetes, over however
-// many packages, nor the part of kine that brings every database and a server.
+// many packages, nor the part of kine that brings every database and a server. So
+// it is with commands that are for any cluster.
 func library(g graph) []string {
 	refused := []string{"k8s.io/kubernetes", "github.com/k3s-io/kine/pkg/endpoint"}
 	var broken []string
 	for _, path := range slices.Sorted(maps.Keys(g)) {
-		if !within(path, layer, extension, named, module+"/apis") {
+		if !within(path, layer, extension, named, module+"/apis") && !within(path, clusterCommands...) {
 			continue
 		}
 		for _, tree := range refused {
