@@ -128,6 +128,7 @@ func TestFatalFaultsEndTheirBranchAlone(t *testing.T) {
 // text of every scenario.
 func TestHostileTextIsMadeHarmless(t *testing.T) {
 	const hostile = "\x1b[31mred\x00\u202e\u200b\r\n$(reboot)`reboot`'\";reboot<script>"
+	findings := 0
 	for _, c := range scenarios() {
 		s := healthy()
 		c.change(s)
@@ -135,6 +136,7 @@ func TestHostileTextIsMadeHarmless(t *testing.T) {
 		poison(reflect.ValueOf(s.Facts).Elem(), hostile, 0)
 		for _, name := range append(slices.Collect(maps.Keys(s.APIServices)), s.name, s.name+hostile) {
 			r := Diagnose(s.Facts, name)
+			findings += len(r.Findings)
 			for _, f := range r.Findings {
 				harmlessLine(t, c.name, f.Evidence, maxEvidence)
 				for _, line := range f.Remedy {
@@ -148,6 +150,9 @@ func TestHostileTextIsMadeHarmless(t *testing.T) {
 			}
 			harmlessLine(t, c.name, r.APIService, maxField)
 		}
+	}
+	if findings < 200 {
+		t.Errorf("only %d findings were looked at", findings)
 	}
 }
 
