@@ -23,9 +23,9 @@ func Controller(name string, setup func(mgr manager.Manager) error) Part {
 	return controllerPart{name, setup}
 }
 
-// Reconcile is a Controller of one kind, T, with usual settings: it works on one object
-// at a time, four of them at once, and tries again with growing pauses. newReconciler gets
-// the manager, for its client.
+// Reconcile is a Controller of one kind, T, with usual settings: it works on four
+// objects at once, never twice on the same one, and tries again with growing pauses.
+// newReconciler gets the manager, for its client.
 func Reconcile[T any](newReconciler func(mgr manager.Manager) (reconcile.Reconciler, error)) Part {
 	name := strings.ToLower(reflect.TypeFor[T]().Name())
 	return Controller(name, func(mgr manager.Manager) error {

@@ -10,6 +10,10 @@
 //		Status:       true,
 //	}
 //
+// A [Computed] kind is made up when something changes, a [Projection] shows the objects of
+// another API, and [FromCRD] or [FromOpenAPI] declare a kind without a Go type. [Reconcile]
+// runs a controller beside them.
+//
 // [Main] runs a program of such values; [New] and [Server.Run] are the same for who
 // embeds a server in something bigger. [Server.As] reaches a server in the same process,
 // without a port.

@@ -56,7 +56,7 @@ type Resource[T, L any] struct {
 	Default func(obj *T)
 
 	// Status makes the field "status" a subresource: the main resource ignores it,
-	// /status changes nothing else, and generation grows with neither.
+	// /status changes nothing else, and generation does not grow with it.
 	Status bool
 	// PrepareForStatusUpdate and ValidateStatusUpdate are the hooks of /status.
 	PrepareForStatusUpdate func(ctx context.Context, obj, old *T)

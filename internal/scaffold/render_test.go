@@ -199,6 +199,19 @@ func TestConformanceIsAskedForAllThatAKindHas(t *testing.T) {
 	}
 }
 
+// TestTheFirstObjectIsOneThatTheKindTakes: the README has none for types of a
+// CustomResourceDefinition, which have other fields.
+func TestTheFirstObjectIsOneThatTheKindTakes(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		p := sample("Widget")
+		p.Kinds[0].FromCRD = own
+		text := find(t, render(t, p, nil), "README.md")
+		if strings.Contains(text, "message:") == own || !strings.Contains(text, "kubectl explain widget.spec") {
+			t.Errorf("types of a CRD %v: it says\n%s", own, text)
+		}
+	}
+}
+
 // TestControllersOfTheirOwn: with the component, the controllers are a Deployment of their
 // own that may do what they do, and the server has none.
 func TestControllersOfTheirOwn(t *testing.T) {
