@@ -3,6 +3,7 @@ package aggregator
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -261,4 +262,25 @@ func TestObserveSinceWhen(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+func BenchmarkObserve(b *testing.B) {
+	server := &backendtest.Server{Service: "api", Address: "192.0.2.1:443", CA: testcerts.New("ca").PEM}
+	var objects []*apiregistrationv1.APIService
+	for i := range 500 {
+		objects = append(objects, server.APIService(fmt.Sprintf("v1.g%d.example", i)))
+	}
+	a, err := New(Config{Source: NewStaticSource(State{})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	a.facts.setState(state(objects, server))
+	snapshot, _ := a.facts.snapshot(nil)
+	a.backends.Sync(snapshot)
+	a.snapshot.Store(snapshot)
+	for b.Loop() {
+		if got := len(a.Observe()); got != len(objects) {
+			b.Fatalf("%d are observed", got)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -273,7 +274,7 @@ func TestHostileTexts(t *testing.T) {
 		}{f.Message, 1000})
 	}
 	for i, c := range texts {
-		if c.text == "" || len(c.text) > c.most || strings.ContainsAny(c.text, "\x1b\x07\n\u202e\xff") {
+		if c.text == "" || len(c.text) > c.most || strings.ContainsAny(c.text, "\x1b\x07\n\u202e") || !utf8.ValidString(c.text) {
 			t.Errorf("%d: %d bytes, at most %d: %.60q", i, len(c.text), c.most, c.text)
 		}
 	}
