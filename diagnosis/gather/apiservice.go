@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -22,6 +23,9 @@ const (
 	// maxServerLines is how many lines of API servers' logs are kept for one APIService.
 	maxServerLines = 50
 )
+
+// errNoAccount: the extension server runs elsewhere, or its Pods may not be seen.
+var errNoAccount = fmt.Errorf("no Pods are known, whose ServiceAccount could be asked about: %w", diagnosis.ErrUnsupported)
 
 // apiService sees one APIService and what stands behind it. f has the object.
 func (g *gathering) apiService(ctx context.Context, name string, f *diagnosis.APIServiceFacts) {
@@ -105,7 +109,13 @@ func (g *gathering) behind(ctx context.Context, a *apiregistrationv1.APIService,
 		func() {
 			if f.ServiceAccount != "" {
 				f.Rights, f.ReaderBindings = g.rights(ctx, to.Namespace, f.ServiceAccount)
+				return
 			}
+			f.Rights = map[diagnosis.Right]diagnosis.Known[bool]{}
+			for _, right := range diagnosis.Rights() {
+				f.Rights[right] = diagnosis.Unseen[bool](errNoAccount)
+			}
+			f.ReaderBindings = diagnosis.Unseen[[]string](errNoAccount)
 		},
 		func() { f.Endpoints = g.endpoints(ctx, a, f) },
 	)
