@@ -42,6 +42,7 @@ type Aggregator struct {
 	discovery  *discovery.Service
 	openapi    *openapi.Service
 	writer     *status.Writer // nil without Config.Status
+	observer   *observer
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{}                                       // closed when the first state is routed
@@ -61,9 +62,9 @@ func New(config Config) (*Aggregator, error) {
 	}
 	config.setDefaults()
 	// In this order each part is given only parts that exist already.
-	facts, lost := newFacts(config), newLostConnections()
-	backends := config.backends(lost.add)
-	fetcher := config.fetcher(backends, facts.signal)
+	facts, lost, observer := newFacts(config), newLostConnections(), newObserver()
+	backends := config.backends(lost.add, observer.stir)
+	fetcher := config.fetcher(backends, facts.signal, observer.stir)
 	prober := config.prober(backends, func(probed *catalog.APIService, v catalog.Verdict) {
 		fetcher.ProbeEnded(probed.Name)
 		facts.setVerdict(probed.Registration, v)
@@ -80,7 +81,8 @@ func New(config Config) (*Aggregator, error) {
 		proxy:      config.proxy(backends, func(s *catalog.APIService) { prober.ProbeNow(s.Name) }),
 		discovery:  config.discovery(),
 		openapi:    config.openAPI(),
-		writer:     config.writer(),
+		writer:     config.writer(observer.stir),
+		observer:   observer,
 		routes:     make(chan struct{}),
 		recalled:   make(chan map[string]*apidiscoveryv2.APIVersionDiscovery, 1),
 		newer:      make(chan struct{}, 1),
@@ -108,6 +110,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { a.build(working) })
 	group.Go(func() { a.checkLost(working) })
+	group.Go(func() { a.watchStandings(working) })
 	reporting := make(chan error, 1)
 	group.Go(func() {
 		err := a.report(working)

@@ -53,6 +53,7 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 	if a.writer != nil {
 		a.writer.Sync(s)
 	}
+	a.observer.stir()
 	select {
 	case a.newer <- struct{}{}:
 	default:

@@ -223,11 +223,12 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) backends(connectionLost func(catalog.BackendID)) *backend.Pool {
+func (c *Config) backends(connectionLost func(catalog.BackendID), endpointChanged func()) *backend.Pool {
 	config := backend.Config{
 		Limits:            backend.DefaultLimits(),
 		HoldRefusals:      c.HoldRefusals,
 		ConnectionLost:    connectionLost,
+		EndpointChanged:   endpointChanged,
 		ClientCertificate: c.ClientCertificate,
 		Dial:              c.Dial,
 		DialResolvesNames: c.DialResolvesNames,
@@ -254,12 +255,12 @@ func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService
 	})
 }
 
-func (c *Config) fetcher(backends *backend.Pool, changed func()) *fetch.Fetcher {
+func (c *Config) fetcher(backends *backend.Pool, changed, noted func()) *fetch.Fetcher {
 	timing := fetch.DefaultTiming()
 	if timing.DiscoveryTimeout = c.DiscoveryTimeout; c.DiscoveryTimeout < 0 {
 		timing.DiscoveryTimeout = unboundedDiscovery
 	}
-	return fetch.New(timing, backends, changed)
+	return fetch.New(timing, backends, changed, noted)
 }
 
 func (c *Config) prober(backends *backend.Pool, report func(*catalog.APIService, catalog.Verdict)) *probe.Prober {
@@ -272,11 +273,13 @@ func (c *Config) watchLists(backends *backend.Pool, report func(*catalog.APIServ
 	return watchlist.New(watchlist.Config{Timing: watchlist.DefaultTiming(), Try: watchlist.HTTP(backends), Report: report})
 }
 
-func (c *Config) writer() *status.Writer {
+func (c *Config) writer(peersChanged func()) *status.Writer {
 	if c.Status == nil {
 		return nil
 	}
-	return status.New(c.Status.internal())
+	config := c.Status.internal()
+	config.PeersChanged = peersChanged
+	return status.New(config)
 }
 
 func (c *Config) discovery() *discovery.Service {

@@ -32,7 +32,9 @@
 //
 // With [StatusConfig] the Available condition of APIServices is written, with
 // [Metrics] there are metrics. Neither decides where a request goes: each server
-// goes by what it sees itself.
+// goes by what it sees itself. [Aggregator.Observe] says what that is, of each
+// APIService with its endpoints, documents and certificates, in the shape of the API
+// aggregation.annex.dev/v1alpha1; [Aggregator.Changed] says when to ask again.
 //
 // # What the host does
 //

@@ -35,6 +35,8 @@ const (
 	layer     = module + "/aggregator"
 	parts     = layer + "/internal"
 	extension = module + "/extension"
+	// observed is the API in whose shape the layer says what it sees.
+	observed = module + "/apis/aggregation/v1alpha1"
 	// certificates makes those of tests.
 	certificates = module + "/internal/testcerts"
 	// embedded runs etcd for a kube-apiserver and for extension servers.
@@ -48,12 +50,15 @@ var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend"
 // star: the parts of the layer know catalog, respond, backend (with the
 // vocabulary below it), document and pace, and nothing else of the project;
 // those know catalog and pace at most, which know none; only the layer itself knows
-// all parts, and nobody outside it knows any.
+// all parts, and nobody outside it knows any. The API that the layer is observed by is
+// known to the layer and to the part that makes its objects.
 func star(g graph) []string {
 	const backend, pace = parts + "/backend", parts + "/pace"
 	return each(g, func(from, to string) string {
 		switch {
 		case to == certificates: // see edges
+			return ""
+		case to == observed && (from == layer || within(from, parts+"/observe")):
 			return ""
 		case within(to, parts) && !within(from, layer):
 			return "the parts of the layer are its own"

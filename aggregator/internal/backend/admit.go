@@ -131,6 +131,9 @@ func (b *Backend) TakeRetry() bool { return b.admission.retries.Take(time.Now())
 // wait for others to end.
 func (b *Backend) Load() (inFlight, queued int) { return b.admission.limiters[UnderWay].InFlight() }
 
+// MaxInFlight is how many requests may be under way, long-running ones left out.
+func (b *Backend) MaxInFlight() int { return b.admission.limiters[UnderWay].Max() }
+
 // Sending is how many requests have a body that has not arrived.
 func (b *Backend) Sending() int {
 	sending, waiting := b.admission.limiters[Sending].InFlight()

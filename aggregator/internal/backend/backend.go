@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -38,6 +39,7 @@ type Backend struct {
 	endpoints    *balance.Set
 	target       atomic.Pointer[catalog.Target] // that of the last update
 	reachability reachability
+	shown        atomic.Pointer[x509.Certificate] // by the last handshake; nil before there was one
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
@@ -46,7 +48,7 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		resolve:   p.config.Resolve,
 		limits:    p.config.Limits,
 		admission: newAdmission(p.config.Limits),
-		endpoints: balance.New(rand.IntN),
+		endpoints: balance.New(rand.IntN, p.endpointChanged),
 	}
 	id, lost := a.Backend, func() {}
 	if p.config.ConnectionLost != nil {
@@ -66,6 +68,11 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		clientCertificate: p.config.ClientCertificate,
 		wrap:              p.config.Wrap,
 		resets:            &b.resets,
+		shown: func(certificate *x509.Certificate) {
+			if before := b.shown.Swap(certificate); before == nil || !before.Equal(certificate) {
+				p.endpointChanged(0)
+			}
+		},
 	}
 	b.current.Store(newTransport(b.transport))
 	b.update(a, a.Settings)
@@ -154,9 +161,23 @@ func (b *Backend) Pick(t catalog.Target, tried ...string) (balance.Choice, error
 // Health lists the endpoints with what is known of them.
 func (b *Backend) Health() []balance.Health { return b.endpoints.Health(time.Now()) }
 
-// Probed takes note of an active probe of an endpoint.
-func (b *Backend) Probed(address string, passed bool) {
-	b.endpoints.Probed(address, passed)
+// Traffic is Health with what clients' requests of the last minute came to.
+func (b *Backend) Traffic() []balance.Traffic { return b.endpoints.Traffic(time.Now()) }
+
+// Totals is what all of clients' requests came to, for metrics.
+func (b *Backend) Totals() []balance.Totals { return b.endpoints.Totals() }
+
+// Certificate is what the extension server showed in the last handshake, whether it was
+// trusted or not; nil where there was none.
+func (b *Backend) Certificate() *x509.Certificate { return b.shown.Load() }
+
+// ClientCertificate is what this server shows to the extension server; nil for none.
+func (b *Backend) ClientCertificate() *x509.Certificate { return b.current.Load().clientCertificate() }
+
+// Probed takes note of an active probe of an endpoint. Failure says what is wrong with
+// its answer, or why there was none; empty if all is well.
+func (b *Backend) Probed(address string, passed bool, failure string) {
+	b.endpoints.Probed(time.Now(), address, passed, failure)
 	b.logReachability(address, passed)
 }
 

@@ -26,7 +26,7 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
-	b.Probed("192.0.2.2:443", false)
+	b.Probed("192.0.2.2:443", false, "")
 	release, refusal := b.Admit(t.Context(), a, alice, UnderWay)
 	if refusal != nil {
 		t.Fatalf("%+v", refusal)

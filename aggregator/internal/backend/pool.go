@@ -44,6 +44,9 @@ type Config struct {
 	// ConnectionLost is called when an extension server ends a connection; it must not
 	// block.
 	ConnectionLost func(catalog.BackendID)
+	// EndpointChanged is called when an endpoint is left out or taken back, or an
+	// extension server shows another certificate; it must not block.
+	EndpointChanged func()
 }
 
 // Pool holds one Backend for each catalog.BackendID in use.
@@ -92,6 +95,27 @@ func (p *Pool) Get(a *catalog.APIService) *Backend {
 	}
 	b, _ := p.backends.LoadOrStore(a.Backend, newBackend(p, a))
 	return b.(*Backend)
+}
+
+// Find returns the Backend of that ID, or nil where none is in use.
+func (p *Pool) Find(id catalog.BackendID) *Backend {
+	b, ok := p.backends.Load(id)
+	if !ok {
+		return nil
+	}
+	return b.(*Backend)
+}
+
+// endpointChanged tells of a change, and once more when it ends by itself.
+func (p *Pool) endpointChanged(again time.Duration) {
+	told := p.config.EndpointChanged
+	if told == nil {
+		return
+	}
+	told()
+	if again > 0 {
+		time.AfterFunc(again, told)
+	}
 }
 
 // Sync takes over the endpoints and settings of a snapshot, and closes the idle

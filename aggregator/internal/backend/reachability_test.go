@@ -43,7 +43,7 @@ func TestReachabilityIsLoggedWhenItChanges(t *testing.T) {
 			b, logged := New(Config{}).Get(a), 0
 			for i, p := range c.probes {
 				before := b.reachability.last
-				b.Probed(p.address, p.passed)
+				b.Probed(p.address, p.passed, "")
 				if b.reachability.last != before {
 					logged++
 				}

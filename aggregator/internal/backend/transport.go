@@ -56,6 +56,9 @@ type transportConfig struct {
 	clientCertificate func() (cert, key []byte)
 	wrap              func(http.RoundTripper) http.RoundTripper
 	resets            *resets
+	// shown is told the certificate of the far end after each handshake in which it
+	// showed one, verified or not.
+	shown func(*x509.Certificate)
 }
 
 // transport sends requests to one extension server with one client certificate.
@@ -64,6 +67,7 @@ type transport struct {
 
 	dial  func(ctx context.Context, network, address string) (*watchedConn, error)
 	tls   *tls.Config
+	shown func(*x509.Certificate)
 	http1 *http.Transport // dials, and hands connections that speak HTTP/2 to conns
 	conns *connPool
 	rt    http.RoundTripper
@@ -75,7 +79,7 @@ func newTransport(c transportConfig) *transport {
 	if err != nil {
 		return &transport{err: err}
 	}
-	t := &transport{dial: c.dial, tls: config}
+	t := &transport{dial: c.dial, tls: config, shown: c.shown}
 	t.http1 = &http.Transport{
 		// The environment's HTTP proxy is for the outside; extension servers
 		// are inside.
@@ -171,7 +175,11 @@ func (t *transport) dialTLS(ctx context.Context, address string, protocols ...st
 	conn := tls.Client(raw, config)
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errHandshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	err = conn.HandshakeContext(ctx)
+	if certificate := shownCertificate(conn, err); certificate != nil {
+		t.shown(certificate)
+	}
+	if err != nil {
 		_ = raw.Close()
 		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
 			return nil, errHandshakeTimeout
@@ -179,6 +187,27 @@ func (t *transport) dialTLS(ctx context.Context, address string, protocols ...st
 		return nil, err
 	}
 	return conn, nil
+}
+
+// shownCertificate is that of the far end after a handshake, which may have failed for
+// its sake; nil where the handshake did not come that far.
+func shownCertificate(conn *tls.Conn, handshake error) *x509.Certificate {
+	shown := conn.ConnectionState().PeerCertificates
+	if refused := (*tls.CertificateVerificationError)(nil); errors.As(handshake, &refused) {
+		shown = refused.UnverifiedCertificates
+	}
+	if len(shown) == 0 {
+		return nil
+	}
+	return shown[0]
+}
+
+// clientCertificate is what this end shows; nil for none.
+func (t *transport) clientCertificate() *x509.Certificate {
+	if t.err != nil || len(t.tls.Certificates) == 0 {
+		return nil
+	}
+	return t.tls.Certificates[0].Leaf
 }
 
 // closeIdle closes the connections to an endpoint that carry no request, and those

@@ -22,7 +22,8 @@ import (
 //	host [addressing=endpoints] [self=host:port] [reserved=(group,...)] [resolver] [services=none]
 //	apiservice <name> [service=ns/name[:port]] [priority=group,version] [group= version=] [ca=] [insecure] [delete]
 //	service ns/name [type=] [ip=] [external=] [ports=(name:port,...)] [families=(IPv4,...)] [error=(...)] [slices-error=(...)] [delete]
-//	slice ns/name [family=IPv6] [ports=(name:port,...)], then an address and ready, unready or unsaid on each line
+//	slice ns/name [family=IPv6] [ports=(name:port,...)], then an address and ready, unready or unsaid on each line,
+//	  and perhaps [zone=] [node=] [pod=[ns/]name], or external= for what is no Pod
 //	verdict <name> status= reason= [message=(...)]
 //	document <name> [resources=(...)] [stale] [problem=(...)]
 //	show [name ...]     verdict, target and document of APIServices, in order
@@ -164,14 +165,19 @@ func (s *scenario) service(t *testing.T, ref string, a args) {
 }
 
 func (s *scenario) slice(t *testing.T, ref string, a args, input string) {
-	es := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressType(a.one("family", "IPv4"))}
+	es := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: keyOf(ref).Namespace}, AddressType: discoveryv1.AddressType(a.one("family", "IPv4"))}
 	for _, p := range a["ports"] {
 		name, port, _ := strings.Cut(p, ":")
 		es.Ports = append(es.Ports, discoveryv1.EndpointPort{Name: &name, Port: new(number(t, port))})
 	}
 	for line := range strings.Lines(input) {
 		words := strings.Fields(line)
-		ep := discoveryv1.Endpoint{Addresses: words[:len(words)-1]}
+		ep := discoveryv1.Endpoint{}
+		for strings.Contains(words[len(words)-1], "=") {
+			locate(&ep, words[len(words)-1])
+			words = words[:len(words)-1]
+		}
+		ep.Addresses = words[:len(words)-1]
 		switch words[len(words)-1] {
 		case "ready":
 			ep.Conditions.Ready = new(true)
@@ -186,6 +192,24 @@ func (s *scenario) slice(t *testing.T, ref string, a args, input string) {
 	facts := s.facts.Services[keyOf(ref)]
 	facts.Slices = append(facts.Slices, es)
 	s.facts.Services[keyOf(ref)] = facts
+}
+
+// locate reads one word that says where an endpoint is.
+func locate(ep *discoveryv1.Endpoint, word string) {
+	switch key, value, _ := strings.Cut(word, "="); key {
+	case "zone":
+		ep.Zone = &value
+	case "node":
+		ep.NodeName = &value
+	case "pod":
+		namespace, pod, found := strings.Cut(value, "/")
+		if !found {
+			namespace, pod = "", value
+		}
+		ep.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: pod}
+	case "external":
+		ep.TargetRef = &corev1.ObjectReference{Kind: "VirtualMachine", Name: value}
+	}
 }
 
 func (s *scenario) document(name string, a args) {
@@ -215,7 +239,7 @@ func (s *scenario) show(names []string) string {
 			fmt.Fprintf(&out, "  unresolved: %s\n", a.Target.Unresolved)
 		default:
 			for _, e := range a.Target.Endpoints {
-				fmt.Fprintf(&out, "  -> %s\n", e.Address)
+				fmt.Fprintf(&out, "  -> %s%s\n", e.Address, whereabouts(e))
 			}
 		}
 		if d := a.Document.Discovery; d != nil {
@@ -227,6 +251,16 @@ func (s *scenario) show(names []string) string {
 		}
 	}
 	return out.String()
+}
+
+// whereabouts is what is known of where an endpoint is.
+func whereabouts(e Endpoint) (text string) {
+	for _, known := range []struct{ what, is string }{{"zone", e.Zone}, {"node", e.Node}, {"Pod", e.Pod}} {
+		if known.is != "" {
+			text += fmt.Sprintf(", %s %s", known.what, known.is)
+		}
+	}
+	return text
 }
 
 func verdictText(a *APIService) string {

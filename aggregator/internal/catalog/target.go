@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,9 @@ type Endpoint struct {
 	// Fallback is the Service's own address, for when no endpoint can be
 	// reached from here.
 	Fallback bool
+	// Zone, Node and Pod say where it is, for reports: Pod is namespace/name. They are
+	// empty where its EndpointSlice does not say.
+	Zone, Node, Pod string
 }
 
 // Target is where a registration's requests go.
@@ -175,15 +179,38 @@ func (f *Facts) serving(es []*discoveryv1.EndpointSlice, portName string, family
 					}
 					e.Terminating = true
 				}
+				e.locate(slice.Namespace, ep)
 				// An address may be in two slices for a moment: the more favourable one counts.
 				if known, ok := byAddress[e.Address]; ok {
-					e.OtherZone, e.Terminating = e.OtherZone && known.OtherZone, e.Terminating && known.Terminating
+					e.merge(known)
 				}
 				byAddress[e.Address] = e
 			}
 		}
 	}
 	return slices.SortedFunc(maps.Values(byAddress), func(a, b Endpoint) int { return strings.Compare(a.Address, b.Address) })
+}
+
+// locate sets what an EndpointSlice says of where an endpoint is.
+func (e *Endpoint) locate(namespace string, says discoveryv1.Endpoint) {
+	if says.Zone != nil {
+		e.Zone = *says.Zone
+	}
+	if says.NodeName != nil {
+		e.Node = *says.NodeName
+	}
+	if ref := says.TargetRef; ref != nil && ref.Kind == "Pod" {
+		e.Pod = cmp.Or(ref.Namespace, namespace) + "/" + ref.Name
+	}
+}
+
+// merge adds what another slice says of the same address. Whatever their order, the
+// result is the same.
+func (e *Endpoint) merge(other Endpoint) {
+	e.OtherZone, e.Terminating = e.OtherZone && other.OtherZone, e.Terminating && other.Terminating
+	if cmp.Or(strings.Compare(other.Pod, e.Pod), strings.Compare(other.Node, e.Node), strings.Compare(other.Zone, e.Zone)) > 0 {
+		e.Zone, e.Node, e.Pod = other.Zone, other.Node, other.Pod
+	}
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

@@ -97,6 +97,7 @@ func (f *Fetcher) discovery(loop context.Context, members []*catalog.APIService,
 			}
 			d.Stale, d.Problem, d.Warning = false, "", gv.warning
 		})
+		f.note(loop, a, discoveryOf, nil)
 	}
 	state.etag = ""
 	if complete && all != nil {
@@ -121,12 +122,14 @@ func (f *Fetcher) discoveryTimeout(members []*catalog.APIService) time.Duration 
 
 func (f *Fetcher) updateFailed(loop context.Context, a *catalog.APIService, err error) {
 	f.update(loop, a, func(d *catalog.Document) { d.Stale, d.Problem = true, backend.ErrorText(err) })
+	f.note(loop, a, discoveryOf, err)
 }
 
 // confirm marks what is known as current, because the server said so.
 func (f *Fetcher) confirm(loop context.Context, members []*catalog.APIService) bool {
 	for _, a := range members {
 		f.update(loop, a, func(d *catalog.Document) { d.Stale, d.Problem = false, "" })
+		f.note(loop, a, discoveryOf, nil)
 	}
 	return true
 }

@@ -287,7 +287,7 @@ func TestDiscoveryTimeoutOfAnAPIService(t *testing.T) {
 				}
 				pool := backend.New(backend.Config{Wrap: hung})
 				defer pool.Close()
-				f := New(DefaultTiming(), pool, func() {})
+				f := New(DefaultTiming(), pool, func() {}, func() {})
 				var members []*catalog.APIService
 				for i, own := range c.own {
 					a := (&backendtest.Server{Service: "api", Address: "192.0.2.1:443"}).Claim(fmt.Sprintf("v%d.a.example", i))

@@ -64,12 +64,14 @@ type Fetcher struct {
 	timing   Timing
 	backends *backend.Pool
 	changed  func()
+	noted    func()
 	loops    sync.WaitGroup
 
 	mu        sync.Mutex // no other lock is taken while it is held
 	servers   map[catalog.BackendID]*server
 	byName    map[string]*server // nil before the first Sync
 	documents map[string]catalog.Document
+	downloads map[string]Downloads
 
 	// decoding is done one OpenAPI document at a time: each takes many times its size
 	// meanwhile. Each turn ends: what a document costs is bounded.
@@ -77,12 +79,12 @@ type Fetcher struct {
 	logf     func(format string, args ...any)
 }
 
-// New returns a Fetcher. It calls changed, from several goroutines, after
-// Documents have changed.
-func New(timing Timing, backends *backend.Pool, changed func()) *Fetcher {
+// New returns a Fetcher. From several goroutines it calls changed after Documents have
+// changed, and noted after a problem of Downloads has.
+func New(timing Timing, backends *backend.Pool, changed, noted func()) *Fetcher {
 	return &Fetcher{
-		timing: timing, backends: backends, changed: changed,
-		servers: map[catalog.BackendID]*server{}, documents: map[string]catalog.Document{},
+		timing: timing, backends: backends, changed: changed, noted: noted,
+		servers: map[catalog.BackendID]*server{}, documents: map[string]catalog.Document{}, downloads: map[string]Downloads{},
 		decoding: pace.NewTurns(), logf: klog.Warningf,
 	}
 }
@@ -100,6 +102,7 @@ func (f *Fetcher) Documents() map[string]catalog.Document {
 func (f *Fetcher) Seed(name string, d catalog.Document) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.measure(name, f.documents[name], d)
 	f.documents[name] = d
 }
 
@@ -116,6 +119,7 @@ func (f *Fetcher) Sync(ctx context.Context, s *catalog.Snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.documents, func(name string, _ catalog.Document) bool { return !names[name] })
+	maps.DeleteFunc(f.downloads, func(name string, _ Downloads) bool { return !names[name] })
 	f.byName = make(map[string]*server, len(names))
 	for id, list := range members {
 		srv := f.servers[id]
@@ -209,6 +213,7 @@ func (f *Fetcher) update(loop context.Context, a *catalog.APIService, change fun
 	if !stopped {
 		change(&after)
 		f.documents[name] = after
+		f.measure(name, before, after)
 	}
 	f.mu.Unlock()
 	if !stopped && after.Warning != "" && after.Warning != before.Warning {

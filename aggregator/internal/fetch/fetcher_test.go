@@ -65,7 +65,7 @@ func newFetcher(t *testing.T, timing Timing) (*Fetcher, *learned) {
 
 func newLearned(timing Timing, pool *backend.Pool) *learned {
 	changed := make(chan struct{}, 1)
-	return &learned{fetcher: New(timing, pool, func() { wake(changed) }), changed: changed}
+	return &learned{fetcher: New(timing, pool, func() { wake(changed) }, func() {}), changed: changed}
 }
 
 // run starts loops by Sync and stops them when the test ends.

@@ -96,7 +96,7 @@ func paced(t *testing.T, timing Timing, test func(f *Fetcher, r *remote, sync fu
 		r.set("/apis/a.example/v1", string(legacyList("a.example/v1", thing)))
 		pool := backend.New(backend.Config{Wrap: func(http.RoundTripper) http.RoundTripper { return r }})
 		defer pool.Close()
-		f := New(timing, pool, func() {})
+		f := New(timing, pool, func() {}, func() {})
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}
 		test(f, r, func(resourceVersion string) {
@@ -284,7 +284,7 @@ func TestAnHourOfFlappingIsDownloadedWithinBounds(t *testing.T) {
 				r.set("/apis/a.example/v1", resources(0))
 				pool := backend.New(backend.Config{Wrap: func(http.RoundTripper) http.RoundTripper { return r }})
 				defer pool.Close()
-				f := New(withoutProber(), pool, func() {})
+				f := New(withoutProber(), pool, func() {}, func() {})
 				ctx, cancel := context.WithCancel(t.Context())
 				sync := func(i int) {
 					s := &backendtest.Server{Service: "api", Address: "192.0.2.1:443"}

@@ -40,6 +40,7 @@ type openAPIState struct {
 	noV2      bool              // the server has no v2
 	saidNoV2  bool              // and that was logged
 	madeOf    map[string]string // by APIService name: the ETag of the v3 that its v2 was made of
+	unmade    map[string]error  // by APIService name: why no v2 could be made of that
 	v2Asked   time.Time         // when v2 was last downloaded or found unchanged
 	problem   string            // what was last logged; empty while all is well
 }
@@ -63,10 +64,12 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 	}
 	unchanged, v3 := f.openAPIV3(ctx, loop, members, state)
 	if unchanged && !hinted && time.Since(state.v2Asked) < f.timing.OpenAPIMax {
+		f.noteOpenAPI(loop, members, state, false, nil, v3)
 		return true
 	}
 	var v2 error
-	if !state.noV2 || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain {
+	asksV2 := !state.noV2 || state.noV3 || hinted || time.Since(state.v2Asked) >= absentAgain
+	if asksV2 {
 		v2 = f.openAPIV2(ctx, loop, members, state)
 		state.v2Asked = time.Time{}
 		if v2 == nil {
@@ -81,6 +84,7 @@ func (f *Fetcher) openAPI(loop context.Context, members []*catalog.APIService, s
 	if state.noV2 && !state.noV3 {
 		v2 = errors.Join(v2, f.makeV2(ctx, loop, members, state))
 	}
+	f.noteOpenAPI(loop, members, state, asksV2, v2, v3)
 	problem := errors.Join(v3, v2)
 	f.logProblem(loop, members, state, problem)
 	return problem == nil
@@ -148,7 +152,7 @@ func (f *Fetcher) openAPIV2(ctx, loop context.Context, members []*catalog.APISer
 	case reply.StatusCode != http.StatusOK:
 		return fmt.Errorf("downloading /openapi/v2: status code %d", reply.StatusCode)
 	}
-	state.noV2, state.madeOf = false, nil
+	state.noV2, state.madeOf, state.unmade = false, nil, nil
 	sum := digest(reply.Body)
 	if sum != state.v2Sum {
 		problem := f.updateOpenAPIV2(ctx, loop, reply.Body, members, state.noV3)
@@ -176,7 +180,7 @@ func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, member
 	for _, a := range members {
 		own, err := document.Guarded(func() (v2Part, error) { return readV2(ctx, whole, a, alsoV3) })
 		if err != nil {
-			problems = append(problems, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)})
+			problems = append(problems, ofMember{a.Name, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)}})
 		}
 		if len(own.v2.Data) == 0 {
 			continue
@@ -195,7 +199,7 @@ func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, member
 // changed.
 func (f *Fetcher) makeV2(ctx, loop context.Context, members []*catalog.APIService, state *openAPIState) error {
 	if state.madeOf == nil {
-		state.madeOf = map[string]string{}
+		state.madeOf, state.unmade = map[string]string{}, map[string]error{}
 	}
 	var problems []error
 	for i, d := range f.known(members) {
@@ -207,9 +211,10 @@ func (f *Fetcher) makeV2(ctx, loop context.Context, members []*catalog.APIServic
 		if ctx.Err() != nil {
 			return errors.Join(append(problems, err)...) // to be tried again
 		}
-		state.madeOf[name] = v3.ETag
+		state.madeOf[name], state.unmade[name] = v3.ETag, nil
 		if err != nil {
-			problems = append(problems, unusable{fmt.Errorf("making the OpenAPI v2 of %s from its v3: %w", name, err)})
+			state.unmade[name] = ofMember{name, unusable{fmt.Errorf("making the OpenAPI v2 of %s from its v3: %w", name, err)}}
+			problems = append(problems, state.unmade[name])
 			continue
 		}
 		f.update(loop, members[i], func(d *catalog.Document) { d.OpenAPIV2 = v2 })
@@ -282,7 +287,7 @@ func (f *Fetcher) openAPIV3(ctx, loop context.Context, members []*catalog.APISer
 			continue
 		}
 		if err := f.openAPIV3Of(ctx, loop, b, a, item.ServerRelativeURL, state); err != nil {
-			failure = err
+			failure = errors.Join(failure, ofMember{a.Name, err})
 		}
 		named = named && namesContent(item.ServerRelativeURL)
 	}

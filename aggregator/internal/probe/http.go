@@ -36,8 +36,12 @@ func HTTP(backends *backend.Pool) Check {
 		checkOne := func(i int) {
 			errs[i] = get(ctx, b, endpoints[i], a.DiscoveryPath())
 			if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				failure := ""
+				if errs[i] != nil {
+					failure = message(errs[i])
+				}
 				// Any answer shows that the endpoint lives. The verdict needs a 2xx.
-				b.Probed(endpoints[i].Address, errs[i] == nil || errors.As(errs[i], new(badStatus)))
+				b.Probed(endpoints[i].Address, failure == "" || errors.As(errs[i], new(badStatus)), failure)
 			}
 		}
 		answered := make(chan int, len(endpoints))

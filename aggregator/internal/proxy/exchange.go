@@ -102,8 +102,9 @@ func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 		if err != nil {
 			return nil, errUnresolved{err}
 		}
-		others := choice.Alternatives(time.Now())
-		result, failed := x.attempt(ctx, choice, x.header(choice, attempt > 1), others)
+		began := time.Now()
+		others := choice.Alternatives(began)
+		result, failed := x.attempt(ctx, trial{choice, x.header(choice, attempt > 1), began}, others)
 		if failed == nil {
 			doubtful.answeredBy(result.choice)
 			return result, nil
@@ -127,14 +128,21 @@ func (x *exchange) maySendAgain(failed *failure, others bool) bool {
 	return others || errors.Is(failed, errNotBegun) || errors.Is(failed, errPerhapsBegun)
 }
 
+// trial is one endpoint with what is sent to it, and when that began.
+type trial struct {
+	choice balance.Choice
+	header http.Header
+	began  time.Time
+}
+
 // attempt sends the request to one endpoint and, if its answer is late and
 // hedging is allowed, to another as well.
-func (x *exchange) attempt(ctx context.Context, choice balance.Choice, header http.Header, others bool) (*answer, *failure) {
+func (x *exchange) attempt(ctx context.Context, first trial, others bool) (*answer, *failure) {
 	late := time.AfterFunc(hedgeAfter, func() { x.probeNow(x.apiService) })
 	defer late.Stop()
 	if !others || !x.kind.plainRead || x.body != nil {
 		ctx, cancel := context.WithCancelCause(ctx)
-		result, failed := x.send(ctx, cancel, choice, header)
+		result, failed := x.send(ctx, cancel, first)
 		if failed != nil {
 			cancel(nil)
 		}
@@ -145,13 +153,13 @@ func (x *exchange) attempt(ctx context.Context, choice balance.Choice, header ht
 		after: hedgeAfter,
 		first: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
 			var result *answer
-			if result, failed = x.send(ctx, cancel, choice, header); failed != nil {
+			if result, failed = x.send(ctx, cancel, first); failed != nil {
 				return nil, failed
 			}
 			return result, nil
 		},
 		second: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
-			return x.sendElsewhere(ctx, cancel, choice)
+			return x.sendElsewhere(ctx, cancel, first.choice)
 		},
 	}.run(ctx)
 	if err != nil { // the first attempt's
@@ -172,7 +180,7 @@ func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCause
 	if err != nil {
 		return nil, err
 	}
-	result, failed := x.send(ctx, cancel, choice, x.header(choice, true))
+	result, failed := x.send(ctx, cancel, trial{choice, x.header(choice, true), time.Now()})
 	if failed != nil {
 		return nil, failed
 	}
@@ -198,7 +206,8 @@ func (x *exchange) header(choice balance.Choice, another bool) http.Header {
 // send makes one round trip. The bodies of small answers to plain reads are read
 // before they are passed on: an extension server that dies in the middle of one is not
 // the client's concern.
-func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, choice balance.Choice, header http.Header) (*answer, *failure) {
+func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, to trial) (*answer, *failure) {
+	choice, header := to.choice, to.header
 	t := newSendTrace(x.request, cancel, x.interim)
 	reset, refused := x.backend.UnclearResets(), x.backend.RefusedStreams()
 	out := x.request.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
@@ -209,20 +218,31 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, cho
 	defer timer.end()
 	x.setBody(out, t, timer)
 	response, err := x.backend.RoundTrip(out)
+	ended := time.Now()
 	if err == nil && x.kind.plainRead {
 		err = readSmall(response)
 	}
 	if err == nil {
-		choice.Note(time.Now(), balance.Answered)
+		choice.NoteRequest(ended, balance.Answered, x.came(response, ended.Sub(to.began)))
 		return &answer{Response: response, choice: choice, cancel: cancel}, nil
 	}
 	e := x.ended(ctx, t, header, err)
 	e.reset, e.refused = x.backend.UnclearResets() != reset, x.backend.RefusedStreams() != refused
 	failed := judge(e)
-	choice.Done(time.Now(), failed.outcome())
+	choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
 	klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
 		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", backend.ErrorText(err))
 	return nil, failed
+}
+
+// came is what an answer says of its endpoint. How long that of a watch takes, or of a
+// request whose body is slow, says nothing.
+func (x *exchange) came(response *http.Response, took time.Duration) balance.Request {
+	r := balance.Request{Took: took, Error: failedStatus(response.StatusCode)}
+	if x.kind.longRunning || x.late != nil {
+		r.Took = 0
+	}
+	return r
 }
 
 // setBody gives a request its body, if it has one: what arrives has the length that the

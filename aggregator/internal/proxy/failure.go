@@ -214,6 +214,26 @@ func (f *failure) outcome() balance.Outcome {
 	return balance.Neutral
 }
 
+// request is what the endpoint's numbers make of it: an error where its answer was
+// waited for in vain, whosever fault that is. That another endpoint was first to answer a
+// watch may mean that there was no event yet.
+func (f *failure) request(k kind) balance.Request {
+	overtaken := errors.Is(f.err, errOvertaken)
+	if f.fault == ofEndpoint || f.fault == unclear || f.reason == respond.BackendTimeout && !(overtaken && k.watch) {
+		return balance.Request{Error: backend.ErrorText(f)}
+	}
+	return balance.Request{}
+}
+
+// failedStatus is the error of an answer by which a server says that it failed; empty for
+// any other.
+func failedStatus(code int) string {
+	if code < http.StatusInternalServerError || code == http.StatusNotImplemented {
+		return ""
+	}
+	return fmt.Sprintf("the answer was %d %s", code, http.StatusText(code))
+}
+
 // elsewhereToo says whether another attempt would end no other way.
 func (f *failure) elsewhereToo() bool { return f.fault == ofClient || f.fault == ofRequest }
 

@@ -60,11 +60,11 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	body.allowEarlyAnswer(w, r)
 	if err != nil {
 		failed := judge(u.ended(ctx, out.Header, err))
-		choice.Done(time.Now(), failed.outcome())
+		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
 		p.exchangeFailed(w, r, a, failed)
 		return
 	}
-	choice.Note(time.Now(), balance.Answered)
+	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: failedStatus(response.StatusCode)})
 	defer choice.Done(time.Now(), balance.Neutral)
 	defer response.Body.Close()
 
@@ -184,7 +184,7 @@ func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend
 		}
 		others := choice.Alternatives(time.Now())
 		failed := judge(ending{err: err, stage: connecting, cause: context.Cause(ctx)})
-		choice.Done(time.Now(), failed.outcome())
+		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(kind{upgrade: true}))
 		if attempt == maxAttempts || !others || ctx.Err() != nil || !b.TakeRetry() {
 			return nil, choice, failed
 		}

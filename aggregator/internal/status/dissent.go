@@ -158,6 +158,9 @@ func (w *Writer) dissent(ctx context.Context) {
 		}
 		now := time.Now()
 		views, wait := d.update(now, w.snapshot.Load())
+		if before := w.differs.Swap(&views); before == nil || !maps.Equal(*before, views) {
+			w.config.PeersChanged()
+		}
 		if w.Term() != 0 {
 			views, wait = nil, 0
 		}

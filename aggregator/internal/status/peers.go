@@ -145,17 +145,9 @@ func (p *peerViews) others(now time.Time, name string, own catalog.Status) strin
 	}
 	servers := map[view][]string{}
 	for _, r := range p.reports {
-		v, ok := r.views[name]
-		if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
-			continue
+		if v, differs := r.dissents(now, name, own); differs {
+			servers[v] = append(servers[v], r.server)
 		}
-		if !printable(v.Reason, maxReason) {
-			v.Reason = ""
-		}
-		if v.Status == apiregistrationv1.ConditionTrue {
-			v.Reason = ""
-		}
-		servers[v] = append(servers[v], r.server)
 	}
 	var parts []string
 	for v, names := range servers {

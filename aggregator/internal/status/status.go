@@ -53,6 +53,9 @@ type Config struct {
 	Ready func(context.Context) error
 	// Observe is called after a condition was changed; it may be nil.
 	Observe func(before, after *apiregistrationv1.APIService)
+	// PeersChanged is called when Dissent may be another, and must not block; it may be
+	// nil.
+	PeersChanged func()
 }
 
 // Writer brings stored conditions in line with verdicts while it holds the
@@ -61,6 +64,8 @@ type Writer struct {
 	config   Config
 	snapshot atomic.Pointer[catalog.Snapshot]
 	term     atomic.Int64 // see Term
+	election atomic.Pointer[election]
+	differs  atomic.Pointer[map[string]view] // what has differed from the conditions for dissentAfter
 	peers    *peerViews
 	bounds   conditionBudget // of one APIService, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
@@ -83,10 +88,16 @@ type lastWrite struct {
 // New returns a Writer.
 func New(config Config) *Writer {
 	wakeWriting := make(chan struct{}, 1)
+	if config.PeersChanged == nil {
+		config.PeersChanged = func() {}
+	}
 	return &Writer{
 		config:      config,
 		wakeWriting: wakeWriting, wakeDissent: make(chan struct{}, 1),
-		peers:      newPeerViews(func() { wake(wakeWriting) }),
+		peers: newPeerViews(func() {
+			wake(wakeWriting)
+			config.PeersChanged()
+		}),
 		bounds:     newConditionBudget(),
 		lastWrites: map[types.UID]lastWrite{}, history: map[types.UID]*history{},
 	}
@@ -116,6 +127,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.election.Store(election)
 	if w.config.Ready != nil {
 		if err := w.config.Ready(ctx); err != nil {
 			return fmt.Errorf("waiting for the Lease's namespace: %w", err)

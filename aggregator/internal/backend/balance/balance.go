@@ -47,11 +47,13 @@ type endpoint struct {
 	ejected  time.Time // left out until then
 	down     bool      // the last probe failed
 	streams  map[*Stream]struct{}
+	record   record
 }
 
 // Set is the endpoints of one extension server.
 type Set struct {
-	random func(n int) int
+	random  func(n int) int
+	changed func(again time.Duration)
 
 	mu        sync.Mutex
 	endpoints []*endpoint
@@ -59,9 +61,11 @@ type Set struct {
 	settled   bool // the first members need no slow start
 }
 
-// New returns an empty Set. Random returns a number in [0, n).
-func New(random func(n int) int) *Set {
-	return &Set{random: random, byAddress: map[string]*endpoint{}}
+// New returns an empty Set. Random returns a number in [0, n). Changed is called when
+// the state of a member has changed, and says after which time it changes again by
+// itself; zero for not at all. It must neither block nor call the Set.
+func New(random func(n int) int, changed func(again time.Duration)) *Set {
+	return &Set{random: random, changed: changed, byAddress: map[string]*endpoint{}}
 }
 
 // Update replaces the members. Those that stay keep their load and health. It
@@ -83,7 +87,9 @@ func (s *Set) Update(now time.Time, members []Member) (leaving []*Stream) {
 				e.joined = now.Add(-slowStart)
 			}
 		}
+		e.settle(now)
 		e.Member = m
+		e.settle(now)
 		byAddress[m.Address] = e
 		list = append(list, e)
 	}
@@ -238,33 +244,46 @@ const (
 
 // Done returns the endpoint's load and takes note of the outcome. It reports
 // whether the endpoint was ejected by it.
-func (c Choice) Done(now time.Time, o Outcome) bool {
-	s := c.set
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.e.inFlight--
-	return s.note(now, c.e, o)
-}
+func (c Choice) Done(now time.Time, o Outcome) bool { return c.note(now, o, nil, true) }
 
 // Note takes note of an outcome without a request of its own, such as that of
 // an attempt that is still under way but too slow.
-func (c Choice) Note(now time.Time, o Outcome) bool {
+func (c Choice) Note(now time.Time, o Outcome) bool { return c.note(now, o, nil, false) }
+
+// DoneRequest is Done for a client's request that brought no answer.
+func (c Choice) DoneRequest(now time.Time, o Outcome, r Request) bool {
+	return c.note(now, o, &r, true)
+}
+
+// NoteRequest is Note for a client's request that has an answer.
+func (c Choice) NoteRequest(now time.Time, o Outcome, r Request) bool {
+	return c.note(now, o, &r, false)
+}
+
+func (c Choice) note(now time.Time, o Outcome, r *Request, done bool) (ejected bool) {
 	s := c.set
 	if s == nil {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if done {
+		c.e.inFlight--
+	}
+	if r != nil {
+		c.e.record.request(now, r)
+	}
 	return s.note(now, c.e, o)
 }
 
 func (s *Set) note(now time.Time, e *endpoint, o Outcome) bool {
 	switch o {
 	case Answered:
-		e.failures, e.ejected, e.down = 0, time.Time{}, false
+		if e.failures > 0 || e.down { // else there is nothing to change: nobody is ejected without a failure
+			e.settle(now)
+			e.failures, e.ejected, e.down = 0, time.Time{}, false
+			s.settle(now, e)
+		}
 	case Failed:
 		if now.Before(e.ejected) {
 			return false // the requests that fail together are one failure
@@ -275,7 +294,9 @@ func (s *Set) note(now time.Time, e *endpoint, o Outcome) bool {
 			// any endpoint; the probe that follows decides.
 			return false
 		}
+		e.settle(now)
 		e.ejected = now.Add(backoff(e.failures))
+		s.settle(now, e)
 		return true
 	}
 	return false
@@ -298,18 +319,24 @@ func (s *Set) lastHealthy(now time.Time, e *endpoint) bool {
 }
 
 // Probed takes note of an active probe. One that passes takes the endpoint
-// back at once.
-func (s *Set) Probed(address string, passed bool) {
+// back at once. Failure says what failed, if anything did; an answer that is none of
+// an extension server at work shows all the same that the endpoint lives.
+func (s *Set) Probed(now time.Time, address string, passed bool, failure string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byAddress[address]
 	if e == nil {
 		return
 	}
+	if failure != "" {
+		e.record.lastError = LastError{failure, now}
+	}
+	e.settle(now)
 	e.down = !passed
 	if passed {
 		e.failures, e.ejected = 0, time.Time{}
 	}
+	s.settle(now, e)
 }
 
 // Alternatives says whether there is an endpoint other than this choice that a
@@ -326,25 +353,4 @@ func (c Choice) Alternatives(now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// Health of one endpoint, for reports.
-type Health struct {
-	Member
-	InFlight int
-	Failures int
-	// Ejected is true while the endpoint is left out after failures; Down when
-	// its last probe failed.
-	Ejected, Down bool
-}
-
-// Health lists the members.
-func (s *Set) Health(now time.Time) []Health {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Health, len(s.endpoints))
-	for i, e := range s.endpoints {
-		out[i] = Health{Member: e.Member, InFlight: e.inFlight, Failures: e.failures, Ejected: now.Before(e.ejected), Down: e.down}
-	}
-	return out
 }

@@ -16,7 +16,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // seeded returns a Set whose choices are the same in every run.
 func seeded(seed uint64) *balance.Set {
-	return balance.New(rand.New(rand.NewPCG(seed, 1)).IntN)
+	return balance.New(rand.New(rand.NewPCG(seed, 1)).IntN, func(time.Duration) {})
 }
 
 func members(addresses ...string) []balance.Member {
@@ -180,7 +180,9 @@ func TestRanksOfEndpoints(t *testing.T) {
 			}
 		}
 	}
-	down := func(address string) func(*balance.Set) { return func(s *balance.Set) { s.Probed(address, false) } }
+	down := func(address string) func(*balance.Set) {
+		return func(s *balance.Set) { s.Probed(epoch, address, false, "") }
+	}
 	tests := []struct {
 		name    string
 		members []balance.Member
@@ -248,11 +250,11 @@ func TestAlternatives(t *testing.T) {
 	if !a.Alternatives(epoch) {
 		t.Error("b is an alternative to a")
 	}
-	s.Probed("b:1", false)
+	s.Probed(epoch, "b:1", false, "")
 	if a.Alternatives(epoch) {
 		t.Error("b is down and still an alternative")
 	}
-	s.Probed("b:1", true)
+	s.Probed(epoch, "b:1", true, "")
 	pick(t, s, epoch, "a:1").Done(epoch, balance.Failed)
 	if a.Alternatives(epoch) {
 		t.Error("b is ejected and still an alternative")

@@ -11,7 +11,7 @@ import (
 )
 
 func TestConcurrentUse(t *testing.T) {
-	s := balance.New(rand.IntN)
+	s := balance.New(rand.IntN, func(time.Duration) {})
 	always := balance.Member{Address: "always:1"}
 	s.Update(epoch, []balance.Member{always})
 	var users sync.WaitGroup
@@ -29,7 +29,7 @@ func TestConcurrentUse(t *testing.T) {
 				c.Note(now, balance.Answered)
 				switch (user + i) % 5 {
 				case 0:
-					s.Probed(c.Address, i%2 == 0)
+					s.Probed(now, c.Address, i%2 == 0, "")
 				case 1:
 					members := []balance.Member{always}
 					for m := range i % 4 {

@@ -80,7 +80,7 @@ func TestTheLastHealthyEndpointIsNotEjected(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := seeded(2)
 			s.Update(epoch, test.members)
-			s.Probed("down:1", false)
+			s.Probed(epoch, "down:1", false, "")
 			for _, m := range test.members[1:] {
 				var avoid []string
 				for _, other := range test.members {
@@ -99,7 +99,7 @@ func TestTheLastHealthyEndpointIsNotEjected(t *testing.T) {
 					t.Fatal("ejected")
 				}
 			}
-			s.Probed("a:1", false) // active evidence does count
+			s.Probed(epoch, "a:1", false, "") // active evidence does count
 			if !health(t, s, epoch, "a:1").Down {
 				t.Fatal("a failed probe was not noted")
 			}
@@ -113,15 +113,15 @@ func TestAProbeThatPassesTakesAnEndpointBack(t *testing.T) {
 	for range 5 {
 		pick(t, s, epoch, "b:1").Done(epoch, balance.Failed)
 	}
-	s.Probed("a:1", false)
+	s.Probed(epoch, "a:1", false, "")
 	if h := health(t, s, epoch, "a:1"); !h.Down || !h.Ejected {
 		t.Fatalf("%+v", h)
 	}
-	s.Probed("a:1", true)
+	s.Probed(epoch, "a:1", true, "")
 	if h := health(t, s, epoch, "a:1"); h.Down || h.Ejected || h.Failures != 0 {
 		t.Fatalf("%+v", h)
 	}
-	s.Probed("gone:1", false) // an endpoint that left meanwhile
+	s.Probed(epoch, "gone:1", false, "") // an endpoint that left meanwhile
 	if n := len(s.Health(epoch)); n != 2 {
 		t.Fatalf("%d members", n)
 	}
@@ -132,7 +132,7 @@ func TestAnAnswerTakesAnEndpointBack(t *testing.T) {
 	s.Update(epoch, members("a:1", "b:1"))
 	under := pick(t, s, epoch, "b:1")
 	pick(t, s, epoch, "b:1").Done(epoch, balance.Failed)
-	s.Probed("a:1", false)
+	s.Probed(epoch, "a:1", false, "")
 	under.Note(epoch, balance.Answered)
 	if h := health(t, s, epoch, "a:1"); h.Down || h.Ejected || h.InFlight != 1 {
 		t.Fatalf("%+v", h)
@@ -193,7 +193,7 @@ func TestAnEndpointThatComesBackBeginsAnew(t *testing.T) {
 	s.Update(epoch, members("a:1", "b:1"))
 	old := pick(t, s, epoch, "b:1")
 	pick(t, s, epoch, "b:1").Done(epoch, balance.Failed)
-	s.Probed("a:1", false)
+	s.Probed(epoch, "a:1", false, "")
 	s.Update(epoch, members("b:1"))
 	s.Update(epoch, members("a:1", "b:1"))
 	old.Done(epoch, balance.Failed)
@@ -297,7 +297,7 @@ func TestAnyOrderOfEventsKeepsTheSetSound(t *testing.T) {
 			},
 			"probe": func(t *rapid.T) {
 				address, passed := drawMember.Draw(t, "m").Address, rapid.Bool().Draw(t, "passed")
-				s.Probed(address, passed)
+				s.Probed(now, address, passed, "")
 				if _, ok := current[address]; !ok {
 					return
 				}

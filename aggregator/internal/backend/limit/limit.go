@@ -135,6 +135,13 @@ func (l *Limiter) Set(config Config) {
 	l.admit()
 }
 
+// Max is how many requests may be under way.
+func (l *Limiter) Max() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.config.InFlight
+}
+
 // InFlight and Queued are the present numbers of requests.
 func (l *Limiter) InFlight() (inFlight, queued int) {
 	l.mu.Lock()

@@ -1,0 +1,205 @@
+package aggregator
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/backend"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/fetch"
+	"github.com/annex-api/annex/aggregator/internal/observe"
+	"github.com/annex-api/annex/aggregator/internal/pace"
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+)
+
+const (
+	// lookInterval is how often the layer looks how APIServices stand though nothing has
+	// happened: certificates expire by themselves.
+	lookInterval = 30 * time.Second
+	// lookPause is the least time between two looks.
+	lookPause = 100 * time.Millisecond
+)
+
+// observer is what is remembered from one look at all APIServices to the next.
+type observer struct {
+	stirred chan struct{} // one slot: something may have changed
+	changed chan struct{} // one slot: for Changed
+
+	mu        sync.Mutex // no other lock is taken while it is held
+	standings map[string]observe.Standing
+	bundles   map[[sha256.Size]byte][]v1alpha1.Certificate // what CA bundles hold
+}
+
+func newObserver() *observer {
+	return &observer{
+		stirred: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		standings: map[string]observe.Standing{}, bundles: map[[sha256.Size]byte][]v1alpha1.Certificate{},
+	}
+}
+
+// stir says that something may have changed.
+func (o *observer) stir() {
+	select {
+	case o.stirred <- struct{}{}:
+	default:
+	}
+}
+
+// judged is a subject with what is to be said of it.
+type judged struct {
+	observe.Subject
+	assessment observe.Assessment
+	standing   observe.Standing
+}
+
+// stand gives each subject its standing, and says whether any has changed. What is not
+// among them is forgotten.
+func (o *observer) stand(now time.Time, all []judged) (changed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	standings := make(map[string]observe.Standing, len(all))
+	for i := range all {
+		j := &all[i]
+		before := o.standings[j.Name]
+		j.standing = before.Next(now, &j.Subject, j.assessment)
+		standings[j.Name] = j.standing
+		changed = changed || j.standing != before
+	}
+	changed = changed || len(standings) != len(o.standings)
+	o.standings = standings
+	return changed
+}
+
+// readBundles gives each subject what its CA bundle holds, which is read once.
+func (o *observer) readBundles(all []judged) {
+	o.mu.Lock()
+	known := o.bundles
+	o.mu.Unlock()
+	bundles := make(map[[sha256.Size]byte][]v1alpha1.Certificate, len(known))
+	for i := range all {
+		j := &all[i]
+		if len(j.CABundle) == 0 || j.Invalid != "" {
+			continue
+		}
+		id := j.Backend.CA
+		read, ok := bundles[id]
+		if !ok {
+			if read, ok = known[id]; !ok {
+				read = observe.ReadBundle(j.CABundle)
+			}
+			bundles[id] = read
+		}
+		j.Certificates.CABundle = read
+	}
+	o.mu.Lock()
+	o.bundles = bundles // replaced, never changed
+	o.mu.Unlock()
+}
+
+// Observe says how each remote APIService fares as this server sees it, by name: what
+// aggregation.annex.dev/v1alpha1 serves. Status.Affected is left to who knows the
+// namespaces, and Fault.Code to who knows the codes. Numbers and ages are those of the
+// moment.
+func (a *Aggregator) Observe() []v1alpha1.RemoteAPIService {
+	now := time.Now()
+	all, _ := a.look(now)
+	server := a.config.server()
+	objects := make([]v1alpha1.RemoteAPIService, len(all))
+	for i := range all {
+		j := &all[i]
+		objects[i] = observe.RemoteAPIService(now, server, &j.Subject, j.assessment, j.standing)
+	}
+	return objects
+}
+
+// Changed has a value after Observe may have something new to say: of an APIService, a
+// verdict, a document, a certificate or the state of an endpoint. Changes that follow each
+// other closely are told once. The numbers of requests, and ages, change without it. It is
+// meant for one reader.
+func (a *Aggregator) Changed() <-chan struct{} { return a.observer.changed }
+
+// watchStandings keeps since when APIServices stand as they do, whether anybody observes
+// them or not, and tells of changes, until ctx ends.
+func (a *Aggregator) watchStandings(ctx context.Context) {
+	timer := time.NewTicker(lookInterval)
+	defer timer.Stop()
+	for {
+		stirred := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.observer.stirred:
+			stirred = true
+		case <-timer.C:
+		}
+		if _, changed := a.look(time.Now()); changed || stirred {
+			select {
+			case a.observer.changed <- struct{}{}:
+			default:
+			}
+		}
+		if !pace.Wait(ctx, lookPause, nil) {
+			return
+		}
+	}
+}
+
+// look judges every remote APIService, by name, and says whether one stands otherwise
+// than at the last look.
+func (a *Aggregator) look(now time.Time) (all []judged, changed bool) {
+	downloads := a.fetcher.Downloads()
+	for _, s := range a.snapshot.Load().APIServices() {
+		if !s.Local {
+			all = append(all, judged{Subject: a.subject(s, downloads[s.Name])})
+		}
+	}
+	slices.SortFunc(all, func(x, y judged) int { return strings.Compare(x.Name, y.Name) })
+	a.observer.readBundles(all)
+	for i := range all {
+		all[i].assessment = observe.Assess(now, &all[i].Subject)
+	}
+	return all, a.observer.stand(now, all)
+}
+
+// subject gathers what the parts know of an APIService.
+func (a *Aggregator) subject(s *catalog.APIService, d fetch.Downloads) observe.Subject {
+	subject := observe.Subject{APIService: s}
+	if s.Invalid != "" {
+		return subject
+	}
+	subject.Downloads = observe.Downloads{
+		Discovery: observe.Download(d.Discovery), OpenAPIV2: observe.Download(d.OpenAPIV2), OpenAPIV3: observe.Download(d.OpenAPIV3),
+	}
+	if a.writer != nil {
+		for _, v := range a.writer.Dissent(s) {
+			subject.Dissent = append(subject.Dissent, observe.View(v))
+		}
+	}
+	if b := a.backends.Find(s.Backend); b != nil {
+		subject.Endpoints = b.Traffic()
+		subject.Load = loadOf(b)
+		subject.Certificates.Serving = observe.Read(b.Certificate())
+		subject.Certificates.FrontProxy = observe.Read(b.ClientCertificate())
+	}
+	return subject
+}
+
+func loadOf(b *backend.Backend) observe.Load {
+	inFlight, queued := b.Load()
+	return observe.Load{Max: b.MaxInFlight(), InFlight: inFlight, Queued: queued}
+}
+
+// server is what this server is called.
+func (c *Config) server() string {
+	if c.Status != nil && c.Status.Server != "" {
+		return c.Status.Server
+	}
+	if c.Self == "" && c.Status != nil {
+		return c.Status.Identity
+	}
+	return c.Self
+}
