@@ -50,6 +50,8 @@ type controllerPart struct {
 	setup func(mgr manager.Manager) error
 }
 
+func isController(p Part) bool { _, ok := p.(controllerPart); return ok }
+
 func (c controllerPart) addTo(a *assembly) error {
 	switch {
 	case c.name == "":

@@ -165,7 +165,7 @@ spec:
 		"a schema of another kind": {[]extension.Part{set(func(r *things) { r.Schema = crd("Other") })}, []string{"Schema", "no file defines it", "Other.things.example.com"}},
 		"a schema of other types": {
 			[]extension.Part{set(func(r *things) { r.Schema = crd("Thing") })},
-			[]string{"crd/things.yaml:4 and the Go type of v1: ", "spec.text", "spec.replicas"},
+			[]string{"Schema: it does not fit the Go type of v1: crd/things.yaml:", "spec.text", "spec.replicas"},
 		},
 		"a computed kind without objects": {[]extension.Part{extension.Computed[thing]{GroupVersion: thingsV1, Names: extension.Names{Kind: "Thing"}}}, []string{"List: it is missing"}},
 		"nothing":                         {[]extension.Part{nil}, []string{"a part is nil"}},

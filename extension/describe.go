@@ -111,11 +111,13 @@ func (c *complaints) fit(k *kind.Kind, d *schema.Definition, name string) {
 	object, _, _ := k.Version(name)
 	fit, err := v.Fit(reflect.TypeOf(object()).Elem())
 	if err != nil {
-		c.add("Schema", "%s:%d and the Go type of %s: %v", d.File, d.Line, name, err)
+		c.add("Schema", "it does not fit the Go type of %s: %v", name, err)
 		return
 	}
-	if fit.NeedsRaw {
-		c.add("Schema", "%s:%d: a field of the Go type of %s has a default, and is written though it is empty: add omitempty, or make it a pointer, so that what a client left out can be told", d.File, d.Line, name)
+	for _, at := range fit.NeedsRaw {
+		c.add("Schema", "%s: in the Go type of %s the field has a default, and is written though it is empty: add omitempty, or make it a pointer, so that what a client left out can be told", at, name)
+	}
+	if len(fit.NeedsRaw) > 0 {
 		return
 	}
 	s := kind.Schema{}

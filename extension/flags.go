@@ -35,6 +35,7 @@ type options struct {
 	admission, fairness          string
 	audit                        Audit
 	controllersOnly, leaderElect bool
+	withoutControllers           bool
 	leaseNamespace, leaseName    string
 	controllerMetrics            string
 	controllerHealth             string
@@ -78,6 +79,7 @@ func (o *options) flags(name string) *pflag.FlagSet {
 	f.IntVar(&o.audit.MaxBackups, "audit-log-maxbackup", o.audit.MaxBackups, "how many old audit logs are kept; 0: 100")
 	f.IntVar(&o.audit.MaxSize, "audit-log-maxsize", o.audit.MaxSize, "megabytes of an audit log; 0: 100")
 	f.BoolVar(&o.controllersOnly, "controllers-only", o.controllersOnly, "run the controllers without the server, as a Deployment of their own")
+	f.BoolVar(&o.withoutControllers, "without-controllers", o.withoutControllers, "run the server without the controllers, which are a Deployment of their own")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run the controllers in one of the replicas; switched off, in each")
 	f.StringVar(&o.leaseNamespace, "leader-elect-resource-namespace", o.leaseNamespace, "namespace of the lease; empty: that of --service, else of --tls-secret, else of this Pod")
 	f.StringVar(&o.leaseName, "leader-elect-resource-name", o.leaseName, "name of the lease")
@@ -131,6 +133,9 @@ func (o *options) validate() error {
 	}
 	if o.controllersOnly && (o.standalone != "" || o.register || o.storage != "" || o.storageFile != "") {
 		add("controllers-only", "there is no server then: --standalone, --register, --storage and --storage-file are for one")
+	}
+	if o.controllersOnly && o.withoutControllers {
+		add("without-controllers", "with --controllers-only there is nothing to run then")
 	}
 	for flag, value := range map[string]string{"admission": o.admission, "fairness": o.fairness} {
 		if featureOf[value] == 0 {

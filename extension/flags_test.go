@@ -37,6 +37,7 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		"--storage=memory:// --storage-file=x":            "--storage-file: it is given in place of --storage",
 		"--controllers-only --standalone=x":               "--controllers-only: there is no server then",
 		"--controllers-only --storage-file=x":             "--controllers-only: there is no server then",
+		"--controllers-only --without-controllers":        "--without-controllers: with --controllers-only there is nothing",
 		"--admission=yes":                                 `--admission: "yes" is not on, auto or off`,
 		"--fairness=":                                     `--fairness: "" is not on, auto or off`,
 		"--audit-log-path=-":                              "--audit-policy-file: it goes together with --audit-log-path",

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -90,6 +91,9 @@ func run(ctx context.Context, name string, arguments []string, out io.Writer, pr
 	}
 	if o.controllersOnly {
 		return o.runControllers(ctx, name, parts)
+	}
+	if o.withoutControllers {
+		parts = slices.DeleteFunc(slices.Clone(parts), isController)
 	}
 	return o.serve(ctx, name, parts)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,7 +95,11 @@ func program(t *testing.T, folder string, arguments ...string) (config *rest.Con
 		t.Fatal(err)
 	}
 	defer ready.Close()
-	end = launch(t, "yes", []*os.File{tell}, append([]string{"--standalone", folder, "--secure-port", "0", "--ready-fd", "3", "--drain", "0"}, arguments...)...)
+	as := "yes"
+	if slices.Contains(arguments, "--without-controllers") {
+		as = withControllers
+	}
+	end = launch(t, as, []*os.File{tell}, append([]string{"--standalone", folder, "--secure-port", "0", "--ready-fd", "3", "--drain", "0"}, arguments...)...)
 	tell.Close()
 	if err := ready.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
@@ -300,10 +305,24 @@ func TestALibraryLeavesTheProcessAlone(t *testing.T) {
 }
 
 // Controllers that are a program of their own work on what the server has, and serve their
-// health and their metrics.
+// health and their metrics. The server, which is the same program, has none then.
 func TestControllersAlone(t *testing.T) {
 	folder := t.TempDir()
-	config, endServer := program(t, folder, "--storage", "memory://")
+	config, endServer := program(t, folder, "--storage", "memory://", "--without-controllers")
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for check, want := range map[string]int{"ping": http.StatusOK, "controllers": http.StatusNotFound} {
+		response, err := client.Get(config.Host + "/healthz/" + check)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("/healthz/%s of the server: %s, want %d", check, response.Status, want)
+		}
+	}
 	c, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ type rule func(graph) []string
 var rules = map[string]rule{
 	"star":      star,
 	"core":      core,
+	"diagnosis": diagnosis,
 	"library":   library,
 	"reference": reference,
 	"replaced":  replaced,
@@ -37,11 +38,19 @@ const (
 	extension = module + "/extension"
 	// observed is the API in whose shape the layer says what it sees.
 	observed = module + "/apis/aggregation/v1alpha1"
+	// named are the faults, and the checks that name them.
+	named = module + "/diagnosis"
 	// certificates makes those of tests.
 	certificates = module + "/internal/testcerts"
 	// embedded runs etcd for a kube-apiserver and for extension servers.
 	embedded = module + "/internal/etcd"
 )
+
+// clusterCommands are those that a program for any cluster has, with what they are made of.
+var clusterCommands = []string{
+	module + "/internal/cli/status", module + "/internal/cli/kubeconfig", module + "/internal/cli/completion",
+	module + "/internal/cli/terminal", module + "/internal/cli/similar",
+}
 
 // shared are the parts that other parts may import. Test servers are for tests
 // only, which the graph does not hold.
@@ -94,13 +103,31 @@ func core(g graph) []string {
 	})
 }
 
+// diagnosis: what names faults is as pure as catalog. What gathers its facts, below it, is not.
+func diagnosis(g graph) []string {
+	pure := []string{"k8s.io/apimachinery", "k8s.io/api", "k8s.io/kube-aggregator/pkg/apis", module + "/apis"}
+	impure := []string{"os", "net/http", "io/ioutil", "syscall", "log", "math/rand", "context"}
+	return each(g, func(from, to string) string {
+		switch {
+		case from != named:
+			return ""
+		case g[to].Standard && within(to, impure...):
+			return "diagnosis has no I/O and no chance"
+		case !g[to].Standard && !within(to, pure...):
+			return "diagnosis imports only apimachinery, API types and the standard library"
+		}
+		return ""
+	})
+}
+
 // library: what embedders import never reaches k8s.io/kubernetes, over however
-// many packages, nor the part of kine that brings every database and a server.
+// many packages, nor the part of kine that brings every database and a server. So
+// it is with commands that are for any cluster.
 func library(g graph) []string {
 	refused := []string{"k8s.io/kubernetes", "github.com/k3s-io/kine/pkg/endpoint"}
 	var broken []string
 	for _, path := range slices.Sorted(maps.Keys(g)) {
-		if !within(path, layer, extension) {
+		if !within(path, layer, extension, named, module+"/apis") && !within(path, clusterCommands...) {
 			continue
 		}
 		for _, tree := range refused {

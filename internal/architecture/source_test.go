@@ -52,8 +52,11 @@ func source(path string, content []byte) []string {
 			broken = append(broken, fmt.Sprintf("%s: an init function", files.Position(f.Pos())))
 		}
 	}
-	if folder == "aggregator/internal/catalog" && !isTest {
-		broken = append(broken, clock(files, file)...)
+	switch {
+	case folder == "aggregator/internal/catalog" && !isTest:
+		broken = append(broken, clock(files, file, func(name string) bool { return !timeless[name] })...)
+	case folder == "diagnosis" && !isTest:
+		broken = append(broken, clock(files, file, func(name string) bool { return clocks[name] })...)
 	}
 	for _, group := range file.Comments {
 		for _, c := range group.List {
@@ -71,13 +74,19 @@ var timeless = map[string]bool{
 	"Nanosecond": true, "Microsecond": true, "Millisecond": true, "Second": true, "Minute": true, "Hour": true,
 }
 
-// clock returns a sentence for each use of package time beyond durations.
-func clock(files *token.FileSet, file *ast.File) []string {
+// clocks are the names of package time that look at a clock.
+var clocks = map[string]bool{
+	"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true,
+	"Sleep": true, "Tick": true, "NewTimer": true, "NewTicker": true,
+}
+
+// clock returns a sentence for each use of what is refused of package time.
+func clock(files *token.FileSet, file *ast.File, refused func(name string) bool) []string {
 	var broken []string
 	ast.Inspect(file, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok {
-			if p, ok := s.X.(*ast.Ident); ok && p.Name == "time" && p.Obj == nil && !timeless[s.Sel.Name] {
-				broken = append(broken, fmt.Sprintf("%s: time.%s: catalog knows no clock", files.Position(s.Pos()), s.Sel.Name))
+			if p, ok := s.X.(*ast.Ident); ok && p.Name == "time" && p.Obj == nil && refused(s.Sel.Name) {
+				broken = append(broken, fmt.Sprintf("%s: time.%s: %s knows no clock", files.Position(s.Pos()), s.Sel.Name, file.Name.Name))
 			}
 		}
 		return true

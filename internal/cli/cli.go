@@ -24,6 +24,7 @@ import (
 	"github.com/annex-api/annex/internal/cli/dev"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/serve"
+	"github.com/annex-api/annex/internal/cli/status"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/cli/up"
 	"github.com/annex-api/annex/internal/cli/update"
@@ -96,6 +97,9 @@ Start with "annex up": one command from nothing to a working server.`,
   # In place of kube-apiserver, with its flags.
   annex serve --help
 
+  # How do the servers behind APIServices fare, on this or any other cluster?
+  annex status
+
   # The project of an extension API server, with a kind of your own.
   annex new widgets --group widgets.example.com --kind Widget
 
@@ -123,11 +127,13 @@ Start with "annex up": one command from nothing to a working server.`,
 			create.New(streams),
 			add.New(streams),
 			update.New(streams),
+			status.New("annex", streams),
 			conformance.New(streams),
 			dev.New(streams, launch.DefaultDataDir(), fatal),
 			version.New(streams),
 			demoserver.New(),
 		)
+		ownCommands(root)
 	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
@@ -137,6 +143,42 @@ Start with "annex up": one command from nothing to a working server.`,
 		return flags.Explain(cmd.Flags(), cmd.CommandPath(), err)
 	})
 	return root
+}
+
+// ownCommands gives the commands that cobra makes itself examples, as all have them.
+func ownCommands(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Example = "  annex help status"
+		case "completion":
+			cmd.Long = `Print a script that has a shell complete commands, flags, and names: those of
+APIServices are asked of the API server, those of contexts are in the kubeconfig.`
+			cmd.Example = `  # In this shell only.
+  source <(annex completion bash)
+
+  # In every bash to come, where the package bash-completion is installed.
+  annex completion bash > ~/.local/share/bash-completion/completions/annex
+
+  # In every zsh; "${fpath[1]}" is the first folder that it looks in.
+  annex completion zsh > "${fpath[1]}/_annex"
+
+  # In every fish.
+  annex completion fish > ~/.config/fish/completions/annex.fish`
+			for _, shell := range cmd.Commands() {
+				shell.Example = completionExamples[shell.Name()]
+			}
+		}
+	}
+}
+
+var completionExamples = map[string]string{
+	"bash":       "  source <(annex completion bash)",
+	"zsh":        `  annex completion zsh > "${fpath[1]}/_annex"`,
+	"fish":       "  annex completion fish > ~/.config/fish/completions/annex.fish",
+	"powershell": "  annex completion powershell | Out-String | Invoke-Expression",
 }
 
 // knownVerb explains an unknown verb.

@@ -310,7 +310,7 @@ func TestDevStartsAHost(t *testing.T) {
 	}
 	p.signal(t, syscall.SIGTERM)
 	if code := p.wait(t); code != 0 {
-		t.Errorf("exit code %d after SIGTERM, want 0", code)
+		t.Errorf("exit code %d after SIGTERM, want 0\n%s", code, p.err)
 	}
 	if left := programsBelow(t, folder); len(left) > 0 {
 		t.Errorf("still running: %v", left)

@@ -122,6 +122,22 @@ type kindData struct {
 	Own, Sample, Scale bool
 }
 
+// NotApplicable are the checks of conformance that are of what the kind does not have. None
+// are said of a kind from a definition: what such a one has its schema says.
+func (k kindData) NotApplicable() []string {
+	if k.Own {
+		return nil
+	}
+	patterns := []string{"status/isolated", "generation/status"} // conditions are all that the status has
+	if !k.Scale {
+		patterns = append(patterns, "scale/*")
+	}
+	if len(k.Served) < 2 {
+		patterns = append(patterns, "versions/*", "apply/other-version")
+	}
+	return patterns
+}
+
 type spokeData struct {
 	kindData
 	Version, VersionGo string

@@ -16,10 +16,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
 
@@ -178,6 +181,67 @@ func TestManifestsAreWhatKubernetesTakes(t *testing.T) {
 	}
 }
 
+// TestConformanceIsAskedForAllThatAKindHas: only what it does not have need not apply.
+func TestConformanceIsAskedForAllThatAKindHas(t *testing.T) {
+	p := sample("Widget", "Policy")
+	p.Kinds[1].Versions = append(p.Kinds[1].Versions, "v1")
+	p.Kinds[1].Scale = true
+	text := find(t, render(t, p, nil), "conformance_test.go")
+	for _, want := range []string{
+		`{Group: "widgets.example.com", Version: "v1alpha1", Resource: "widgets"}:  {"status/isolated", "generation/status", "scale/*", "versions/*", "apply/other-version"},`,
+		`{Group: "widgets.example.com", Version: "v1alpha1", Resource: "policies"}: {"status/isolated", "generation/status"},`,
+		`{Group: "widgets.example.com", Version: "v1", Resource: "policies"}:       {"status/isolated", "generation/status"},`,
+		"notApplicable...)",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %s:\n%s", want, text)
+		}
+	}
+}
+
+// TestControllersOfTheirOwn: with the component, the controllers are a Deployment of their
+// own that may do what they do, and the server has none.
+func TestControllersOfTheirOwn(t *testing.T) {
+	files := filesys.MakeFsInMemory()
+	for _, f := range render(t, sample(), nil) {
+		content := strings.Replace(string(f.Data), "# components:\n# - controllers", "components:\n- controllers", 1)
+		if err := files.WriteFile(f.Path, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, "config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := made.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := map[string]corev1.PodTemplateSpec{}
+	var service *corev1.Service
+	for _, o := range manifests(t, []File{{Path: "config/all.yaml", Data: text}}) {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			run[o.Name] = o.Spec.Template
+		case *corev1.Service:
+			service = o
+		}
+	}
+	server, controllers := run["widgets"], run["widgets-controllers"]
+	if len(run) != 2 || !slices.Contains(server.Spec.Containers[0].Args, "--without-controllers") {
+		t.Fatalf("%d Deployments; the server has the arguments %q", len(run), server.Spec.Containers[0].Args)
+	}
+	if pod := controllers.Spec; !slices.Contains(pod.Containers[0].Args, "--controllers-only") || pod.ServiceAccountName == server.Spec.ServiceAccountName {
+		t.Errorf("the controllers are %+v", pod)
+	}
+	if selector := labels.SelectorFromSet(service.Spec.Selector); selector.Matches(labels.Set(controllers.Labels)) || !selector.Matches(labels.Set(server.Labels)) {
+		t.Errorf("the Service leads to %v, which are also the controllers' %v", service.Spec.Selector, controllers.Labels)
+	}
+	if strings.Contains(find(t, render(t, sample(), nil), "config/kustomization.yaml"), "\ncomponents:") {
+		t.Error("the component is used unasked")
+	}
+}
+
 // TestDeletingTheManifestsLeavesTheNamespace, which has the Secret of the storage, and may
 // have what others put there.
 func TestDeletingTheManifestsLeavesTheNamespace(t *testing.T) {
@@ -207,7 +271,7 @@ func TestEgressIsNotBounded(t *testing.T) {
 func TestTheStorageIsInAFile(t *testing.T) {
 	for _, o := range manifests(t, render(t, sample(), nil)) {
 		d, ok := o.(*appsv1.Deployment)
-		if !ok {
+		if !ok || d.Name != "widgets" {
 			continue
 		}
 		pod := d.Spec.Template.Spec
@@ -280,7 +344,7 @@ func manifests(t *testing.T, files []File) []runtime.Object {
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	var objects []runtime.Object
 	for _, f := range files {
-		if path.Dir(f.Path) != "config" || path.Base(f.Path) == "kustomization.yaml" {
+		if !strings.HasPrefix(f.Path, "config/") || path.Base(f.Path) == "kustomization.yaml" {
 			continue
 		}
 		for text := range strings.SplitSeq(string(f.Data), "\n---\n") {

@@ -33,8 +33,8 @@ func TestCPUOfThisProcess(t *testing.T) {
 }
 
 func TestParseRollup(t *testing.T) {
-	got, err := parseRollup("55-66 ---p 00000000 00:00 0 [rollup]\nRss:    200 kB\nPss:    120 kB\nPss_Dirty:   1 kB\n")
-	if want := (Memory{RSS: 200 << 10, PSS: 120 << 10}); err != nil || got != want {
+	got, err := parseRollup("55-66 ---p 00000000 00:00 0 [rollup]\nRss:    200 kB\nPss:    120 kB\nPss_Dirty:   1 kB\nAnonymous:   70 kB\n")
+	if want := (Memory{RSS: 200 << 10, PSS: 120 << 10, Anonymous: 70 << 10}); err != nil || got != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	if _, err := parseRollup("Rss: 200 kB\n"); err == nil {
@@ -54,7 +54,7 @@ func TestUsageOfARunningProcess(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if m, err := p.Memory(); err != nil || m.RSS < m.PSS {
+	if m, err := p.Memory(); err != nil || m.RSS < m.PSS || m.Anonymous <= 0 {
 		t.Errorf("memory %v, %v", m, err)
 	}
 	if err := p.Stop(time.Minute); err != nil {

@@ -35,6 +35,8 @@ func cpuOf(pid int) (time.Duration, error) {
 // Memory is what a process holds, in bytes.
 type Memory struct {
 	RSS, PSS int64
+	// Anonymous is the part of RSS that is of no file: what the process has made itself.
+	Anonymous int64
 }
 
 // Memory reads the process's resident memory; PSS counts shared pages in part.
@@ -57,7 +59,7 @@ func parseRollup(rollup string) (Memory, error) {
 		if len(fields) != 3 || fields[2] != "kB" {
 			continue
 		}
-		target := map[string]*int64{"Rss:": &m.RSS, "Pss:": &m.PSS}[fields[0]]
+		target := map[string]*int64{"Rss:": &m.RSS, "Pss:": &m.PSS, "Anonymous:": &m.Anonymous}[fields[0]]
 		if target == nil {
 			continue
 		}

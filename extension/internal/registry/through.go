@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -109,50 +108,4 @@ func untype(obj runtime.Object) {
 	if _, untyped := obj.(runtime.Unstructured); !untyped {
 		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}
-}
-
-// Whole has admission that changes objects see them whole, whatever version a request
-// comes through: with the hub's defaults, and with what the version cannot say.
-func Whole(next admission.Interface, kinds ...*kind.Kind) admission.Interface {
-	mutates, ok := next.(admission.MutationInterface)
-	if !ok {
-		return next
-	}
-	return whole{next, mutates, kinds}
-}
-
-type whole struct {
-	admission.Interface
-	mutates admission.MutationInterface
-	kinds   []*kind.Kind
-}
-
-var (
-	_ admission.MutationInterface   = whole{}
-	_ admission.ValidationInterface = whole{}
-)
-
-// Admit implements admission.MutationInterface.
-func (w whole) Admit(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	if p, ok := ctx.Value(partlyKey{}).(*partly); ok && a.GetOperation() == admission.Update && a.GetOldObject() == p.seen {
-		if err := p.complete(a.GetObject()); err != nil {
-			return err
-		}
-	}
-	if op := a.GetOperation(); op == admission.Create || op == admission.Update {
-		for _, k := range w.kinds {
-			if a.GetResource().GroupResource() == k.Resource() && reflect.TypeOf(a.GetObject()) == reflect.TypeOf(k.New()) {
-				defaultHub(ctx, k, a.GetObject())
-			}
-		}
-	}
-	return w.mutates.Admit(ctx, a, o)
-}
-
-// Validate implements admission.ValidationInterface.
-func (w whole) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	if validates, ok := w.Interface.(admission.ValidationInterface); ok {
-		return validates.Validate(ctx, a, o)
-	}
-	return nil
 }

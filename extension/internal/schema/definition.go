@@ -83,6 +83,8 @@ type Version struct {
 	values           validation.SchemaValidator
 	rules            *cel.Validator
 	validates        bool
+	// where gives the file and the line of a path of the schema; nil without a file.
+	where func(schemaPath string) string
 }
 
 // Scale says where the replicas of a kind are, as JSON paths such as ".spec.replicas".

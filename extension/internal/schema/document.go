@@ -87,6 +87,11 @@ func (d *document) fault(at, message string) error {
 	return fmt.Errorf("%s: %s: %s", where, at, message)
 }
 
+// lineBelow gives the file and the line of what stands at a path below another.
+func (d *document) lineBelow(at string) func(below string) string {
+	return func(below string) string { return d.file + ":" + strconv.Itoa(d.line(at+below)) }
+}
+
 // line is that of the deepest part of a path that the document has, and 0 if lines are
 // not known.
 func (d *document) line(at string) int {

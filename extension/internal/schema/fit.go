@@ -17,9 +17,9 @@ type Fit struct {
 	// leaves it out. A struct that is no pointer is always present, so that the defaults
 	// in it are always set.
 	Default func(obj any)
-	// NeedsRaw is true if the type cannot tell for every default whether a client left
+	// NeedsRaw are the fields whose type cannot tell, for a default, whether a client left
 	// the field out. Then Version.Default has to see the JSON of clients beforehand.
-	NeedsRaw bool
+	NeedsRaw []string
 	// Validates is false if an object of the type is always valid.
 	Validates bool
 	// Warnings name values that a default makes impossible to store.
@@ -27,7 +27,8 @@ type Fit struct {
 }
 
 // Fit compares a Go type with the schema, field by field. All that does not fit is in
-// the one error, and each fault names the field of Go and the path in JSON. It does not
+// the one error, and each fault names the field of Go, the path in JSON, and where the
+// schema was read, its file and the line of the field or of what it should be in. It does not
 // fit if a field is missing on one side; if a type is another one; if Go would lose
 // what the schema keeps; or if a default makes zero impossible to say, for a number or
 // a bool that is left out when it is zero.
@@ -35,7 +36,7 @@ func (v *Version) Fit(t reflect.Type) (Fit, error) {
 	if t.Kind() != reflect.Struct {
 		return Fit{}, fmt.Errorf("%s is no struct", t)
 	}
-	f := &fitter{validates: v.Scale != nil}
+	f := &fitter{validates: v.Scale != nil, where: v.where}
 	set := f.object(t, v.Schema, place{goPath: t.Name()}, true)
 	if len(f.errs) > 0 {
 		return Fit{}, errors.Join(f.errs...)
@@ -47,15 +48,21 @@ func (v *Version) Fit(t reflect.Type) (Fit, error) {
 	return fit, nil
 }
 
-// place is where in the type and in the JSON something stands.
-type place struct{ goPath, jsonPath string }
+// place is where in the type, in the JSON and in the schema something stands.
+type place struct{ goPath, jsonPath, schemaPath string }
 
 func (p place) String() string { return fmt.Sprintf("%s (%s)", p.goPath, p.jsonPath) }
 
-func (p place) item() place { return place{p.goPath + "[]", p.jsonPath + "[]"} }
+func (p place) item() place {
+	return place{p.goPath + "[]", p.jsonPath + "[]", p.schemaPath + ".items"}
+}
+
+func (p place) value() place {
+	return place{p.goPath + "[]", p.jsonPath + "[]", p.schemaPath + ".additionalProperties"}
+}
 
 func (p place) field(f *jsonField) place {
-	at := place{p.goPath + "." + f.goName, f.name}
+	at := place{p.goPath + "." + f.goName, f.name, p.schemaPath + ".properties[" + f.name + "]"}
 	if p.jsonPath != "" {
 		at.jsonPath = p.jsonPath + "." + f.name
 	}
@@ -64,14 +71,28 @@ func (p place) field(f *jsonField) place {
 
 // fitter collects what is found on the way through a type and its schema.
 type fitter struct {
-	errs                []error
-	warnings            []string
-	needsRaw, validates bool
+	errs      []error
+	warnings  []string
+	needsRaw  []string
+	validates bool
+	// where gives the file and the line of a path of the schema; nil where there is no file.
+	where func(schemaPath string) string
 }
 
 func (f *fitter) fault(p place, format string, args ...any) {
-	f.errs = append(f.errs, fmt.Errorf("%s: %s", p, fmt.Sprintf(format, args...)))
+	f.errs = append(f.errs, fmt.Errorf("%s: %s", f.said(p), fmt.Sprintf(format, args...)))
 }
+
+// said is a place with its file and line.
+func (f *fitter) said(p place) string {
+	if f.where == nil {
+		return p.String()
+	}
+	return f.where(p.schemaPath) + ": " + p.String()
+}
+
+// raw notes a field for NeedsRaw.
+func (f *fitter) raw(p place) { f.needsRaw = append(f.needsRaw, f.said(p)) }
 
 // value compares a type with a schema, and gives what sets the defaults below, or nil.
 func (f *fitter) value(t reflect.Type, s *structuralschema.Structural, p place) setter {
@@ -83,7 +104,7 @@ func (f *fitter) value(t reflect.Type, s *structuralschema.Structural, p place) 
 		if !accepts(s) {
 			f.fault(p, "the schema says %s, which %s does not hold", kindOf(s), t)
 		}
-		f.unseen(s)
+		f.unseen(s, p)
 		return nil
 	}
 	switch t.Kind() {
@@ -98,7 +119,7 @@ func (f *fitter) value(t reflect.Type, s *structuralschema.Structural, p place) 
 	case reflect.Map:
 		values := s.AdditionalProperties
 		if freeMap(t, s) {
-			f.unseen(s)
+			f.unseen(s, p)
 			return nil
 		}
 		if s.Type != "object" || values == nil || values.Structural == nil || len(s.Properties) > 0 {
@@ -110,8 +131,8 @@ func (f *fitter) value(t reflect.Type, s *structuralschema.Structural, p place) 
 			return nil
 		}
 		f.nulls(t.Elem(), values.Structural)
-		inner := f.value(t.Elem(), values.Structural, p.item())
-		return eachValue(t, f.item(t.Elem(), values.Structural, inner, p.item()))
+		inner := f.value(t.Elem(), values.Structural, p.value())
+		return eachValue(t, f.item(t.Elem(), values.Structural, inner, p.value()))
 	case reflect.Struct:
 		return f.object(t, s, p, false)
 	}
@@ -184,7 +205,9 @@ func (f *fitter) nulls(t reflect.Type, items *structuralschema.Structural) {
 }
 
 // unseen notes what a schema asks of values that Go does not look into.
-func (f *fitter) unseen(s *structuralschema.Structural) {
-	f.needsRaw = f.needsRaw || hasDefaults(s)
+func (f *fitter) unseen(s *structuralschema.Structural, p place) {
+	if hasDefaults(s) {
+		f.raw(p)
+	}
 	f.validates = f.validates || anyBelow(s, constrains) || s.ValueValidation != nil && len(s.ValueValidation.Required) > 0
 }

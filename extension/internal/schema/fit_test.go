@@ -1,7 +1,9 @@
 package schema_test
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -64,7 +66,7 @@ func TestFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fit.NeedsRaw || !fit.Validates {
+	if len(fit.NeedsRaw) > 0 || !fit.Validates {
 		t.Errorf("needs raw %v, validates %v", fit.NeedsRaw, fit.Validates)
 	}
 	if diff := cmp.Diff([]string{
@@ -201,11 +203,64 @@ func TestMisfitsAreNamed(t *testing.T) {
 				t.Errorf("got %d faults, want %d", len(got), len(c.want))
 			}
 			for i, want := range c.want {
+				if i < len(got) && strings.HasPrefix(got[i], "thing.yaml:") {
+					_, got[i], _ = strings.Cut(got[i], ": ")
+				}
 				if i >= len(got) || !strings.HasPrefix(got[i], want) {
 					t.Errorf("got  %s\nwant %s", err, want)
 				}
 			}
 		})
+	}
+}
+
+// A fault is told with the line of its field, or of what the field should be in.
+func TestMisfitsHaveLines(t *testing.T) {
+	type item struct {
+		B int `json:"b"`
+	}
+	type spec struct {
+		Items []item          `json:"items,omitempty"`
+		Map   map[string]item `json:"map,omitempty"`
+		Mode  string          `json:"mode"`
+		More  string          `json:"more,omitempty"`
+	}
+	const text = `spec:
+  type: object
+  properties:
+    items:
+      type: array
+      items:
+        type: object
+        properties:
+          b: {type: string}
+    map:
+      type: object
+      additionalProperties:
+        type: object
+        properties:
+          b: {type: string}
+    mode: {type: string, default: fast}
+`
+	const first = 16 // the line of spec
+	misfit := version(t, text)
+	_, err := misfit.Fit(reflect.TypeFor[struct {
+		Spec spec `json:"spec"`
+	}]())
+	for _, want := range []string{
+		fmt.Sprintf("thing.yaml:%d: .Spec.Items[].B (spec.items[].b): the schema says string", first+8),
+		fmt.Sprintf("thing.yaml:%d: .Spec.Map[].B (spec.map[].b): the schema says string", first+14),
+		fmt.Sprintf("thing.yaml:%d: .Spec.More (spec.more): the type has the field, the schema has not", first+2),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %s", err, want)
+		}
+	}
+	fit, err := version(t, "mode: {type: string, default: fast}").Fit(reflect.TypeFor[struct {
+		Mode string `json:"mode"`
+	}]())
+	if want := []string{"thing.yaml:16: .Mode (mode)"}; err != nil || !slices.Equal(fit.NeedsRaw, want) {
+		t.Errorf("needs raw %q, %v, want %q", fit.NeedsRaw, err, want)
 	}
 }
 
@@ -285,7 +340,7 @@ h: {type: number, format: float}`, false, false},
 			if err != nil {
 				t.Fatal(err)
 			}
-			if fit.Validates != c.validates || fit.NeedsRaw != c.needsRaw {
+			if fit.Validates != c.validates || len(fit.NeedsRaw) > 0 != c.needsRaw {
 				t.Errorf("validates %v, want %v; needs raw %v, want %v", fit.Validates, c.validates, fit.NeedsRaw, c.needsRaw)
 			}
 		})

@@ -66,7 +66,7 @@ func (r *reflector) value(t reflect.Type, p place) structuralschema.Structural {
 		if t.Key().Kind() != reflect.String && !ownJSON(t.Key()) {
 			r.fault(p, "%s has keys that are no strings", t)
 		}
-		values := r.value(t.Elem(), p.item())
+		values := r.value(t.Elem(), p.value())
 		s.Type, s.AdditionalProperties = "object", &structuralschema.StructuralOrBool{Structural: &values}
 	case reflect.Struct:
 		return r.structure(t, p, false)

@@ -136,6 +136,11 @@ func (d *document) read(raw []byte) (*Definition, error) {
 	if err != nil {
 		return nil, d.fault("spec.versions", err.Error())
 	}
+	for i, v := range definition.Versions {
+		if d.root != nil {
+			v.where = d.lineBelow(fmt.Sprintf("spec.versions[%d].schema.openAPIV3Schema", i))
+		}
+	}
 	return definition, nil
 }
 

@@ -26,7 +26,9 @@ func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p pl
 		}
 		// An empty struct that a client sent is left out, and no longer there to set
 		// anything in.
-		f.needsRaw = f.needsRaw || field.typ.Kind() == reflect.Struct
+		if field.typ.Kind() == reflect.Struct {
+			f.raw(p)
+		}
 		return func(v reflect.Value) {
 			if !field.omitZero(v) {
 				inner(v)
@@ -35,7 +37,7 @@ func (f *fitter) field(field *jsonField, prop *structuralschema.Structural, p pl
 	}
 	nullIsAbsent := zeroIsNull(field.typ) && !prop.Nullable
 	if !field.canLeave() && !nullIsAbsent {
-		f.needsRaw = true
+		f.raw(p)
 		return inner
 	}
 	set, zero := f.fixed(field.typ, prop, p)
@@ -106,7 +108,7 @@ func (f *fitter) item(t reflect.Type, s *structuralschema.Structural, inner sett
 		return inner
 	}
 	if !zeroIsNull(t) {
-		f.needsRaw = true
+		f.raw(p)
 		return inner
 	}
 	set, _ := f.fixed(t, s, p)

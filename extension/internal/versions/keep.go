@@ -2,9 +2,11 @@ package versions
 
 import (
 	"fmt"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/annex-api/annex/extension/internal/kind"
@@ -63,6 +65,21 @@ func spokeNamed(k *kind.Kind, version string) (kind.Spoke, bool) {
 		}
 	}
 	return kind.Spoke{}, false
+}
+
+// SpokeOf gives the version of an object; false for the hub's, and for other kinds.
+func SpokeOf(k *kind.Kind, obj runtime.Object) (version string, ok bool) {
+	if _, untyped := obj.(runtime.Unstructured); untyped { // as policies make them of typed ones too
+		gvk := obj.GetObjectKind().GroupVersionKind()
+		_, ok = spokeNamed(k, gvk.Version)
+		return gvk.Version, ok && gvk.GroupKind() == schema.GroupKind{Group: k.Hub.Group, Kind: k.Names.Kind}
+	}
+	for _, s := range k.Spokes {
+		if reflect.TypeOf(s.New()) == reflect.TypeOf(obj) {
+			return s.Version, true
+		}
+	}
+	return "", false
 }
 
 // seenThrough gives a stored object as a version shows it, and whether that is less than

@@ -32,8 +32,9 @@ const (
 	// hostWait bounds the start of a host and the wait for its view of the server, hostCall one request.
 	hostWait, hostCall = 60 * time.Second, 5 * time.Second
 	hostPoll           = 100 * time.Millisecond
-	// hostGrace is how long a host that we started may take to end.
-	hostGrace = 15 * time.Second
+	// withdrawal bounds what is undone at a host, hostGrace how long one that we started may take to
+	// end. Who has no patience for a host that hangs presses Ctrl-C again.
+	withdrawal, hostGrace = 15 * time.Second, 30 * time.Second
 )
 
 // host is the API server that the project's server is registered at.
@@ -238,7 +239,7 @@ func unavailable(a apiregistrationv1.APIService) string {
 
 // close takes away what was registered, and ends a host that is ours.
 func (h *host) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), hostCall)
+	ctx, cancel := context.WithTimeout(context.Background(), withdrawal)
 	defer cancel()
 	err := h.withdraw(ctx)
 	if h.process == nil {

@@ -32,6 +32,19 @@ func HasColour(w io.Writer) bool {
 	return IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
+// Size is how many columns and rows the terminal behind w has; zero where that cannot be known.
+func Size(w io.Writer) (columns, rows int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	columns, rows, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return columns, rows
+}
+
 // Progress writes one line for each finished step. It is safe for concurrent use.
 type Progress struct {
 	// Now is the clock.

@@ -1,0 +1,259 @@
+package diagnosis
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+)
+
+func checkGroupVersion(l *look) {
+	x := l.fields
+	answer := l.a.GroupVersion.Value
+	missing := l.badStatus() == 404 || l.failing() && answer.Code == 404
+	served := ""
+	for _, e := range l.a.Endpoints.Value {
+		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value, e.Direct.Value, e.ProbePod.Value} {
+			if a.GroupVersion != nil && a.GroupVersion.Code == 404 && l.failing() {
+				missing = true
+			}
+			if a.Groups != nil && served == "" {
+				served = groupsIn(a.Groups.Body)
+			}
+		}
+	}
+	if missing {
+		for _, w := range l.f.Cluster.Webhooks.Value {
+			if w.Namespace == x.Namespace && w.Service == x.Service {
+				l.found(WebhookRegisteredAsAPI, Certain, x, "%s leads to Service %s too (path %q), and the Service answers 404 to GET /apis/%s/%s",
+					w.Configuration, x.Namespace+"/"+x.Service, Printable(w.Path, maxValue), x.Group, x.Version)
+				return
+			}
+		}
+		x.Other = served
+		also := ""
+		if served != "" {
+			also = "; it serves " + served
+		}
+		l.found(GroupVersionNotServed, Certain, x, "the extension server answers 404 to GET /apis/%s/%s%s", x.Group, x.Version, also)
+		return
+	}
+	resources, ok := l.a.Resources.Get()
+	if !ok {
+		if !l.failing() {
+			need(l, "the resources of the group version", l.a.Resources)
+		}
+		return
+	}
+	if answer.Code == 200 && len(resources) == 0 {
+		l.found(NoResources, Certain, x, "GET /apis/%s/%s is answered with an empty list", x.Group, x.Version)
+	}
+}
+
+// groupsIn are the group versions of a group list; empty if it is none, or is cut off.
+func groupsIn(body []byte) string {
+	var groups metav1.APIGroupList
+	if json.Unmarshal(body, &groups) != nil {
+		return ""
+	}
+	var all []string
+	for _, g := range groups.Groups {
+		for _, v := range g.Versions {
+			all = append(all, v.GroupVersion)
+		}
+	}
+	return list(all)
+}
+
+// checkResponder: the check fails, and the server itself answers well.
+func checkResponder(l *look) {
+	if !l.failing() {
+		return
+	}
+	code := l.badStatus()
+	for _, e := range l.a.Endpoints.Value {
+		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value} {
+			g := a.GroupVersion
+			if g == nil || g.Code == 0 {
+				continue
+			}
+			x := l.fields
+			x.Pod = e.Pod
+			switch {
+			case strings.HasPrefix(g.ContentType, "text/html"):
+				l.found(AnsweredByAnother, Certain, x, "endpoint %s answers %d with %s%s", e.Address, g.Code, g.ContentType, serverOf(g))
+				return
+			case code >= 500 && (g.Code == 200 || g.Code == 401 || g.Code == 403):
+				l.found(AnsweredByAnother, Likely, x, "the API server is answered %d, and endpoint %s answers %d when it is asked itself%s", code, e.Address, g.Code, serverOf(g))
+				return
+			}
+		}
+	}
+	if code >= 300 && code < 400 {
+		l.found(AnsweredByAnother, Certain, l.fields, "the API server's check is answered with a redirect, %d", code)
+	} else if a := l.a.GroupVersion.Value; strings.HasPrefix(a.ContentType, "text/html") {
+		l.found(AnsweredByAnother, Certain, l.fields, "GET %s is answered %d with %s%s", a.Path, a.Code, a.ContentType, serverOf(&a))
+	}
+}
+
+func serverOf(a *Answer) string {
+	if a.Server == "" {
+		return ""
+	}
+	return ", by server " + Printable(a.Server, 100)
+}
+
+// slowAnswer is how long the list of resources may take: clients ask for it all the time.
+const slowAnswer = 3 * time.Second
+
+func checkSlow(l *look) {
+	a := l.a.GroupVersion.Value
+	switch {
+	case a.Took >= slowAnswer && a.Code > 0 && a.Code < 500:
+		l.foundAs(Warning, SlowDiscovery, Certain, l.fields, "GET %s took %s", a.Path, a.Took.Round(100*time.Millisecond))
+	case slow(a.Failure) && l.failing():
+		l.found(SlowDiscovery, Likely, l.fields, "GET %s was not answered: %s", a.Path, a.Failure)
+	case slow(a.Failure):
+		l.found(SlowDiscovery, Possible, l.fields, "GET %s was not answered: %s", a.Path, a.Failure)
+	}
+	for _, x := range []Answer{l.a.List.Value, l.a.GroupVersion.Value} {
+		if x.Code == 504 {
+			l.found(RequestTimeout, Likely, l.fields, "GET %s was answered 504 after %s", x.Path, x.Took.Round(time.Second))
+			return
+		}
+	}
+	for _, line := range slices.Backward(l.a.APIServerLog.Value) {
+		if strings.Contains(line, "Timeout or abort while handling") {
+			l.found(RequestTimeout, Likely, l.fields, "the API server cut a request off%s", quoted(line))
+			return
+		}
+	}
+}
+
+// checkCondition names the failure that nothing else explains.
+func checkCondition(l *look) {
+	if l.object == nil || l.object.Spec.Service == nil {
+		return
+	}
+	c := l.available()
+	switch {
+	case c.Status == "" && l.remote() == nil:
+		l.blind("the condition Available", ErrNotAsked)
+	case !l.failing() || slices.ContainsFunc(l.findings, func(f Finding) bool {
+		return f.Severity == Error && f.Confidence != Possible || f.Code == ServerStarting
+	}):
+	case c.Reason != "" && c.Status != "True":
+		l.found(FailedDiscoveryCheck, Certain, l.fields, "Available is %s (%s): %s", string(c.Status), c.Reason, c.Message)
+	default:
+		r := l.remote()
+		l.found(FailedDiscoveryCheck, Certain, l.fields, "Annex says %s (%s): %s", string(r.State), r.Reason, r.Message)
+	}
+}
+
+// stale says that discovery of the group version is.
+func (l *look) stale() bool {
+	if r := l.remote(); r != nil && r.Discovery.Freshness == v1alpha1.Stale {
+		return true
+	}
+	return l.object != nil && slices.ContainsFunc(l.f.Cluster.Discovery.Value, func(g GroupVersionFreshness) bool {
+		return g.Stale && g.Group == l.object.Spec.Group && g.Version == l.object.Spec.Version
+	})
+}
+
+func checkDiscovery(l *look) {
+	x, r := l.fields, l.remote()
+	if l.stale() {
+		why := ""
+		if r != nil && r.Discovery.Problem != "" {
+			why = ": " + r.Discovery.Problem
+		}
+		l.found(DiscoveryStale, Certain, x, "the API server serves what it knew of %s/%s%s", x.Group, x.Version, why)
+	}
+	if r != nil && r.Discovery.Freshness == v1alpha1.NeverFetched && r.Discovery.Problem != "" {
+		l.found(DiscoveryFailed, Certain, x, "no list of its resources could be used so far: %s", r.Discovery.Problem)
+	}
+	if r != nil && r.Discovery.Warning != "" {
+		l.found(DiscoveryWarning, Certain, x, "%s", r.Discovery.Warning)
+	}
+}
+
+func checkLimits(l *look) {
+	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value, l.a.Protobuf.Value} {
+		if a.Code == 429 {
+			l.found(TooManyRequests, Certain, l.fields, "GET %s was answered 429", a.Path)
+			return
+		}
+	}
+	if r := l.remote(); r != nil && r.Limits.Queued > 0 && r.Limits.InFlight >= r.Limits.MaxInFlight {
+		l.found(TooManyRequests, Certain, l.fields, "%d requests are under way, %d may be, and %d wait", r.Limits.InFlight, r.Limits.MaxInFlight, r.Limits.Queued)
+	}
+}
+
+func checkProtobuf(l *look) {
+	p, plain := l.a.Protobuf.Value, l.a.List.Value
+	switch {
+	case p.Code == 406 || p.Code == 415:
+	case p.Code >= 500 && plain.Code == 200:
+	default:
+		return
+	}
+	why := ""
+	if p.Status != nil {
+		why = ": " + p.Status.Message
+	}
+	l.found(ProtobufRefused, Certain, l.fields, "GET %s is answered %d where protobuf is preferred to JSON, and %d in JSON%s", p.Path, p.Code, plain.Code, why)
+}
+
+func checkApply(l *look) {
+	a := l.a.Apply.Value
+	if a.Code < 400 || a.Status == nil {
+		return
+	}
+	if m := a.Status.Message; strings.Contains(m, "no kind") && strings.Contains(m, "registered for") {
+		l.found(ServerSideApplyFails, Certain, l.fields, "a server-side apply (dry run) is answered %d: %s", a.Code, m)
+	}
+}
+
+// checkStorage looks for lists that lack what is stored.
+func checkStorage(l *look) {
+	x := l.fields
+	empty, full := -1, int64(0)
+	for i, c := range l.a.Counts.Value {
+		if c.Objects == 0 {
+			empty = i
+		}
+		full = max(full, c.Objects)
+	}
+	for _, e := range l.a.Endpoints.Value {
+		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value, e.Direct.Value} {
+			if a.Readyz == nil || a.Readyz.Code != 500 {
+				continue
+			}
+			for _, check := range []string{"[-]etcd", "[-]storage", "[-]database"} {
+				if strings.Contains(string(a.Readyz.Body), check) {
+					x.Pod = e.Pod
+					l.found(StorageDown, Certain, x, "endpoint %s says of itself that %s fails", e.Address, check[3:])
+					return
+				}
+			}
+		}
+	}
+	if empty >= 0 && full > 0 {
+		l.found(StorageDown, Likely, x, "of %d lists of %s in a row, one had %s and one had none", len(l.a.Counts.Value), l.a.Counts.Value[empty].Resource, plural(int(full), "object"))
+		return
+	}
+	if !l.trouble() {
+		return
+	}
+	for _, parts := range [][]string{{"etcdserver:"}, {":2379", "refused"}, {":2379", "timeout"}, {"database", "connection refused"}} {
+		if line, p := l.logged(parts...); line != "" {
+			x.Pod = p.Object.Name
+			l.found(StorageDown, Likely, x, "Pod %s does not reach its storage%s", p.Object.Name, quoted(line))
+			return
+		}
+	}
+}

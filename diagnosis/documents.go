@@ -1,0 +1,83 @@
+package diagnosis
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+)
+
+func checkWatchList(l *look) {
+	annex := l.f.Cluster.Annex.Value || l.remote() != nil
+	severity := Error
+	if annex { // which refuses such watches, so that clients list
+		severity = Warning
+	}
+	if r := l.remote(); r != nil && r.WatchList == "Missing" {
+		l.foundAs(severity, WatchListMissing, Certain, l.fields, "the API server's own watch with sendInitialEvents got no bookmark that ends the initial events; it refuses such watches, and clients list")
+		return
+	}
+	w, ok := l.a.WatchList.Get()
+	if !ok {
+		if l.remote() == nil && !l.failing() {
+			need(l, "a watch with sendInitialEvents", l.a.WatchList)
+		}
+		return
+	}
+	if w.Code == 200 && !w.Bookmark && w.Failure == "" && w.Waited > 0 {
+		l.foundAs(severity, WatchListMissing, Certain, l.fields, "a watch of %s with sendInitialEvents got %s in %s, and no bookmark that ends the initial events",
+			w.Resource, plural(w.Events, "event"), w.Waited.Round(100*time.Millisecond))
+	}
+}
+
+func checkOpenAPI(l *look) {
+	x := l.fields
+	if l.object == nil {
+		return
+	}
+	for _, d := range l.f.Cluster.OpenAPIV2.Value.Dangling {
+		if slices.Contains(d.Groups, l.object.Spec.Group) {
+			l.found(OpenAPIBroken, Certain, x, "definition %s of group %s in /openapi/v2 refers to %s, which is not there", d.From, l.object.Spec.Group, d.To)
+			break
+		}
+	}
+	r := l.remote()
+	if r != nil {
+		for _, d := range []struct {
+			name    string
+			problem string
+			stale   bool
+		}{
+			{"OpenAPI v2", r.OpenAPIV2.Problem, r.OpenAPIV2.Freshness == v1alpha1.Stale},
+			{"OpenAPI v3", r.OpenAPIV3.Problem, r.OpenAPIV3.Freshness == v1alpha1.Stale},
+		} {
+			switch {
+			case d.problem == "":
+			case d.stale:
+				l.found(OpenAPIStale, Certain, x, "%s is that of an earlier download: %s", d.name, d.problem)
+			default:
+				l.found(OpenAPIFailed, Certain, x, "there is no %s: %s", d.name, d.problem)
+			}
+		}
+	}
+	if l.failing() {
+		return
+	}
+	if l.a.OpenAPIV3.Value.Code == 404 {
+		l.found(OpenAPIMissing, Certain, x, "GET %s is answered 404", l.a.OpenAPIV3.Value.Path)
+	}
+	for _, e := range l.a.Endpoints.Value {
+		for _, a := range []Attempt{e.Forwarded.Value, e.Proxied.Value} {
+			if a.OpenAPIV2 != nil && a.OpenAPIV2.Code == 404 {
+				l.found(OpenAPIMissing, Certain, x, "endpoint %s answers 404 to GET /openapi/v2", e.Address)
+			}
+		}
+	}
+	for _, line := range slices.Backward(l.a.APIServerLog.Value) {
+		if strings.Contains(line, "loading OpenAPI spec") && strings.Contains(line, "failed") {
+			l.found(OpenAPIMissing, Likely, x, "the API server finds no OpenAPI there%s", quoted(line))
+			return
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package diagnosis
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// How long text of others may be, in bytes.
+const (
+	// maxValue is one value in a sentence.
+	maxValue = 300
+	// maxEvidence is the sentence.
+	maxEvidence = 1000
+)
+
+// Printable makes text of others fit for a line on a terminal: at most so many bytes, no control
+// characters, no escape codes, nothing that turns the direction of writing, spaces made one.
+func Printable(s string, most int) string {
+	var b strings.Builder
+	space := false
+	for i, r := range s {
+		if b.Len() > most {
+			break
+		}
+		if r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)) {
+			r = '?'
+		}
+		switch {
+		case unicode.IsSpace(r):
+			space = b.Len() > 0
+			continue
+		case !unicode.IsPrint(r): // control and format characters, private ones, surrogates
+			r = '?'
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(r)
+	}
+	out := b.String()
+	if len(out) <= most {
+		return out
+	}
+	more := "…"
+	if most < len(more) {
+		more = ""
+	}
+	cut := most - len(more)
+	for cut > 0 && !utf8.RuneStart(out[cut]) {
+		cut--
+	}
+	return strings.TrimRight(out[:cut], " ") + more
+}
+
+// sentence is a format with each value made printable and bounded.
+func sentence(format string, args ...any) string {
+	for i, a := range args {
+		switch a := a.(type) {
+		case string:
+			args[i] = Printable(a, maxValue)
+		case error:
+			args[i] = Printable(a.Error(), maxValue)
+		case fmt.Stringer:
+			args[i] = Printable(a.String(), maxValue)
+		}
+	}
+	return Printable(fmt.Sprintf(format, args...), maxEvidence)
+}
+
+// list is at most five of many names.
+func list(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// plural is "1 Pod" or "2 Pods".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
