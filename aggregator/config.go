@@ -145,8 +145,9 @@ type Config struct {
 	// PeerDiscovery serves /apis merged with that of peer API servers, to clients
 	// that do not ask for this server's own. Nil means that there are no peers.
 	PeerDiscovery http.Handler
-	// FirstGroups are listed first in /apis; they have no APIService.
-	FirstGroups []metav1.APIGroup
+	// FirstGroups are listed first in /apis, and LastGroups last, whatever APIServices there
+	// are. They are ReservedGroups too.
+	FirstGroups, LastGroups []metav1.APIGroup
 	// OpenAPI lists handlers that serve OpenAPI documents of the host, most
 	// important first. They must end with their request's context: Run waits for
 	// them. Empty means Local.
@@ -282,7 +283,7 @@ func (c *Config) writer(peersChanged func()) *status.Writer {
 }
 
 func (c *Config) discovery() *discovery.Service {
-	return discovery.New(discovery.Config{Manager: c.Discovery, Peers: c.PeerDiscovery, First: c.FirstGroups, Local: c.Local})
+	return discovery.New(discovery.Config{Manager: c.Discovery, Peers: c.PeerDiscovery, First: c.FirstGroups, Last: c.LastGroups, Local: c.Local})
 }
 
 func (c *Config) openAPI() *openapi.Service {

@@ -44,6 +44,10 @@ type Computed[T any] struct {
 	Changed <-chan struct{}
 	// Every is how often List is called without being woken; zero means never.
 	Every time.Duration
+	// OnDemand has List called only while somebody reads. While there are watches it is called
+	// as Changed and Every say. A get, a list or a new watch waits for an answer, for a second
+	// at most, where the last one is older than Every, or Changed has said something since.
+	OnDemand bool
 	// Stale is how long List may fail; zero means a minute.
 	Stale time.Duration
 	// Equal says that two objects are the same to a watcher; nil compares everything but
@@ -128,14 +132,20 @@ func (c Computed[T]) open(k *kind.Kind) (server.View, error) {
 	if err != nil {
 		return server.View{}, err
 	}
-	reading, err := viewOf(k, storage, c.Allowed)
+	var demand *refresh.Demand
+	var read func(context.Context) func()
+	if c.OnDemand {
+		demand = refresh.NewDemand(c.Every)
+		read = demand.Read
+	}
+	reading, err := viewOf(k, storage, c.Allowed, read)
 	if err != nil {
 		return server.View{}, err
 	}
 	return server.View{Resource: reading, Run: func(ctx context.Context) error {
 		refresh.Run(ctx, refresh.Config{
 			List:    func(ctx context.Context) ([]runtime.Object, error) { return pointers(c.List(ctx)) },
-			Changed: c.Changed, Every: c.Every, Stale: c.Stale, Target: storage,
+			Changed: c.Changed, Every: c.Every, Demand: demand, Stale: c.Stale, Target: storage,
 		})
 		return nil
 	}}, nil
@@ -169,14 +179,14 @@ func ringOf(k *kind.Kind, h History) ring.Config {
 	}
 }
 
-func viewOf[T any](k *kind.Kind, storage *ring.Storage, allowed func(context.Context, string, *T) bool) (*view.Resource, error) {
+func viewOf[T any](k *kind.Kind, storage *ring.Storage, allowed func(context.Context, string, *T) bool, read func(context.Context) func()) (*view.Resource, error) {
 	cache, err := ring.NewCache(storage)
 	if err != nil {
 		return nil, err
 	}
 	config := view.Config{
 		Kind: k.Names.Kind, Singular: k.Names.Singular, Categories: k.Names.Categories, ShortNames: k.Names.Short,
-		Table: table.New(k.Columns),
+		Table: table.New(k.Columns), Read: read,
 	}
 	if allowed != nil {
 		config.Allowed = func(ctx context.Context, verb string, obj runtime.Object) bool {

@@ -50,6 +50,32 @@ func assemble(parts []Part) (*assembly, error) {
 	return a, errors.Join(errs...)
 }
 
+// Declare is for package embed. It gives what parts come to that are all of kinds which are
+// not stored: a server of somebody else's has neither a storage nor controllers for them.
+func Declare(parts ...Part) (server.Declared, error) {
+	a, err := assemble(parts)
+	errs := []error{err}
+	if len(a.controllers) > 0 || len(a.drivers) > 0 {
+		errs = append(errs, errors.New("controllers and storage drivers are parts of a server of your own: leave them out"))
+	}
+	for _, k := range a.kinds {
+		switch {
+		case a.views[k] == nil:
+			errs = append(errs, fmt.Errorf("%s: it is stored: what is embedded is a Computed or a Projection", describe(k)))
+		case len(k.Subresources) > 0:
+			errs = append(errs, fmt.Errorf("%s: Sub: a server that does not know which of its requests take long has no actions and streams", describe(k)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return server.Declared{}, err
+	}
+	documents, err := a.documents()
+	if err != nil {
+		return server.Declared{}, err
+	}
+	return server.Declared{Kinds: a.kinds, Views: a.opened(nil), OpenAPI: documents}, nil
+}
+
 // opened gives the views of a server with a host, which may be nil.
 func (a *assembly) opened(host *rest.Config) map[*kind.Kind]func(runtime.ObjectTyper) (server.View, error) {
 	views := map[*kind.Kind]func(runtime.ObjectTyper) (server.View, error){}

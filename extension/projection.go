@@ -216,7 +216,7 @@ func (p Projection[T, O]) open(k *kind.Kind, at *rest.Config, typer runtime.Obje
 	if misfit := (*projection.MisfitError)(nil); errors.As(source.Fit(context.Background()), &misfit) {
 		return server.View{}, fmt.Errorf("%s: %w", describe(k), misfit)
 	}
-	reading, err := viewOf(k, storage, p.Allowed)
+	reading, err := viewOf(k, storage, p.Allowed, nil)
 	if err != nil {
 		return server.View{}, err
 	}

@@ -57,11 +57,9 @@ func New(ctx context.Context, c Config, parts ...Part) (_ *Server, err error) {
 		return nil, err
 	}
 	settings := server.Config{
+		Declared:       server.Declared{Kinds: a.kinds, Views: a.opened(c.Host), OpenAPI: documents},
 		Name:           c.Name,
-		Kinds:          a.kinds,
-		Views:          a.opened(c.Host),
 		Prefix:         c.Prefix,
-		OpenAPI:        documents,
 		Audit:          c.Audit.apply,
 		RequestTimeout: c.RequestTimeout,
 		StopDelay:      max(c.ShutdownDelay, 0),

@@ -23,6 +23,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/aggregator"
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/kubeapiserver/internal/connauth"
 	"github.com/annex-api/annex/kubeapiserver/internal/openapidocs"
 	"github.com/annex-api/annex/kubeapiserver/internal/priorities"
@@ -80,6 +81,11 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, nil, err
 	}
 
+	kinds, err := remoteAPIServices(l.aggregator, newAffected(client))
+	if err != nil {
+		return nil, nil, err
+	}
+	kinds.Describe(generic.Config)
 	if o.plain {
 		generic.BuildHandlerChainFunc = behindFilters(l.aggregator, generic.BuildHandlerChainFunc)
 	} else if err := tune(generic, l.aggregator, o); err != nil {
@@ -103,6 +109,9 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	owners := groupVersionOwners{builtIn: groupVersionsOf(delegate), crds: crds}
 	events := newEvents(client)
 	if err := installAPIServices(server, generic, owners, events); err != nil {
+		return nil, nil, err
+	}
+	if err := installRemoteAPIServices(server, generic, kinds, newViewRole(client.RbacV1()), &l.work); err != nil {
 		return nil, nil, err
 	}
 	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)
@@ -176,6 +185,7 @@ func setPriorities(manager aggregated.ResourceManager) {
 		manager.SetGroupVersionPriority(metav1.GroupVersion(gv), int(p.Group), int(p.Version))
 	}
 	manager.SetGroupVersionPriority(metav1.GroupVersion(apiregistrationv1.SchemeGroupVersion), registrationPriority, 0)
+	manager.SetGroupVersionPriority(metav1.GroupVersion(aggregationv1alpha1.GroupVersion), 0, 0) // last, as in /apis
 }
 
 // loopbackHost is this server's own host:port.

@@ -20,8 +20,10 @@ import (
 	"k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	apiregistrationinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 	"k8s.io/kube-aggregator/pkg/controllers/autoregister"
+	controlplane "k8s.io/kubernetes/pkg/controlplane/apiserver"
 	"k8s.io/kubernetes/pkg/controlplane/controller/crdregistration"
 
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/kubeapiserver/internal/priorities"
 )
 
@@ -37,7 +39,10 @@ func addAutoRegistration(
 	register := autoregister.NewAutoRegisterController(apiServices, client.ApiregistrationV1())
 	expected := sets.New[string]()
 	known := priorities.All()
-	for gv := range groupVersionsOf(delegate) {
+	known[aggregationv1alpha1.GroupVersion] = controlplane.APIServicePriority{Group: aggregationPriority, Version: aggregationPriority}
+	served := groupVersionsOf(delegate)
+	served[aggregationv1alpha1.GroupVersion] = true // by this server, not by one behind it
+	for gv := range served {
 		priority, ok := known[gv]
 		if !ok {
 			// Without a priority it may be a CRD's, which comes and goes.

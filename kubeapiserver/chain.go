@@ -42,6 +42,7 @@ func CreateServerChain(config app.CompletedConfig, options ...Option) (*Server, 
 		set(&o)
 	}
 	apis, crdAPIs, layerAPIs := config.KubeAPIs.ControlPlane.Generic, config.ApiExtensions.GenericConfig, config.Aggregator.GenericConfig
+	ownOpenAPI(config.Aggregator.GenericConfig)
 	release := func() {}
 	ownDocuments := !o.plain && !apis.SkipOpenAPIInstallation
 	if !o.plain {

@@ -29,6 +29,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 
 	"github.com/annex-api/annex/aggregator"
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/kubeapiserver/internal/handlerchain"
 )
 
@@ -99,13 +100,14 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 		Addressing:       o.addressing(config.Options.EnableAggregatorRouting),
 		Zone:             o.zone,
 		Self:             loopbackHost(generic.LoopbackClientConfig.Host),
-		ReservedGroups:   []string{apiregistrationv1.GroupName},
+		ReservedGroups:   []string{apiregistrationv1.GroupName, aggregationv1alpha1.GroupVersion.Group},
 		WrapTransport:    wrap,
 		ForwardRedirects: !extra.RejectForwardingRedirects,
 		DiscoveryTimeout: discoveryTimeout(),
 		SendUID:          utilfeature.DefaultFeatureGate.Enabled(genericfeatures.RemoteRequestHeaderUID),
 		Discovery:        generic.AggregatedDiscoveryGroupManager,
 		FirstGroups:      []metav1.APIGroup{registrationGroup()},
+		LastGroups:       []metav1.APIGroup{aggregationGroup()},
 		OpenAPI:          parts.openAPI,
 		Metrics:          metrics,
 		Memory:           remembering,

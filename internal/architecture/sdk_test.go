@@ -16,9 +16,13 @@ import (
 const sdk = "../../extension"
 
 // What users of the SDK import has no type of k8s.io/apiserver in what it exports: these
-// change with every version of Kubernetes.
+// change with every version of Kubernetes. Package embed is for those who have a server of
+// that library, and so its version.
 func TestTheSDKExportsNothingOfApiserver(t *testing.T) {
 	for _, name := range publicPackages(t) {
+		if filepath.Base(name) == "embed" && filepath.Base(filepath.Dir(name)) == "extension" {
+			continue
+		}
 		files := parse(t, name, 0)
 		for _, f := range files {
 			imported := apiserverImports(f)

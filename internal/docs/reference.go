@@ -33,6 +33,7 @@ var chapters = []chapter{
 	{"Controllers", "extension", []string{"controller.go"}},
 	{"A server", "extension", []string{"config.go", "audit.go", "server.go", "main.go"}},
 	{"In hooks", "extension", []string{"caller.go"}},
+	{"On a server of somebody else's", "extension/embed", nil},
 	{"Tests", "extension/extensiontest", nil},
 	{"The conformance kit", "extension/extensiontest/conformance", nil},
 	{"Storage", "extension/storage", nil},

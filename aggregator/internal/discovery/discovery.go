@@ -29,18 +29,19 @@ type Config struct {
 	Manager aggregated.ResourceManager
 	// Peers serves the document merged with those of peer API servers.
 	Peers http.Handler
-	// First are groups that stand before all others and have no APIService.
-	First []metav1.APIGroup
+	// First are groups that stand before all others, and Last those behind them. No snapshot
+	// has them.
+	First, Last []metav1.APIGroup
 	// Local is used where Manager is nil.
 	Local http.Handler
 }
 
 // Service serves /apis and /apis/<group>.
 type Service struct {
-	first  []metav1.APIGroup
-	remote aggregated.ResourceManager
-	codecs serializer.CodecFactory
-	local  *localGroups
+	first, last []metav1.APIGroup
+	remote      aggregated.ResourceManager
+	codecs      serializer.CodecFactory
+	local       *localGroups
 
 	aggregated http.Handler // picks by Accept
 	plain      variantCache[*catalog.Snapshot]
@@ -57,7 +58,7 @@ type entry struct {
 
 // New returns a Service that knows no extension servers yet.
 func New(config Config) *Service {
-	s := &Service{first: config.First, codecs: newCodecs(), published: map[schema.GroupVersion]entry{}}
+	s := &Service{first: config.First, last: config.Last, codecs: newCodecs(), published: map[schema.GroupVersion]entry{}}
 	s.plain.limit = maxCached
 	manager := config.Manager
 	if manager == nil {
@@ -201,6 +202,7 @@ func (s *Service) encodeGroupList(w http.ResponseWriter, r *http.Request, snapsh
 	if s.local != nil {
 		list.Groups = s.local.appendTo(list.Groups)
 	}
+	list.Groups = append(list.Groups, s.last...)
 	s.write(w, r, list)
 }
 

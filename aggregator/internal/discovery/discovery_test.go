@@ -182,7 +182,10 @@ func TestNegotiation(t *testing.T) {
 }
 
 func TestPlainLists(t *testing.T) {
-	s, f := New(Config{First: []metav1.APIGroup{{Name: "apiregistration.k8s.io"}}}), newFacts()
+	s, f := New(Config{
+		First: []metav1.APIGroup{{Name: "apiregistration.k8s.io"}},
+		Last:  []metav1.APIGroup{{Name: "aggregation.annex.dev"}},
+	}), newFacts()
 	f.register("v1.low.example", 100, 10, false)
 	f.register("v1.high.example", 900, 10, true)
 	f.register("v1beta1.high.example", 900, 20, false)
@@ -194,7 +197,7 @@ func TestPlainLists(t *testing.T) {
 	for _, g := range list.Groups {
 		names = append(names, g.Name)
 	}
-	if !slices.Equal(names, []string{"apiregistration.k8s.io", "high.example", "low.example"}) {
+	if !slices.Equal(names, []string{"apiregistration.k8s.io", "high.example", "low.example", "aggregation.annex.dev"}) {
 		t.Errorf("%q", names)
 	}
 	group := decode[metav1.APIGroup](t, get(t, s, snapshot, "/apis/high.example", nil))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/emicklei/go-restful/v3"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,8 +59,9 @@ type Settings struct {
 	MaxRequestBodyBytes int64
 }
 
-// Kinds installs kinds.
-func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, kinds []Served) error {
+// Kinds installs kinds. It gives the services that it added to what there was.
+func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, kinds []Served) ([]*restful.WebService, error) {
+	before := s.Handler.GoRestfulContainer.RegisteredWebServices()
 	groups := map[string]map[string]map[string]rest.Storage{} // by group, version, path
 	for _, k := range kinds {
 		if groups[k.Group] == nil {
@@ -78,8 +80,11 @@ func Kinds(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, k
 			errs = append(errs, fmt.Errorf("install the group %s: %w", group, err))
 		}
 	}
-	withoutStrategicPatch(s.Handler.GoRestfulContainer.RegisteredWebServices())
-	return errors.Join(errs...)
+	added := slices.DeleteFunc(s.Handler.GoRestfulContainer.RegisteredWebServices(), func(w *restful.WebService) bool {
+		return slices.Contains(before, w)
+	})
+	withoutStrategicPatch(added)
+	return added, errors.Join(errs...)
 }
 
 func installGroup(s *genericapiserver.GenericAPIServer, o Objects, settings Settings, group string, versions map[string]map[string]rest.Storage) error {

@@ -40,6 +40,12 @@ func (d *Definitions) models(f form, ref common.ReferenceCallback) map[string]co
 	maps.DeleteFunc(all, func(name string, _ common.OpenAPIDefinition) bool {
 		return strings.HasPrefix(name, "io.k8s.apiextensions-apiserver.")
 	})
+	d.addTo(all, f, ref)
+	return all
+}
+
+// addTo adds the definitions of the kinds to those of metadata.
+func (d *Definitions) addTo(all map[string]common.OpenAPIDefinition, f form, ref common.ReferenceCallback) {
 	m := modeler{form: f, ref: ref, typeMeta: all[metav1.TypeMeta{}.OpenAPIModelName()].Schema.Properties}
 	for i := range d.kinds {
 		k := &d.kinds[i]
@@ -58,7 +64,6 @@ func (d *Definitions) models(f form, ref common.ReferenceCallback) map[string]co
 	for found, name := range d.names {
 		all[found] = all[name]
 	}
-	return all
 }
 
 type modeler struct {

@@ -40,12 +40,22 @@ func longRunning(kinds []*kind.Kind) request.LongRunningRequestCheck {
 	}
 }
 
-// chain is the usual handler chain. Before the handlers of the API, it has clients answered
-// in a media type that the kind has, and warns of versions that are deprecated.
+// chain is the usual handler chain, and last what prepared does.
 func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http.Handler {
+	prepare := prepared(kinds)
+	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(prepare(next, c.Serializer), c)
+	}
+}
+
+// prepared stands before the handlers of the API. It has clients answered in a media type that
+// the kind has, and warns of versions that are deprecated.
+func prepared(kinds []*kind.Kind) func(http.Handler, runtime.NegotiatedSerializer) http.Handler {
 	warnings := map[schema.GroupVersionResource]string{}
 	protobuf := sets.New[schema.GroupResource]()
+	groups := sets.New[string]()
 	for _, k := range kinds {
+		groups.Insert(k.Hub.Group)
 		if codec.HasProtobuf(k.New()) && codec.HasProtobuf(k.NewList()) {
 			protobuf.Insert(k.Resource())
 		}
@@ -55,12 +65,8 @@ func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http
 			}
 		}
 	}
-	groups := sets.New[string]()
-	for _, k := range kinds {
-		groups.Insert(k.Hub.Group)
-	}
-	return func(next http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return func(next http.Handler, media runtime.NegotiatedSerializer) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest && groups.Has(info.APIGroup) {
 				resource := schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}
 				codec.Acceptable(r.Header, protobuf.Has(resource), utilfeature.DefaultFeatureGate.Enabled(features.CBORServingAndStorage))
@@ -68,9 +74,9 @@ func chain(kinds []*kind.Kind) func(http.Handler, *genericapiserver.Config) http
 					warning.AddWarning(r.Context(), "", text)
 				}
 			}
-			defer answerPanic(w, r, c.Serializer)
+			defer answerPanic(w, r, media)
 			next.ServeHTTP(w, r)
-		}), c)
+		})
 	}
 }
 

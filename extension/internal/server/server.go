@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/emicklei/go-restful/v3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -49,12 +50,19 @@ type Storage interface {
 	Close() error
 }
 
-// Config is what a server is made of.
-type Config struct {
-	Name  string
+// Declared are kinds, with what opens and describes them.
+type Declared struct {
 	Kinds []*kind.Kind
 	// Views open those of Kinds that are not stored. The typer knows all kinds.
 	Views map[*kind.Kind]func(runtime.ObjectTyper) (View, error)
+	// OpenAPI describes the kinds.
+	OpenAPI *openapi.Definitions
+}
+
+// Config is what a server is made of.
+type Config struct {
+	Declared
+	Name string
 	// Storage is nil if no kind is stored. The server closes it.
 	Storage Storage
 	// Prefix is the key below which everything is stored.
@@ -65,8 +73,6 @@ type Config struct {
 	Identity func(context.Context, *genericapiserver.Config) error
 	// Policies sets admission and fairness, Audit what is written down; nil leaves them out.
 	Policies, Audit func(*genericapiserver.Config) error
-	// OpenAPI describes the kinds.
-	OpenAPI *openapi.Definitions
 	// Checks are parts of /readyz. HealthChecks are parts of /healthz alone: what they are
 	// about is no reason to restart the server or to send nobody there.
 	Checks, HealthChecks []healthz.HealthChecker
@@ -126,7 +132,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	// Requests are waited for apart from this, as long as they may take.
 	s.generic.ShutdownTimeout = drainTimeout
-	if err := s.install(c, config, scheme, codecs); err != nil {
+	if _, err := s.install(c, config, scheme, codecs); err != nil {
 		s.generic.Destroy()
 		return nil, err
 	}
@@ -175,12 +181,13 @@ func newConfig(ctx context.Context, c Config, s *Server, scheme *runtime.Scheme,
 	return config, nil
 }
 
-func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) error {
+// install puts the kinds on the server, and gives the services that they are.
+func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) ([]*restful.WebService, error) {
 	var served []install.Served
 	for _, k := range c.Kinds {
 		storage, err := s.open(c, config, k, scheme, codecs)
 		if err != nil {
-			return fmt.Errorf("%s of %s: %w", k.Names.Kind, k.Hub, err)
+			return nil, fmt.Errorf("%s of %s: %w", k.Names.Kind, k.Hub, err)
 		}
 		s.generic.RegisterDestroyFunc(func() {
 			for _, each := range storage {
@@ -191,7 +198,7 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 	}
 	types, err := c.OpenAPI.TypeConverter()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	kinds := codec.NewKinds(scheme, c.Kinds...)
 	objects := install.Objects{Kinds: kinds, Serializer: kinds.Serializer(negotiated(scheme)), Lossless: kinds.Lossless(), Types: types}
@@ -200,11 +207,11 @@ func (s *Server) install(c Config, config *genericapiserver.Config, scheme *runt
 		MinRequestTimeout:   time.Duration(config.MinRequestTimeout) * time.Second,
 		MaxRequestBodyBytes: config.MaxRequestBodyBytes,
 	}
-	if err := install.Kinds(s.generic, objects, settings, served); err != nil {
-		return err
+	services, err := install.Kinds(s.generic, objects, settings, served)
+	if err != nil {
+		return nil, err
 	}
-	services := s.generic.Handler.GoRestfulContainer.RegisteredWebServices()
-	return errors.Join(c.OpenAPI.NameSamples(services...), c.OpenAPI.Check(services...))
+	return services, errors.Join(c.OpenAPI.NameSamples(services...), c.OpenAPI.Check(services...))
 }
 
 // negotiated are the media types of objects. CBOR is among them where the process has

@@ -185,7 +185,8 @@ func (s settings) server(ctx context.Context, c clients, certificate *serving.Ce
 	}
 	var informers *admission.Informers
 	inner, err := server.New(ctx, server.Config{
-		Name: s.name, Kinds: []*kind.Kind{k}, Storage: opened, Prefix: "/registry/" + s.name, OpenAPI: documents,
+		Declared: server.Declared{Kinds: []*kind.Kind{k}, OpenAPI: documents},
+		Name:     s.name, Storage: opened, Prefix: "/registry/" + s.name,
 		RequestTimeout: 30 * time.Second, Drain: time.Second,
 		Serving: func(config *genericapiserver.Config) error {
 			secure := apiserveroptions.NewSecureServingOptions()

@@ -37,6 +37,9 @@ type Config struct {
 	// is the verb then. Nil allows all. It must not change the object, and is asked from
 	// many goroutines. A panic of it is a 500 for that request.
 	Allowed func(ctx context.Context, verb string, object runtime.Object) bool
+	// Read is called before a get, a list or a watch is served, and what it gives when that is
+	// over. Nil does nothing.
+	Read func(ctx context.Context) (done func())
 }
 
 // Resource serves one kind for reading. Writers do not exist, so that discovery says
@@ -70,6 +73,9 @@ var (
 func New(cache *ring.Cache, config Config) *Resource {
 	if config.Table == nil {
 		config.Table = rest.NewDefaultTableConvertor(cache.Resource())
+	}
+	if config.Read == nil {
+		config.Read = func(context.Context) func() { return func() {} }
 	}
 	return &Resource{TableConvertor: config.Table, config: config, cache: cache, stop: make(chan struct{})}
 }
@@ -125,6 +131,7 @@ func (r *Resource) Get(ctx context.Context, name string, options *metav1.GetOpti
 	if err := r.available(ctx); err != nil {
 		return nil, err
 	}
+	defer r.config.Read(ctx)()
 	if err := r.admit(ctx, a); err != nil {
 		return nil, err
 	}
@@ -177,6 +184,7 @@ func (r *Resource) List(ctx context.Context, options *metainternalversion.ListOp
 	if err := r.available(ctx); err != nil {
 		return nil, err
 	}
+	defer r.config.Read(ctx)()
 	if err := r.admit(ctx, a); err != nil {
 		return nil, err
 	}
@@ -209,6 +217,7 @@ func (r *Resource) Watch(ctx context.Context, options *metainternalversion.ListO
 	if err := r.available(ctx); err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, r.config.Read(ctx)) // a watch is over when its request is
 	if err := r.admit(ctx, a); err != nil {
 		return failed(err), nil
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// Stale is how long List may fail before the last answer is withdrawn; zero means
 	// DefaultStale.
 	Stale time.Duration
+	// Demand has List called only while somebody reads; nil has it called always. Every is the
+	// same as there.
+	Demand *Demand
 	// Target takes the answers.
 	Target Target
 }
@@ -70,6 +73,8 @@ type run struct {
 	calling chan answer
 	// woken says that a call is wanted because of Changed.
 	woken bool
+	// began is when the last call began.
+	began time.Time
 	// failures counts the calls that failed since the last that did not.
 	failures int
 	// failing is when the first of them began, or the one that is going on; zero while all is well.
@@ -87,6 +92,10 @@ func (r *run) loop(ctx context.Context) {
 	stale := time.NewTimer(r.Stale)
 	defer stale.Stop()
 	changed := r.Changed
+	var asked <-chan struct{} // by readers
+	if r.Demand != nil {
+		asked = r.Demand.wake
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,13 +106,26 @@ func (r *run) loop(ctx context.Context) {
 				changed = nil
 				continue
 			}
+			if r.Demand != nil {
+				if r.Demand.changed(); !r.Demand.wanted() {
+					continue
+				}
+			}
 			if !r.woken && r.calling == nil {
 				next.Reset(burst)
 			}
 			r.woken = true
+		case <-asked:
+			if wait, ever := r.Demand.due(time.Now()); ever && r.calling == nil && r.failures == 0 {
+				next.Reset(wait)
+			}
 		case <-next.C:
-			if r.calling == nil {
+			switch {
+			case r.calling != nil:
+			case r.Demand == nil, r.failures > 0, r.Demand.wanted():
 				r.begin(ctx, stale)
+			default:
+				r.woken = false // whoever reads next has it called
 			}
 		case a := <-r.calling:
 			r.end(a, stale)
@@ -118,9 +140,12 @@ func (r *run) loop(ctx context.Context) {
 
 // begin calls List in a goroutine that loop waits for.
 func (r *run) begin(ctx context.Context, stale *time.Timer) {
-	r.woken = false
+	r.woken, r.began = false, time.Now()
+	if r.Demand != nil {
+		r.Demand.begun()
+	}
 	if r.failing.IsZero() {
-		r.failing = time.Now()
+		r.failing = r.began
 		stale.Reset(r.Stale)
 	}
 	done := make(chan answer, 1)
@@ -162,6 +187,9 @@ func (r *run) end(a answer, stale *time.Timer) {
 	if err == nil {
 		err = r.guard(func() error { return r.Target.Update(a.objects) })
 	}
+	if r.Demand != nil {
+		r.Demand.end(r.began, err == nil)
+	}
 	if err == nil {
 		r.failures, r.failing, r.withdrawn, r.lastError = 0, time.Time{}, false, nil
 		stale.Stop()
@@ -186,6 +214,8 @@ func (r *run) pause() (time.Duration, bool) {
 			retry = min(retry, r.Every)
 		}
 		return retry, true
+	case r.Demand != nil:
+		return r.Demand.due(time.Now())
 	}
 	return r.Every, r.Every > 0
 }

@@ -1,0 +1,205 @@
+package kubeapiserver
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+)
+
+const (
+	// affectedAge is how old may be what is known of who suffers, and affectedTimeout how long
+	// finding it out may take.
+	affectedAge     = 10 * time.Second
+	affectedTimeout = 3 * time.Second
+	// affectedPage and affectedPages bound how many namespaces and autoscalers are looked at.
+	affectedPage  = 500
+	affectedPages = 10
+	// affectedNames is how many of them an answer names.
+	affectedNames = 20
+)
+
+// heldUp are the parts of Kubernetes that need the discovery of all groups.
+var heldUp = []string{"garbage collector", "resource quota"}
+
+// starved are, by group of metrics, the reasons of autoscalers that lack them.
+var starved = map[string][]string{
+	"metrics.k8s.io":          {"FailedGetResourceMetric", "FailedGetContainerResourceMetric"},
+	"custom.metrics.k8s.io":   {"FailedGetPodsMetric", "FailedGetObjectMetric"},
+	"external.metrics.k8s.io": {"FailedGetExternalMetric"},
+}
+
+// affected finds out who suffers from APIServices that are not available. While there are none
+// it asks nobody. It is for one goroutine at a time.
+type affected struct {
+	client kubernetes.Interface
+	now    func() time.Time
+
+	asked time.Time // zero before the first time
+	found sufferers
+}
+
+// sufferers are namespaces that are being deleted, and autoscalers that are not at work.
+type sufferers struct {
+	namespaces  []corev1.Namespace
+	autoscalers []autoscalingv2.HorizontalPodAutoscaler
+}
+
+func newAffected(client kubernetes.Interface) *affected {
+	return &affected{client: client, now: time.Now}
+}
+
+// addTo says of each that is not available who suffers.
+func (a *affected) addTo(ctx context.Context, all []aggregationv1alpha1.RemoteAPIService) {
+	var down []*aggregationv1alpha1.RemoteAPIServiceStatus
+	metrics := false
+	for i := range all {
+		if s := &all[i].Status; s.State == aggregationv1alpha1.Unavailable {
+			down = append(down, s)
+			metrics = metrics || starved[s.Group] != nil
+		}
+	}
+	if len(down) == 0 {
+		return
+	}
+	found := a.sufferers(ctx, metrics)
+	for _, s := range down {
+		s.Affected = found.from(s.Group, s.Version)
+	}
+}
+
+// sufferers are those of a moment ago, or those that there are now. What cannot be found out
+// stays as it was.
+func (a *affected) sufferers(ctx context.Context, autoscalers bool) sufferers {
+	if !a.asked.IsZero() && a.now().Sub(a.asked) < affectedAge {
+		return a.found
+	}
+	a.asked = a.now()
+	ctx, cancel := context.WithTimeout(ctx, affectedTimeout)
+	defer cancel()
+	if now, err := a.namespaces(ctx); err == nil {
+		a.found.namespaces = now
+	} else {
+		klog.FromContext(ctx).V(2).Info("Finding namespaces that are stuck failed", "err", err)
+	}
+	if !autoscalers {
+		a.found.autoscalers = nil
+	} else if now, err := a.autoscalers(ctx); err == nil {
+		a.found.autoscalers = now
+	} else {
+		klog.FromContext(ctx).V(2).Info("Finding autoscalers without metrics failed", "err", err)
+	}
+	return a.found
+}
+
+func (a *affected) namespaces(ctx context.Context) (all []corev1.Namespace, err error) {
+	terminating := fields.OneTermEqualSelector("status.phase", string(corev1.NamespaceTerminating)).String()
+	options := metav1.ListOptions{Limit: affectedPage, FieldSelector: terminating}
+	for range affectedPages {
+		page, err := a.client.CoreV1().Namespaces().List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if options.Continue = page.Continue; options.Continue == "" {
+			break
+		}
+	}
+	return all, nil
+}
+
+// autoscalers keeps what is not at work of a page, and no more.
+func (a *affected) autoscalers(ctx context.Context) (idle []autoscalingv2.HorizontalPodAutoscaler, err error) {
+	options := metav1.ListOptions{Limit: affectedPage}
+	for range affectedPages {
+		page, err := a.client.AutoscalingV2().HorizontalPodAutoscalers(metav1.NamespaceAll).List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range page.Items {
+			if whyIdle(&h) != "" {
+				idle = append(idle, h)
+			}
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			break
+		}
+	}
+	return idle, nil
+}
+
+// from is who suffers from one group version.
+func (s sufferers) from(group, version string) *aggregationv1alpha1.Affected {
+	out := &aggregationv1alpha1.Affected{Controllers: slices.Clone(heldUp)}
+	for i := range s.namespaces {
+		if isStuck(&s.namespaces[i], group+"/"+version) {
+			out.NamespaceCount++
+			out.Namespaces = append(out.Namespaces, s.namespaces[i].Name)
+		}
+	}
+	for i := range s.autoscalers {
+		if h := &s.autoscalers[i]; slices.Contains(starved[group], whyIdle(h)) {
+			out.AutoscalerCount++
+			out.Autoscalers = append(out.Autoscalers, h.Namespace+"/"+h.Name)
+		}
+	}
+	out.Namespaces, out.Autoscalers = first(out.Namespaces), first(out.Autoscalers)
+	return out
+}
+
+func first(names []string) []string {
+	slices.Sort(names)
+	return names[:min(len(names), affectedNames)]
+}
+
+// isStuck says whether the deletion of a namespace waits for the discovery of a group version.
+func isStuck(n *corev1.Namespace, groupVersion string) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NamespaceCondition) bool {
+		return (c.Type == corev1.NamespaceDeletionDiscoveryFailure || c.Type == corev1.NamespaceDeletionGVParsingFailure) &&
+			c.Status == corev1.ConditionTrue && mentions(c.Message, groupVersion)
+	})
+}
+
+// whyIdle is the reason for which an autoscaler does not scale; empty if it does.
+func whyIdle(h *autoscalingv2.HorizontalPodAutoscaler) string {
+	for _, c := range h.Status.Conditions {
+		if c.Type == autoscalingv2.ScalingActive && c.Status == corev1.ConditionFalse {
+			return c.Reason
+		}
+	}
+	return ""
+}
+
+// mentions says whether a text has a name that is not part of a longer one, as metrics.k8s.io/v1
+// is of custom.metrics.k8s.io/v1beta1.
+func mentions(text, name string) bool {
+	inName := func(s string, at int) bool {
+		if at < 0 || at >= len(s) {
+			return false
+		}
+		c := s[at]
+		return c == '-' || c == '.' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
+	}
+	for from := 0; ; {
+		i := strings.Index(text[from:], name)
+		if i < 0 {
+			return false
+		}
+		begin := from + i
+		end := begin + len(name)
+		// A dot may end a sentence.
+		if !inName(text, begin-1) && (!inName(text, end) || text[end] == '.' && !inName(text, end+1)) {
+			return true
+		}
+		from = begin + 1
+	}
+}

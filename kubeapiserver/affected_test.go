@@ -1,0 +1,132 @@
+package kubeapiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+)
+
+func TestMentions(t *testing.T) {
+	for _, c := range []struct {
+		text, name string
+		want       bool
+	}{
+		{"metrics.k8s.io/v1beta1: the server is unable", "metrics.k8s.io/v1beta1", true},
+		{"failed: metrics.k8s.io/v1beta1", "metrics.k8s.io/v1beta1", true},
+		{"failed for metrics.k8s.io/v1beta1.", "metrics.k8s.io/v1beta1", true},
+		{"custom.metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
+		{"my-metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
+		{"metrics.k8s.io/v1beta12: stale", "metrics.k8s.io/v1beta1", false},
+		{"custom.metrics.k8s.io/v1: a, metrics.k8s.io/v1: b", "metrics.k8s.io/v1", true},
+		{"", "metrics.k8s.io/v1", false},
+	} {
+		if got := mentions(c.text, c.name); got != c.want {
+			t.Errorf("%q mentions %q: %v", c.text, c.name, got)
+		}
+	}
+}
+
+func terminating(name, message string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NamespaceStatus{
+		Phase:      corev1.NamespaceTerminating,
+		Conditions: []corev1.NamespaceCondition{{Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionTrue, Message: message}},
+	}}
+}
+
+func autoscaler(name, reason string) *autoscalingv2.HorizontalPodAutoscaler {
+	return &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Status: autoscalingv2.HorizontalPodAutoscalerStatus{
+		Conditions: []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: corev1.ConditionFalse, Reason: reason}},
+	}}
+}
+
+func remoteAPIService(group string, state aggregationv1alpha1.State) aggregationv1alpha1.RemoteAPIService {
+	return aggregationv1alpha1.RemoteAPIService{
+		ObjectMeta: metav1.ObjectMeta{Name: "v1." + group},
+		Status:     aggregationv1alpha1.RemoteAPIServiceStatus{Group: group, Version: "v1", State: state},
+	}
+}
+
+func TestAffected(t *testing.T) {
+	objects := []runtime.Object{
+		terminating("one", "a.test/v1: stale GroupVersion discovery: a.test/v1, custom.metrics.k8s.io/v1: stale"),
+		terminating("two", "custom.metrics.k8s.io/v1: stale"),
+		terminating("three", "metrics.k8s.io/v1: stale"),
+		autoscaler("pods", "FailedGetPodsMetric"), autoscaler("object", "FailedGetObjectMetric"),
+		autoscaler("resource", "FailedGetResourceMetric"), autoscaler("off", "ScalingDisabled"),
+	}
+	for i := range 30 {
+		objects = append(objects, terminating(fmt.Sprintf("many-%02d", i), "many.test/v1: stale"))
+	}
+	client := fake.NewClientset(objects...)
+	now := time.Now()
+	a := newAffected(client)
+	a.now = func() time.Time { return now }
+	ask := func(all ...aggregationv1alpha1.RemoteAPIService) []*aggregationv1alpha1.Affected {
+		a.addTo(t.Context(), all)
+		var out []*aggregationv1alpha1.Affected
+		for _, one := range all {
+			out = append(out, one.Status.Affected)
+		}
+		return out
+	}
+
+	if got := ask(remoteAPIService("a.test", aggregationv1alpha1.Healthy), remoteAPIService("b.test", aggregationv1alpha1.Degraded), remoteAPIService("c.test", aggregationv1alpha1.Unknown)); !slices.Equal(got, make([]*aggregationv1alpha1.Affected, 3)) {
+		t.Errorf("affected by what is up: %v", got)
+	}
+	if asked := len(client.Actions()); asked != 0 {
+		t.Errorf("asked %d times though nothing is down", asked)
+	}
+
+	got := ask(remoteAPIService("a.test", aggregationv1alpha1.Unavailable), remoteAPIService("custom.metrics.k8s.io", aggregationv1alpha1.Unavailable),
+		remoteAPIService("metrics.k8s.io", aggregationv1alpha1.Healthy), remoteAPIService("many.test", aggregationv1alpha1.Unavailable))
+	if !slices.Equal(got[0].Namespaces, []string{"one"}) || got[0].AutoscalerCount != 0 || got[2] != nil {
+		t.Errorf("%+v", got)
+	}
+	if !slices.Equal(got[1].Namespaces, []string{"one", "two"}) || !slices.Equal(got[1].Autoscalers, []string{"ns/object", "ns/pods"}) || got[1].AutoscalerCount != 2 {
+		t.Errorf("%+v", got[1])
+	}
+	if got[3].NamespaceCount != 30 || len(got[3].Namespaces) != affectedNames || got[3].Namespaces[0] != "many-00" {
+		t.Errorf("%+v", got[3])
+	}
+
+	asked := len(client.Actions())
+	now = now.Add(affectedAge - 1)
+	ask(remoteAPIService("a.test", aggregationv1alpha1.Unavailable))
+	if len(client.Actions()) != asked {
+		t.Error("asked again at once")
+	}
+	client.PrependReactor("list", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, errors.New("too busy")
+	})
+	now = now.Add(affectedAge)
+	if got := ask(remoteAPIService("a.test", aggregationv1alpha1.Unavailable)); got[0] == nil || !slices.Equal(got[0].Namespaces, []string{"one"}) {
+		t.Errorf("where nothing can be found out: %+v", got[0])
+	}
+	if len(client.Actions()) == asked {
+		t.Error("not asked again")
+	}
+}
+
+func TestAffectedGivesUp(t *testing.T) {
+	client := fake.NewClientset()
+	client.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, context.DeadlineExceeded
+	})
+	all := []aggregationv1alpha1.RemoteAPIService{remoteAPIService("metrics.k8s.io", aggregationv1alpha1.Unavailable)}
+	newAffected(client).addTo(t.Context(), all)
+	if a := all[0].Status.Affected; a == nil || a.NamespaceCount != 0 || !slices.Equal(a.Controllers, heldUp) {
+		t.Errorf("%+v", a)
+	}
+}

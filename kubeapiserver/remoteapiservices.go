@@ -1,0 +1,106 @@
+package kubeapiserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/klog/v2"
+
+	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/extension"
+	"github.com/annex-api/annex/extension/embed"
+)
+
+const (
+	// observePeriod is how often numbers move that somebody watches, and how old those are
+	// that somebody gets.
+	observePeriod = 2 * time.Second
+	// observeHistory and observeHistoryBytes bound what is remembered for watches.
+	observeHistory      = time.Minute
+	observeHistoryBytes = 8 << 20
+	// aggregationPriority puts aggregation.annex.dev behind all other groups: a short name
+	// that others have too is theirs.
+	aggregationPriority = 1
+)
+
+// observer tells what the layer knows of the APIServices that lead to extension servers.
+// aggregator.Aggregator is one. What it gives belongs to the caller.
+type observer interface {
+	Observe() []aggregationv1alpha1.RemoteAPIService
+	Changed() <-chan struct{}
+}
+
+// remoteAPIServices are what the layer sees, as the resource of aggregation.annex.dev. Without
+// readers nothing is computed.
+func remoteAPIServices(layer observer, affected *affected) (*embed.Kinds, error) {
+	return embed.New(extension.Computed[aggregationv1alpha1.RemoteAPIService]{
+		GroupVersion: aggregationv1alpha1.GroupVersion,
+		Schema:       aggregationv1alpha1.CRD,
+		List: func(ctx context.Context) ([]aggregationv1alpha1.RemoteAPIService, error) {
+			all := layer.Observe()
+			affected.addTo(ctx, all)
+			return all, nil
+		},
+		Changed:  layer.Changed(),
+		Every:    observePeriod,
+		OnDemand: true,
+		Equal: func(a, b *aggregationv1alpha1.RemoteAPIService) bool {
+			return a.CreationTimestamp.Equal(&b.CreationTimestamp) && a.UID == b.UID &&
+				maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) &&
+				reflect.DeepEqual(&a.Status, &b.Status) // apiequality takes six times as long
+		},
+		History: extension.History{Age: observeHistory, Bytes: observeHistoryBytes},
+	})
+}
+
+// ownOpenAPI gives a server's config OpenAPI settings of its own: it shares those of the
+// servers behind it, which have nothing to do with what is added.
+func ownOpenAPI(config genericapiserver.CompletedConfig) {
+	if c := config.OpenAPIConfig; c != nil {
+		own := *c
+		config.OpenAPIConfig = &own
+	}
+	if c := config.OpenAPIV3Config; c != nil {
+		own := *c
+		config.OpenAPIV3Config = &own
+	}
+}
+
+// aggregationGroup is the group as /apis lists it.
+func aggregationGroup() metav1.APIGroup {
+	v1alpha1 := metav1.GroupVersionForDiscovery{
+		GroupVersion: aggregationv1alpha1.GroupVersion.String(),
+		Version:      aggregationv1alpha1.GroupVersion.Version,
+	}
+	return metav1.APIGroup{
+		Name:             aggregationv1alpha1.GroupVersion.Group,
+		Versions:         []metav1.GroupVersionForDiscovery{v1alpha1},
+		PreferredVersion: v1alpha1,
+	}
+}
+
+// installRemoteAPIServices serves kinds, and gives those who may view a cluster the right to
+// read them. config is what server was made of, described by the kinds.
+func installRemoteAPIServices(server *genericapiserver.GenericAPIServer, config genericapiserver.CompletedConfig, kinds *embed.Kinds, roles *viewRole, work *work) error {
+	run, err := kinds.Install(server, config.Config)
+	if err != nil {
+		return fmt.Errorf("installing %s: %w", aggregationv1alpha1.GroupVersion, err)
+	}
+	if err := server.AddPostStartHook("annex-remote-apiservices", func(ctx genericapiserver.PostStartHookContext) error {
+		work.Go(func() {
+			if err := run(ctx); err != nil {
+				klog.FromContext(ctx).Error(err, "Observing APIServices stopped")
+			}
+		})
+		work.Go(func() { roles.reconcile(ctx) })
+		return nil
+	}); err != nil {
+		return fmt.Errorf("adding the hook of %s: %w", aggregationv1alpha1.GroupVersion, err)
+	}
+	return nil
+}
