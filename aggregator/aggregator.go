@@ -102,8 +102,7 @@ func New(config Config) (*Aggregator, error) {
 // called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	if m := a.config.Metrics; m != nil {
-		m.endpoints.Watch(a.backends)
-		defer m.endpoints.Forget(a.backends)
+		defer m.watch(a)()
 	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()

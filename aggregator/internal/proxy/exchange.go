@@ -16,6 +16,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
+	"github.com/annex-api/annex/aggregator/internal/proxy/traffic"
 )
 
 const (
@@ -43,6 +44,8 @@ type exchange struct {
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	probeNow   func(*catalog.APIService)
+	counts     *traffic.Counts
+	began      time.Time // when the request was there
 	// begin is called before the first attempt at a watch, on the stack of run's own.
 	begin func()
 }
@@ -112,6 +115,7 @@ func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 		if ctx.Err() != nil || attempt == maxAttempts || !x.maySendAgain(failed, others) || !x.backend.TakeRetry() {
 			return nil, failed
 		}
+		x.counts.Retried()
 		if failed.fault == unclear {
 			doubtful = append(doubtful, choice)
 		}
@@ -180,6 +184,7 @@ func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCause
 	if err != nil {
 		return nil, err
 	}
+	x.counts.Hedged()
 	result, failed := x.send(ctx, cancel, trial{choice, x.header(choice, true), time.Now()})
 	if failed != nil {
 		return nil, failed
