@@ -54,6 +54,7 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 		a.writer.Sync(s)
 	}
 	a.observer.stir()
+	a.announcer.Wake()
 	select {
 	case a.newer <- struct{}{}:
 	default:

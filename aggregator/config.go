@@ -10,6 +10,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -182,8 +183,18 @@ type StatusConfig struct {
 	// Ready blocks until Leases can be written, or returns the error of its
 	// context. Nil means that they can.
 	Ready func(context.Context) error
+	// Events records one Event for each change of state of an APIService, from the server
+	// that writes conditions. Nil records none.
+	Events EventRecorder
 	// Observe is called after a condition was changed. It may be nil.
 	Observe func(before, after *apiregistrationv1.APIService)
+}
+
+// EventRecorder records Events. Those of k8s.io/client-go/tools/record do, and give the
+// Event a name and a time. It must not block.
+type EventRecorder interface {
+	// Event records that something happened to an object; about is a *corev1.ObjectReference.
+	Event(about runtime.Object, eventType, reason, message string)
 }
 
 // internal converts c for the status writer.

@@ -60,6 +60,7 @@ type layerParts struct {
 	peers         aggregated.PeerAggregatedResourceManager
 	openAPI       []http.Handler
 	paths         func() []string
+	events        *events
 }
 
 func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*layer, error) {
@@ -117,6 +118,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 			Identity:  identity(config),
 			Server:    serverName(config),
 			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
+			Events:    parts.events.recorder,
 		},
 	}
 	if !o.plain && generic.FlowControl != nil { // requests hold no seat while they wait: see delegatingFairness
