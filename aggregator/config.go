@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
@@ -108,6 +109,11 @@ type Config struct {
 	// WrapTransport observes requests to extension servers, probes and downloads
 	// included, upgrades excepted. Nil does not.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
+
+	// TracerProvider makes spans of the wait for an extension server, the choice of its
+	// endpoint and each attempt, where the span in a request's context is recorded. Nil
+	// makes none. What is sent of traces to extension servers is WrapTransport's to say.
+	TracerProvider trace.TracerProvider
 
 	// ForwardRedirects passes redirects of extension servers to clients. They are
 	// answered with 502 otherwise: a redirect can lead a client's credentials
@@ -251,8 +257,13 @@ func (c *Config) backends(connectionLost func(catalog.BackendID), endpointChange
 }
 
 func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService)) *proxy.Proxy {
+	var tracer trace.Tracer
+	if c.TracerProvider != nil {
+		tracer = c.TracerProvider.Tracer("github.com/annex-api/annex/aggregator")
+	}
 	return proxy.New(proxy.Config{
 		Backends:         backends,
+		Tracer:           tracer,
 		ForwardRedirects: c.ForwardRedirects,
 		DiscoveryTimeout: max(0, c.DiscoveryTimeout),
 		Outgoing: outgoing.Config{

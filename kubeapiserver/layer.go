@@ -124,6 +124,9 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 	if !o.plain && generic.FlowControl != nil { // requests hold no seat while they wait: see delegatingFairness
 		c.HoldRefusals = generic.ShutdownInitiatedNotify()
 	}
+	if handlerchain.Traced(generic.TracerProvider) {
+		c.TracerProvider = generic.TracerProvider
+	}
 	if parts.peers != nil {
 		c.PeerDiscovery = parts.peers
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -43,6 +44,8 @@ type Config struct {
 	// nil where they are left out. Without it they are sent by the ResponseWriter, if
 	// that wraps no other.
 	Interim func(context.Context) func(code int, header http.Header)
+	// Tracer makes spans of requests whose trace is recorded. Nil makes none.
+	Tracer trace.Tracer
 	// ProbeNow is called when an extension server has failed a request, or lets one
 	// wait; it must not block.
 	ProbeNow func(*catalog.APIService)
@@ -125,7 +128,10 @@ func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APISe
 		return nil, nil
 	}
 	body := newReplayBody(r)
+	tracer := p.tracer(r.Context())
+	waited := startWait(r.Context(), tracer, a.Name)
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
+	waited()
 	if refusal != nil {
 		p.refuse(w, r, a, sender, refusal)
 		return nil, nil
@@ -142,7 +148,7 @@ func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APISe
 	return &exchange{
 		request: p.outgoing.Request(r.Context(), r, to, user, kind.protocol),
 		kind:    kind, body: body, late: late, interim: &interimAnswers{to: w, request: r, past: p.config.Interim},
-		apiService: a, backend: b, probeNow: p.config.ProbeNow, counts: p.traffic.Of(a.Name), began: began,
+		apiService: a, backend: b, probeNow: p.config.ProbeNow, counts: p.traffic.Of(a.Name), tracer: tracer, began: began,
 	}, release
 }
 

@@ -51,6 +51,7 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
+	_, span := x.startAttempt(ctx, trial{choice: choice, number: 1, kind: firstAttempt}) // connecting left out
 	u := &upgradeExchange{conn: conn, body: body, timer: timer, interim: x.interim}
 	defer u.interim.end()
 	response, err := u.roundTrip(out)
@@ -60,10 +61,12 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	body.allowEarlyAnswer(w, r)
 	if err != nil {
 		failed := judge(u.ended(ctx, out.Header, err))
+		span.failed(failed)
 		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
 		p.exchangeFailed(w, r, a, failed)
 		return
 	}
+	span.answered(response.StatusCode)
 	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: failedStatus(response.StatusCode)})
 	defer choice.Done(time.Now(), balance.Neutral)
 	defer response.Body.Close()
