@@ -1,7 +1,7 @@
 package aggregator
 
 import (
-	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/announce"
 )
@@ -18,20 +18,18 @@ func (a *Aggregator) announcements() announce.Config {
 
 // views are all APIServices that lead to extension servers, as this server sees them.
 func (a *Aggregator) views() []announce.View {
-	remotes := a.snapshot.Load().Remotes()
-	views := make([]announce.View, 0, len(remotes))
-	for _, s := range remotes {
-		v := announce.View{Object: s.Object, State: announce.Unknown, Reason: s.Verdict.Reason, Message: s.Verdict.Message}
-		switch s.Verdict.Status {
-		case apiregistrationv1.ConditionTrue:
-			v.State = announce.Healthy
-		case "":
-		default:
-			v.State = announce.Unavailable
+	all, _ := a.look(time.Now())
+	views := make([]announce.View, 0, len(all))
+	for i := range all {
+		s, judged := all[i].APIService, all[i].assessment
+		if s.Object == nil {
+			continue
 		}
-		if s.Object != nil {
-			views = append(views, v)
+		v := announce.View{Object: s.Object, State: announce.State(judged.State), Reason: judged.Reason, Message: judged.Message}
+		if v.State == announce.Healthy { // nothing is to be said of it but what the condition says
+			v.Reason, v.Message = s.Verdict.Reason, s.Verdict.Message
 		}
+		views = append(views, v)
 	}
 	return views
 }

@@ -54,7 +54,6 @@ func (a *Aggregator) publish(ctx context.Context, s *catalog.Snapshot) {
 		a.writer.Sync(s)
 	}
 	a.observer.stir()
-	a.announcer.Wake()
 	select {
 	case a.newer <- struct{}{}:
 	default:

@@ -138,6 +138,27 @@ func TestEachChangeIsSaidOnce(t *testing.T) {
 	})
 }
 
+// What is wrong for a moment is nobody's business.
+func TestWhatIsWrongForAMomentIsNotSaid(t *testing.T) {
+	play(t, func(s *stage) {
+		s.set(true, view("a", yes, Healthy))
+		for range 20 {
+			s.set(true, view("a", yes, Degraded))
+			time.Sleep(degradedAfter / 2)
+			s.set(true, view("a", yes, Healthy))
+		}
+		if log, events := s.take(); len(log) != 0 || len(events) != 0 {
+			t.Errorf("logged %q and wrote %q", log, events)
+		}
+		s.set(true, view("a", yes, Degraded))
+		time.Sleep(degradedAfter + minPause)
+		synctest.Wait()
+		if log, events := s.take(); len(log) != 1 || len(events) != 1 {
+			t.Errorf("of what lasts it logged %q and wrote %q", log, events)
+		}
+	})
+}
+
 // Whoever begins to report says what the condition does not say yet, and nothing that
 // another server has said.
 func TestTheNextReporterGoesOnWhereTheLastOneEnded(t *testing.T) {

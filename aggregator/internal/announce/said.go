@@ -51,8 +51,13 @@ type said struct {
 
 type saidOfOne struct {
 	state  State
+	worse  time.Time // since when it is degraded, which was not said yet; zero if it is not
 	budget pace.Budget
 }
+
+// degradedAfter is how long something has to be wrong before it is said: a replica may be
+// left out for a second.
+const degradedAfter = 15 * time.Second
 
 // newSaid returns one that has said nothing. Before is the state that those are taken to
 // have been in of which nothing was said.
@@ -97,12 +102,23 @@ func (s *said) changes(now time.Time, views []View) (changes []change, wait time
 			one = &saidOfOne{state: s.before(v), budget: pace.NewBudget(changesOfOne, changePeriod)}
 			s.of[uid] = one
 		}
+		if v.State != Degraded {
+			one.worse = time.Time{}
+		}
 		switch {
 		case v.State == one.state, v.State == Unknown: // nothing is known that would be worth a word
 			continue
 		case v.State == Healthy && one.state == Unknown: // as it should be
 			one.state = Healthy
 			continue
+		case v.State == Degraded && one.state != Unavailable:
+			if one.worse.IsZero() {
+				one.worse = now
+			}
+			if left := degradedAfter - now.Sub(one.worse); left > 0 {
+				wait = shorter(wait, left)
+				continue
+			}
 		}
 		if later := max(one.budget.Wait(now), s.all.Wait(now)); later > 0 {
 			wait = shorter(wait, later)
