@@ -17,13 +17,14 @@ type Metrics struct {
 	endpoints    *backend.Metrics
 	requests     *traffic.Metrics
 	downloads    *fetch.Metrics
+	observed     *observed
 }
 
 // NewMetrics returns Metrics that are in no registry yet.
 func NewMetrics() *Metrics {
 	return &Metrics{
 		availability: status.NewMetrics(), endpoints: &backend.Metrics{},
-		requests: &traffic.Metrics{}, downloads: &fetch.Metrics{},
+		requests: &traffic.Metrics{}, downloads: &fetch.Metrics{}, observed: &observed{},
 	}
 }
 
@@ -34,7 +35,7 @@ func (m *Metrics) Register(register func(metrics.Registerable) error, custom fun
 	if err := m.availability.Register(register, custom); err != nil {
 		return err
 	}
-	for _, c := range []metrics.StableCollector{m.endpoints, m.requests, m.downloads} {
+	for _, c := range []metrics.StableCollector{m.endpoints, m.requests, m.downloads, m.observed} {
 		if err := custom(c); err != nil {
 			return err
 		}
@@ -48,9 +49,11 @@ func (m *Metrics) watch(a *Aggregator) (forget func()) {
 	m.endpoints.Watch(a.backends)
 	m.requests.Watch(a.proxy.Traffic())
 	m.downloads.Watch(a.fetcher)
+	m.observed.aggregator.Store(a)
 	return func() {
 		m.endpoints.Forget(a.backends)
 		m.requests.Forget(a.proxy.Traffic())
 		m.downloads.Forget(a.fetcher)
+		m.observed.aggregator.CompareAndSwap(a, nil)
 	}
 }

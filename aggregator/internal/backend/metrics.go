@@ -21,6 +21,12 @@ var (
 	endpointInFlight = metrics.NewDesc("annex_aggregation_endpoint_in_flight",
 		"Requests under way at an endpoint of an extension server, long-running ones included.",
 		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
+	endpointRequests = metrics.NewDesc("annex_aggregation_endpoint_requests_total",
+		"Attempts at clients' requests at an endpoint of an extension server.",
+		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
+	endpointFailures = metrics.NewDesc("annex_aggregation_endpoint_failures_total",
+		"Attempts at clients' requests that failed at an endpoint, or were answered with a failure of the server.",
+		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
 	requestsInFlight = metrics.NewDesc("annex_aggregation_requests_in_flight",
 		"Requests under way at an extension server that its limit counts.",
 		[]string{"service"}, nil, metrics.ALPHA, "")
@@ -63,7 +69,7 @@ func (m *Metrics) Forget(p *Pool) { m.pool.CompareAndSwap(p, nil) }
 // DescribeWithStability implements metrics.StableCollector.
 func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{
-		endpointUp, endpointInFlight, requestsInFlight, requestsQueued, requestsSending,
+		endpointUp, endpointInFlight, endpointRequests, endpointFailures, requestsInFlight, requestsQueued, requestsSending,
 		requestsLimit, longRunningInFlight, queueWait.Desc, ejections, refusalsHeld,
 	} {
 		ch <- d
@@ -78,6 +84,9 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 	}
 	gauge := func(d *metrics.Desc, value float64, labels ...string) {
 		ch <- metrics.NewLazyConstMetric(d, metrics.GaugeValue, value, labels...)
+	}
+	count := func(d *metrics.Desc, value uint64, labels ...string) {
+		ch <- metrics.NewLazyConstMetric(d, metrics.CounterValue, float64(value), labels...)
 	}
 	loads, endpoints := map[string]load{}, []measured{}
 	pool.Each(func(b *Backend) {
@@ -94,7 +103,7 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 		gauge(requestsLimit, float64(l.limit), service)
 		gauge(longRunningInFlight, float64(l.longRunning), service)
 		ch <- limit.Waits.Metric(queueWait, l.waited, service)
-		ch <- metrics.NewLazyConstMetric(ejections, metrics.CounterValue, float64(l.ejections), service)
+		count(ejections, l.ejections, service)
 	}
 	for _, e := range bounded(endpoints) {
 		up := 1.0
@@ -103,6 +112,8 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 		}
 		gauge(endpointUp, up, e.service, e.Address, kind(e.Health))
 		gauge(endpointInFlight, float64(e.InFlight), e.service, e.Address, kind(e.Health))
+		count(endpointRequests, e.Requests, e.service, e.Address, kind(e.Health))
+		count(endpointFailures, e.Failed, e.service, e.Address, kind(e.Health))
 	}
 	gauge(refusalsHeld, float64(pool.HeldRefusals()))
 }
@@ -153,6 +164,8 @@ func bounded(all []measured) []measured {
 		o := others[e.service]
 		o.service, o.Address = e.service, otherEndpoints
 		o.InFlight += e.InFlight
+		o.Requests += e.Requests
+		o.Failed += e.Failed
 		o.Down = o.Down || e.Down || e.Ejected
 		others[e.service] = o
 	}

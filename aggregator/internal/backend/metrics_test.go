@@ -28,6 +28,7 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
+	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: "answered with 500"})
 	failing, err := b.Pick(a.Target, "192.0.2.1:443", "10.0.0.1:443")
 	if err != nil || failing.Address != "192.0.2.2:443" || !failing.Done(time.Now(), balance.Failed) {
 		t.Fatalf("no endpoint was left out: %v, %v", failing, err)
@@ -60,6 +61,16 @@ annex_aggregation_refusals_held 0
 annex_aggregation_endpoint_in_flight{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
 annex_aggregation_endpoint_in_flight{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
 annex_aggregation_endpoint_in_flight{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
+# HELP annex_aggregation_endpoint_requests_total [ALPHA] Attempts at clients' requests at an endpoint of an extension server.
+# TYPE annex_aggregation_endpoint_requests_total counter
+annex_aggregation_endpoint_requests_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
+annex_aggregation_endpoint_requests_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
+annex_aggregation_endpoint_requests_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
+# HELP annex_aggregation_endpoint_failures_total [ALPHA] Attempts at clients' requests that failed at an endpoint, or were answered with a failure of the server.
+# TYPE annex_aggregation_endpoint_failures_total counter
+annex_aggregation_endpoint_failures_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
+annex_aggregation_endpoint_failures_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
+annex_aggregation_endpoint_failures_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
 # HELP annex_aggregation_endpoint_up [ALPHA] Whether an endpoint of an extension server is sent requests (1) or left out (0). The kind cluster_ip stands in while no endpoint is well.
 # TYPE annex_aggregation_endpoint_up gauge
 annex_aggregation_endpoint_up{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 1
@@ -117,7 +128,7 @@ func TestMetricsOfEndpointsAreBounded(t *testing.T) {
 		if i%2 == 0 {
 			service = "ns/b:443"
 		}
-		h := balance.Health{Member: balance.Member{Address: fmt.Sprintf("192.0.2.1:%d", 10000+i)}, InFlight: 1, Down: i == maxMeasured+498}
+		h := balance.Health{Member: balance.Member{Address: fmt.Sprintf("192.0.2.1:%d", 10000+i)}, InFlight: 1, Requests: 3, Failed: 2, Down: i == maxMeasured+498}
 		all = append(all, measured{service, h}, measured{service, h}) // behind two CAs
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -125,7 +136,7 @@ func TestMetricsOfEndpointsAreBounded(t *testing.T) {
 	if len(got) != maxMeasured+1 {
 		t.Fatalf("%d endpoints", len(got))
 	}
-	want := measured{"ns/b:443", balance.Health{Member: balance.Member{Address: "other"}, InFlight: 500, Down: true}}
+	want := measured{"ns/b:443", balance.Health{Member: balance.Member{Address: "other"}, InFlight: 500, Requests: 1500, Failed: 1000, Down: true}}
 	if other := got[maxMeasured]; other != want {
 		t.Errorf("got %+v, want %+v", other, want)
 	}
