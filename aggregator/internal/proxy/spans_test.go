@@ -43,7 +43,7 @@ func spansOf(t *testing.T, sampler sdktrace.Sampler) (spans []string) {
 		for _, span := range exporter.GetSpans() {
 			said := []string{}
 			for _, a := range span.Attributes {
-				said = append(said, fmt.Sprintf("%s=%s", a.Key, a.Value.Emit()))
+				said = append(said, fmt.Sprintf("%s=%s", a.Key, a.Value.String()))
 			}
 			slices.Sort(said)
 			line := span.Name + ": " + strings.Join(said, " ") + " " + span.Status.Description
