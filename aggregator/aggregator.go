@@ -13,6 +13,7 @@ import (
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/annex-api/annex/aggregator/internal/announce"
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/discovery"
@@ -43,6 +44,7 @@ type Aggregator struct {
 	openapi    *openapi.Service
 	writer     *status.Writer // nil without Config.Status
 	observer   *observer
+	announcer  *announce.Announcer
 
 	snapshot atomic.Pointer[catalog.Snapshot]
 	routes   chan struct{}                                       // closed when the first state is routed
@@ -93,6 +95,7 @@ func New(config Config) (*Aggregator, error) {
 	}
 	empty, _ := facts.snapshot(nil)
 	a.snapshot.Store(empty)
+	a.announcer = announce.New(a.announcements())
 	return a, nil
 }
 
@@ -102,8 +105,7 @@ func New(config Config) (*Aggregator, error) {
 // called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	if m := a.config.Metrics; m != nil {
-		m.endpoints.Watch(a.backends)
-		defer m.endpoints.Forget(a.backends)
+		defer m.watch(a)()
 	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,6 +113,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Go(func() { a.build(working) })
 	group.Go(func() { a.checkLost(working) })
 	group.Go(func() { a.watchStandings(working) })
+	group.Go(func() { a.announcer.Run(working) })
 	reporting := make(chan error, 1)
 	group.Go(func() {
 		err := a.report(working)

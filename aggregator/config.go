@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -108,6 +110,11 @@ type Config struct {
 	// included, upgrades excepted. Nil does not.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
 
+	// TracerProvider makes spans of the wait for an extension server, the choice of its
+	// endpoint and each attempt, where the span in a request's context is recorded. Nil
+	// makes none. What is sent of traces to extension servers is WrapTransport's to say.
+	TracerProvider trace.TracerProvider
+
 	// ForwardRedirects passes redirects of extension servers to clients. They are
 	// answered with 502 otherwise: a redirect can lead a client's credentials
 	// elsewhere.
@@ -183,8 +190,18 @@ type StatusConfig struct {
 	// Ready blocks until Leases can be written, or returns the error of its
 	// context. Nil means that they can.
 	Ready func(context.Context) error
+	// Events records one Event for each change of state of an APIService, from the server
+	// that writes conditions. Nil records none.
+	Events EventRecorder
 	// Observe is called after a condition was changed. It may be nil.
 	Observe func(before, after *apiregistrationv1.APIService)
+}
+
+// EventRecorder records Events. Those of k8s.io/client-go/tools/record do, and give the
+// Event a name and a time. It must not block.
+type EventRecorder interface {
+	// Event records that something happened to an object; about is a *corev1.ObjectReference.
+	Event(about runtime.Object, eventType, reason, message string)
 }
 
 // internal converts c for the status writer.
@@ -241,8 +258,13 @@ func (c *Config) backends(connectionLost func(catalog.BackendID), endpointChange
 }
 
 func (c *Config) proxy(backends *backend.Pool, probeNow func(*catalog.APIService)) *proxy.Proxy {
+	var tracer trace.Tracer
+	if c.TracerProvider != nil {
+		tracer = c.TracerProvider.Tracer("github.com/annex-api/annex/aggregator")
+	}
 	return proxy.New(proxy.Config{
 		Backends:         backends,
+		Tracer:           tracer,
 		ForwardRedirects: c.ForwardRedirects,
 		DiscoveryTimeout: max(0, c.DiscoveryTimeout),
 		Outgoing: outgoing.Config{

@@ -137,6 +137,7 @@ func (a *Aggregator) watchStandings(ctx context.Context) {
 		case <-timer.C:
 		}
 		if _, changed := a.look(time.Now()); changed || stirred {
+			a.announcer.Wake()
 			select {
 			case a.observer.changed <- struct{}{}:
 			default:

@@ -71,11 +71,11 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 			openAPI = append(openAPI, h)
 		}
 	}
-	paths := &listedPaths{}
+	paths, events := &listedPaths{}, newEvents(client)
 	l, err := newLayer(config, layerParts{
 		client: client, registrations: registrations, informers: informers,
 		peers: peers, openAPI: openAPI,
-		paths: paths.list,
+		paths: paths.list, events: events,
 	}, o)
 	if err != nil {
 		return nil, nil, err
@@ -107,7 +107,6 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	}
 
 	owners := groupVersionOwners{builtIn: groupVersionsOf(delegate), crds: crds}
-	events := newEvents(client)
 	if err := installAPIServices(server, generic, owners, events); err != nil {
 		return nil, nil, err
 	}

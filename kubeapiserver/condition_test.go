@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -267,4 +268,55 @@ func TestValidationOfAPIServices(t *testing.T) {
 	if stored.Spec.Service.Port == nil || *stored.Spec.Service.Port != 443 {
 		t.Errorf("the port is %v, want 443", stored.Spec.Service.Port)
 	}
+}
+
+// Each change of state is one Event on the APIService, with the word of the condition.
+func TestEventsOfAnAPIService(t *testing.T) {
+	t.Parallel()
+	v1 := gv("events.condition", "v1")
+	e := test.NewExtension(t, "events", v1)
+	registration := test.Registration(v1, e)
+	server.CreateRegistration(t, registration)
+	awaitEvents(t, registration.Name, `1x Warning ServiceNotFound APIService is unavailable: service/events in "default" is not present`)
+	server.Expose(t, e.Name, "localhost")
+	server.AwaitAvailable(t, v1)
+	awaitEvents(t, registration.Name, "1x Normal Passed APIService is available: all checks passed",
+		`1x Warning ServiceNotFound APIService is unavailable: service/events in "default" is not present`)
+	for range 50 { // no request is one
+		if a := server.Get(t, test.Admin, "/apis/"+v1.String()+"/things"); a.Code != http.StatusOK {
+			t.Fatalf("%d %s", a.Code, a.Body)
+		}
+	}
+	if err := server.Kube(t).CoreV1().Services("default").Delete(t.Context(), e.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitEvents(t, registration.Name, `2x Warning ServiceNotFound APIService is unavailable: service/events in "default" is not present`,
+		"1x Normal Passed APIService is available: all checks passed")
+}
+
+// awaitEvents waits until the Events on an APIService are those, each with how often it was
+// recorded, and there is no other.
+func awaitEvents(t *testing.T, name string, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	test.Eventually(t, func() string {
+		stored, err := server.Registrations(t).ApiregistrationV1().APIServices().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err.Error()
+		}
+		list, err := server.Kube(t).CoreV1().Events("default").List(t.Context(), metav1.ListOptions{
+			FieldSelector: "involvedObject.name=" + name + ",involvedObject.uid=" + string(stored.UID),
+		})
+		if err != nil {
+			return err.Error()
+		}
+		var got []string
+		for _, e := range list.Items {
+			got = append(got, fmt.Sprintf("%dx %s %s %s", e.Count, e.Type, e.Reason, e.Message))
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			return fmt.Sprintf("the Events are %q, want %q", got, want)
+		}
+		return ""
+	})
 }

@@ -61,6 +61,7 @@ type layerParts struct {
 	peers         aggregated.PeerAggregatedResourceManager
 	openAPI       []http.Handler
 	paths         func() []string
+	events        *events
 }
 
 func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*layer, error) {
@@ -119,10 +120,14 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 			Identity:  identity(config),
 			Server:    serverName(config),
 			Ready:     namespaceExists(parts.client, metav1.NamespaceSystem),
+			Events:    parts.events.recorder,
 		},
 	}
 	if !o.plain && generic.FlowControl != nil { // requests hold no seat while they wait: see delegatingFairness
 		c.HoldRefusals = generic.ShutdownInitiatedNotify()
+	}
+	if handlerchain.Traced(generic.TracerProvider) {
+		c.TracerProvider = generic.TracerProvider
 	}
 	if parts.peers != nil {
 		c.PeerDiscovery = parts.peers

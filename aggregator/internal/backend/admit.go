@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 
+	"github.com/annex-api/annex/aggregator/internal/backend/histogram"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/backend/retry"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
@@ -131,8 +132,17 @@ func (b *Backend) TakeRetry() bool { return b.admission.retries.Take(time.Now())
 // wait for others to end.
 func (b *Backend) Load() (inFlight, queued int) { return b.admission.limiters[UnderWay].InFlight() }
 
+// LongRunning is how many requests are under way that last as long as their clients want.
+func (b *Backend) LongRunning() int {
+	inFlight, _ := b.admission.limiters[LongRunning].InFlight()
+	return inFlight
+}
+
 // MaxInFlight is how many requests may be under way, long-running ones left out.
 func (b *Backend) MaxInFlight() int { return b.admission.limiters[UnderWay].Max() }
+
+// Waited is how long requests have waited for others to end.
+func (b *Backend) Waited() histogram.Counts { return b.admission.limiters[UnderWay].Waited() }
 
 // Sending is how many requests have a body that has not arrived.
 func (b *Backend) Sending() int {

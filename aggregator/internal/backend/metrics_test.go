@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +28,18 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
+	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: "answered with 500"})
+	failing, err := b.Pick(a.Target, "192.0.2.1:443", "10.0.0.1:443")
+	if err != nil || failing.Address != "192.0.2.2:443" || !failing.Done(time.Now(), balance.Failed) {
+		t.Fatalf("no endpoint was left out: %v, %v", failing, err)
+	}
 	b.Probed("192.0.2.2:443", false, "")
 	release, refusal := b.Admit(t.Context(), a, alice, UnderWay)
+	if refusal != nil {
+		t.Fatalf("%+v", refusal)
+	}
+	defer release()
+	release, refusal = b.Admit(t.Context(), a, alice, LongRunning)
 	if refusal != nil {
 		t.Fatalf("%+v", refusal)
 	}
@@ -49,6 +61,16 @@ annex_aggregation_refusals_held 0
 annex_aggregation_endpoint_in_flight{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
 annex_aggregation_endpoint_in_flight{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
 annex_aggregation_endpoint_in_flight{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
+# HELP annex_aggregation_endpoint_requests_total [ALPHA] Attempts at clients' requests at an endpoint of an extension server.
+# TYPE annex_aggregation_endpoint_requests_total counter
+annex_aggregation_endpoint_requests_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
+annex_aggregation_endpoint_requests_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
+annex_aggregation_endpoint_requests_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
+# HELP annex_aggregation_endpoint_failures_total [ALPHA] Attempts at clients' requests that failed at an endpoint, or were answered with a failure of the server.
+# TYPE annex_aggregation_endpoint_failures_total counter
+annex_aggregation_endpoint_failures_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
+annex_aggregation_endpoint_failures_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
+annex_aggregation_endpoint_failures_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
 # HELP annex_aggregation_endpoint_up [ALPHA] Whether an endpoint of an extension server is sent requests (1) or left out (0). The kind cluster_ip stands in while no endpoint is well.
 # TYPE annex_aggregation_endpoint_up gauge
 annex_aggregation_endpoint_up{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 1
@@ -63,6 +85,29 @@ annex_aggregation_requests_queued{service="ns/api:443"} 0
 # HELP annex_aggregation_requests_sending [ALPHA] Requests for an extension server whose body has not arrived yet, those that wait for a place for it included.
 # TYPE annex_aggregation_requests_sending gauge
 annex_aggregation_requests_sending{service="ns/api:443"} 0
+# HELP annex_aggregation_requests_limit [ALPHA] Requests that may be under way at an extension server.
+# TYPE annex_aggregation_requests_limit gauge
+annex_aggregation_requests_limit{service="ns/api:443"} 400
+# HELP annex_aggregation_long_running_in_flight [ALPHA] Watches, sessions and the like under way at an extension server, which its limit does not count.
+# TYPE annex_aggregation_long_running_in_flight gauge
+annex_aggregation_long_running_in_flight{service="ns/api:443"} 1
+# HELP annex_aggregation_ejections_total [ALPHA] How often an endpoint of an extension server was left out because requests failed there.
+# TYPE annex_aggregation_ejections_total counter
+annex_aggregation_ejections_total{service="ns/api:443"} 1
+# HELP annex_aggregation_queue_wait_seconds [ALPHA] How long requests waited for others at the same extension server to end; those that did not wait are left out.
+# TYPE annex_aggregation_queue_wait_seconds histogram
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.001"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.005"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.025"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.1"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.25"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="0.5"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="1"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="2"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="5"} 0
+annex_aggregation_queue_wait_seconds_bucket{service="ns/api:443",le="+Inf"} 0
+annex_aggregation_queue_wait_seconds_sum{service="ns/api:443"} 0
+annex_aggregation_queue_wait_seconds_count{service="ns/api:443"} 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
@@ -73,5 +118,29 @@ annex_aggregation_requests_sending{service="ns/api:443"} 0
 	}
 	if m.Forget(pool); m.pool.Load() != nil {
 		t.Error("the pool is kept")
+	}
+}
+
+func TestMetricsOfEndpointsAreBounded(t *testing.T) {
+	var all []measured
+	for i := range maxMeasured + 500 {
+		service := "ns/a:443"
+		if i%2 == 0 {
+			service = "ns/b:443"
+		}
+		h := balance.Health{Member: balance.Member{Address: fmt.Sprintf("192.0.2.1:%d", 10000+i)}, InFlight: 1, Requests: 3, Failed: 2, Down: i == maxMeasured+498}
+		all = append(all, measured{service, h}, measured{service, h}) // behind two CAs
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	got := bounded(all)
+	if len(got) != maxMeasured+1 {
+		t.Fatalf("%d endpoints", len(got))
+	}
+	want := measured{"ns/b:443", balance.Health{Member: balance.Member{Address: "other"}, InFlight: 500, Requests: 1500, Failed: 1000, Down: true}}
+	if other := got[maxMeasured]; other != want {
+		t.Errorf("got %+v, want %+v", other, want)
+	}
+	if got[0].Address != "192.0.2.1:10001" || got[0].InFlight != 1 {
+		t.Errorf("the first is %+v", got[0])
 	}
 }

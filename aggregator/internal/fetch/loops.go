@@ -37,11 +37,14 @@ func (f *Fetcher) runDiscovery(ctx context.Context, srv *server, probeWait time.
 		}
 		began := time.Now()
 		before := f.known(members)
-		streak := failed.note(f.discovery(ctx, members, &state), time.Now(), f.timing)
+		ok := f.discovery(ctx, members, &state)
+		streak := failed.note(ok, time.Now(), f.timing)
+		same := slices.EqualFunc(before, f.known(members), sameResources)
+		srv.count(discoveryDocument, ok, same)
 		if first {
 			close(srv.attempted)
 			first = false
-		} else if !slices.EqualFunc(before, f.known(members), sameResources) {
+		} else if !same {
 			wake(srv.openAPINow) // other resources have other schemas
 		}
 		if _, alive := f.await(ctx, f.pause(streak, 0, 0), began, srv.discoverNow, nil, &woken); !alive {
@@ -111,7 +114,9 @@ func (f *Fetcher) runOpenAPI(ctx context.Context, srv *server) {
 		before := f.known(members)
 		ok := f.openAPI(ctx, members, &state, woken)
 		streak := failed.note(ok, time.Now(), f.timing)
-		if !ok || woken || !slices.EqualFunc(before, f.known(members), sameOpenAPI) {
+		same := slices.EqualFunc(before, f.known(members), sameOpenAPI)
+		srv.count(openAPIDocument, ok, same)
+		if !ok || woken || !same {
 			unchanged = 0
 		} else {
 			unchanged = min(unchanged+1, 16)

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
@@ -24,6 +25,39 @@ type server struct {
 	// changes counts how often the members or their endpoints have changed,
 	// nameChanges how often a member came or went.
 	changes, nameChanges int
+
+	downloads [documents][results]atomic.Uint64
+}
+
+// What is downloaded, and what that brought, in metrics.
+const (
+	discoveryDocument = iota
+	openAPIDocument
+	documents
+)
+
+const (
+	changed = iota
+	unchanged
+	downloadFailed
+	results
+)
+
+var (
+	documentNames = [documents]string{"discovery", "openapi"}
+	resultNames   = [results]string{"changed", "unchanged", "failed"}
+)
+
+// count takes note of a download.
+func (srv *server) count(document int, ok, same bool) {
+	result := changed
+	switch {
+	case !ok:
+		result = downloadFailed
+	case same:
+		result = unchanged
+	}
+	srv.downloads[document][result].Add(1)
 }
 
 func newServer(cancel context.CancelFunc, members []*catalog.APIService) *server {

@@ -151,5 +151,5 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, a *catalog.APISer
 	case backend.Full:
 		f.Reason = respond.TooMany
 	}
-	respond.Write(w, r, f)
+	p.fail(w, r, f)
 }

@@ -70,6 +70,7 @@ func newLine(tb testing.TB) *line {
 	stand := &backendtest.Server{Service: "api", Address: server.Listener.Addr().String(), CA: ca.PEM}
 	pool := backend.New(backend.Config{})
 	l.proxy, l.claim = New(Config{Backends: pool}), stand.Claim(name)
+	l.proxy.Sync(stand.Snapshot(name)) // it counts requests
 	tb.Cleanup(func() {
 		pool.Close()
 		server.CloseClientConnections()

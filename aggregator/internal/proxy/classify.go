@@ -8,6 +8,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/traffic"
 )
 
 // kind is what it depends on how a request is sent, sent again and answered.
@@ -26,6 +27,8 @@ type kind struct {
 	// plainRead requests are known to read and to do nothing else: they may be sent
 	// twice. A GET is none by itself, see catalog.Document.Reads.
 	plainRead bool
+	// verb is what the request is counted as.
+	verb traffic.Verb
 }
 
 // classify says what kind of request r is, by what is known of the APIService.
@@ -40,6 +43,7 @@ func classify(r *http.Request, a *catalog.APIService) kind {
 			k.watch = info.Verb == "watch"
 			k.longRunning = k.watch || info.Verb == "proxy" || streams(info.Subresource)
 			k.plainRead = reads && len(info.Parts) <= 3 && a.Document.Reads(info.Resource, info.Subresource, info.Verb)
+			k.verb = k.counted(traffic.VerbOf(info.Verb))
 			return k
 		}
 		k.discovery = strings.Count(strings.Trim(info.Path, "/"), "/") == 2
@@ -48,7 +52,20 @@ func classify(r *http.Request, a *catalog.APIService) kind {
 	watch := r.URL.Query().Get("watch")
 	k.watch = r.Method == http.MethodGet && (watch == "true" || watch == "1")
 	k.longRunning = k.watch
+	k.verb = k.counted(traffic.Other)
 	return k
+}
+
+// counted is the class that a request is counted in. Whatever its verb, one that lasts as
+// long as its client wants is none of those whose time is counted.
+func (k kind) counted(verb traffic.Verb) traffic.Verb {
+	switch {
+	case k.upgrade, k.longRunning && !k.watch:
+		return traffic.Connect
+	case k.watch:
+		return traffic.Watch
+	}
+	return verb
 }
 
 // streams says whether a subresource is one that is read or written for as long as

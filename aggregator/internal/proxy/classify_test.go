@@ -7,6 +7,7 @@ import (
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/proxy/traffic"
 )
 
 func TestClassify(t *testing.T) {
@@ -55,25 +56,58 @@ func TestClassify(t *testing.T) {
 		{http.MethodGet, "/other?watch=true", kind{longRunning: true, watch: true}},
 	} {
 		r := httptest.NewRequest(c.method, c.url, nil)
-		if got := classify(backendtest.WithInfo(t, r), a); got != c.want {
+		if got := classified(backendtest.WithInfo(t, r), a); got != c.want {
 			t.Errorf("%s %s: %+v, want %+v", c.method, c.url, got, c.want)
 		}
 	}
 	r := httptest.NewRequest(http.MethodGet, base, nil)
-	if got := classify(r, a); got != unknown { // nobody has said what it is
+	if got := classified(r, a); got != unknown { // nobody has said what it is
 		t.Errorf("without a RequestInfo: %+v, want %+v", got, unknown)
 	}
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
-	if got, want := classify(r, a), (kind{upgrade: true, protocol: "websocket"}); got != want {
+	if got, want := classified(r, a), (kind{upgrade: true, protocol: "websocket"}); got != want {
 		t.Errorf("an upgrade: %+v, want %+v", got, want)
 	}
 	r.ProtoMinor = 0
-	if got := classify(r, a); got != unknown {
+	if got := classified(r, a); got != unknown {
 		t.Errorf("an upgrade over HTTP/1.0: %+v, want %+v", got, unknown)
 	}
 	r = backendtest.WithInfo(t, httptest.NewRequest(http.MethodGet, base+"/things", nil))
-	if got := classify(r, &catalog.APIService{Registration: a.Registration}); got != unknown {
+	if got := classified(r, &catalog.APIService{Registration: a.Registration}); got != unknown {
 		t.Errorf("before discovery is known: %+v, want %+v", got, unknown)
+	}
+}
+
+// classified leaves out what a request is counted as.
+func classified(r *http.Request, a *catalog.APIService) kind {
+	k := classify(r, a)
+	k.verb = 0
+	return k
+}
+
+func TestWhatRequestsAreCountedAs(t *testing.T) {
+	for _, c := range []struct {
+		method, url string
+		want        traffic.Verb
+	}{
+		{http.MethodGet, base + "/things/x", traffic.Get},
+		{http.MethodGet, base + "/things", traffic.List},
+		{http.MethodGet, base + "/things?watch=1", traffic.Watch},
+		{http.MethodGet, base + "?watch=1", traffic.Watch},
+		{http.MethodPatch, base + "/things/x", traffic.Write},
+		{http.MethodGet, base + "/namespaces/x/things/y/log", traffic.Connect},
+		{http.MethodGet, base + "/namespaces/x/things/y/proxy/a", traffic.Connect},
+		{http.MethodGet, base, traffic.Other},
+		{"PROPFIND", base + "/things/x", traffic.Other},
+	} {
+		r := backendtest.WithInfo(t, httptest.NewRequest(c.method, c.url, nil))
+		if got := classify(r, noAPIService).verb; got != c.want {
+			t.Errorf("%s %s: %v, want %v", c.method, c.url, got, c.want)
+		}
+		r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+		if got := classify(r, noAPIService).verb; got != traffic.Connect {
+			t.Errorf("%s %s as an upgrade: %v", c.method, c.url, got)
+		}
 	}
 }
 

@@ -27,11 +27,12 @@ func newBuffers(size int) *sync.Pool {
 }
 
 // copyResponse streams an answer to the client. Where it breaks off cleanEnd says
-// whether what the client has may end as if it were whole; nil says no. See ends.go.
-func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) {
+// whether what the client has may end as if it were whole; nil says no. See ends.go. It
+// returns how many bytes of the body were sent.
+func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Response, cleanEnd func() bool) (sent int64) {
 	announced := copyHead(w, response)
 	stop := endWithDeadline(w, r)
-	err := copyBody(w, response)
+	sent, err := copyBody(w, response)
 	stop()
 	switch {
 	case err == nil:
@@ -40,6 +41,7 @@ func copyResponse(w http.ResponseWriter, r *http.Request, response *http.Respons
 	default:
 		endHalfAnswer(w, r, err)
 	}
+	return sent
 }
 
 // copyHead writes the status and all headers, and returns how many trailers
@@ -76,9 +78,9 @@ func copyTrailers(w http.ResponseWriter, response *http.Response, announced int)
 // copyBody streams the body. Bodies of unknown length, watches among them, are
 // flushed after each read, which costs nothing where it filled the server's own
 // buffer of 4 KiB; the others as that fills.
-func copyBody(w http.ResponseWriter, response *http.Response) error {
+func copyBody(w http.ResponseWriter, response *http.Response) (sent int64, err error) {
 	if body, ok := response.Body.(*memoryBody); ok {
-		return writePieces(w, body.Bytes())
+		return int64(body.Len()), writePieces(w, body.Bytes())
 	}
 	flush := func() error { return nil }
 	if response.ContentLength < 0 {
@@ -90,40 +92,41 @@ func copyBody(w http.ResponseWriter, response *http.Response) error {
 			return nil
 		}
 		if err := flush(); err != nil { // the header, before a first event
-			return clientError{err}
+			return 0, clientError{err}
 		}
 	}
 	for {
 		// Reading nothing waits for data: a silent watch holds no buffer.
 		if _, err := response.Body.Read(nil); err == io.EOF {
-			return nil
+			return sent, nil
 		} else if err != nil {
-			return err
+			return sent, err
 		}
-		err := copyOnce(w, response.Body)
+		n, err := copyOnce(w, response.Body)
+		sent += int64(n)
 		if err != nil && err != io.EOF {
-			return err
+			return sent, err
 		}
 		if ferr := flush(); ferr != nil {
-			return clientError{ferr}
+			return sent, clientError{ferr}
 		}
 		if err == io.EOF {
-			return nil
+			return sent, nil
 		}
 	}
 }
 
-// copyOnce copies what one read gives.
-func copyOnce(w io.Writer, body io.Reader) error {
+// copyOnce copies what one read gives, and returns how much that is.
+func copyOnce(w io.Writer, body io.Reader) (n int, err error) {
 	buffer := bulkBuffers.Get().(*[]byte)
 	defer bulkBuffers.Put(buffer)
-	n, err := body.Read(*buffer)
+	n, err = body.Read(*buffer)
 	if n > 0 {
 		if werr := writePieces(w, (*buffer)[:n]); werr != nil {
-			return werr
+			return n, werr
 		}
 	}
-	return err
+	return n, err
 }
 
 // writePieces writes data in as few pieces of like size as there are TLS records to

@@ -76,7 +76,7 @@ func TestBodiesOfUnknownLengthAreFlushed(t *testing.T) {
 		{"the end comes with the data", -1, together{bytes.NewReader(data)}, each},
 	} {
 		w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-		if err := copyBody(w, &http.Response{ContentLength: c.length, Body: io.NopCloser(c.reader)}); err != nil {
+		if _, err := copyBody(w, &http.Response{ContentLength: c.length, Body: io.NopCloser(c.reader)}); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
 		if !bytes.Equal(w.Bytes(), data) {
@@ -94,12 +94,12 @@ func TestCopyingEndsWithTheFirstError(t *testing.T) {
 	for _, length := range []int64{-1, 100} {
 		body := io.MultiReader(bytes.NewReader(make([]byte, 50)), iotest.ErrReader(broken))
 		w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-		err := copyBody(w, &http.Response{ContentLength: length, Body: io.NopCloser(body)})
+		_, err := copyBody(w, &http.Response{ContentLength: length, Body: io.NopCloser(body)})
 		if !errors.Is(err, broken) || w.pieces.Len() != 50 {
 			t.Errorf("length %d: %v after %d bytes", length, err, w.pieces.Len())
 		}
 		gone := refuser{httptest.NewRecorder(), broken}
-		if err := copyBody(gone, &http.Response{ContentLength: length, Body: io.NopCloser(zeros{})}); !errors.Is(err, broken) {
+		if _, err := copyBody(gone, &http.Response{ContentLength: length, Body: io.NopCloser(zeros{})}); !errors.Is(err, broken) {
 			t.Errorf("length %d: a client that is gone: %v", length, err)
 		}
 	}

@@ -10,12 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/klog/v2"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
+	"github.com/annex-api/annex/aggregator/internal/proxy/traffic"
 )
 
 const (
@@ -43,6 +45,9 @@ type exchange struct {
 	apiService *catalog.APIService
 	backend    *backend.Backend
 	probeNow   func(*catalog.APIService)
+	counts     *traffic.Counts
+	tracer     trace.Tracer // nil where the request's trace is not recorded
+	began      time.Time    // when the request was there
 	// begin is called before the first attempt at a watch, on the stack of run's own.
 	begin func()
 }
@@ -97,14 +102,15 @@ func (x *exchange) runOnOwnStack(ctx context.Context) (result *answer, err error
 func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 	var tried []string
 	var doubtful suspects
+	kind := firstAttempt
 	for attempt := 1; ; attempt++ {
-		choice, err := x.backend.Pick(x.apiService.Target, tried...)
+		choice, err := x.pick(ctx, tried...)
 		if err != nil {
 			return nil, errUnresolved{err}
 		}
 		began := time.Now()
 		others := choice.Alternatives(began)
-		result, failed := x.attempt(ctx, trial{choice, x.header(choice, attempt > 1), began}, others)
+		result, failed := x.attempt(ctx, trial{choice, x.header(choice, attempt > 1), began, attempt, kind}, others)
 		if failed == nil {
 			doubtful.answeredBy(result.choice)
 			return result, nil
@@ -112,6 +118,8 @@ func (x *exchange) tryEndpoints(ctx context.Context) (*answer, error) {
 		if ctx.Err() != nil || attempt == maxAttempts || !x.maySendAgain(failed, others) || !x.backend.TakeRetry() {
 			return nil, failed
 		}
+		x.counts.Retried()
+		kind = retryAttempt
 		if failed.fault == unclear {
 			doubtful = append(doubtful, choice)
 		}
@@ -133,6 +141,8 @@ type trial struct {
 	choice balance.Choice
 	header http.Header
 	began  time.Time
+	number int    // of the attempt, from 1 on
+	kind   string // of the attempt
 }
 
 // attempt sends the request to one endpoint and, if its answer is late and
@@ -159,7 +169,7 @@ func (x *exchange) attempt(ctx context.Context, first trial, others bool) (*answ
 			return result, nil
 		},
 		second: func(ctx context.Context, cancel context.CancelCauseFunc) (*answer, error) {
-			return x.sendElsewhere(ctx, cancel, first.choice)
+			return x.sendElsewhere(ctx, cancel, first)
 		},
 	}.run(ctx)
 	if err != nil { // the first attempt's
@@ -172,22 +182,23 @@ func (x *exchange) attempt(ctx context.Context, first trial, others bool) (*answ
 var errNotHedged = errors.New("too many requests are sent again")
 
 // sendElsewhere makes an attempt beside one that is slow.
-func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCauseFunc, slow balance.Choice) (*answer, error) {
+func (x *exchange) sendElsewhere(ctx context.Context, cancel context.CancelCauseFunc, slow trial) (*answer, error) {
 	if !x.backend.TakeRetry() {
 		return nil, errNotHedged
 	}
-	choice, err := x.backend.Pick(x.apiService.Target, slow.Address)
+	choice, err := x.pick(ctx, slow.choice.Address)
 	if err != nil {
 		return nil, err
 	}
-	result, failed := x.send(ctx, cancel, trial{choice, x.header(choice, true), time.Now()})
+	x.counts.Hedged()
+	result, failed := x.send(ctx, cancel, trial{choice, x.header(choice, true), time.Now(), slow.number, hedgeAttempt})
 	if failed != nil {
 		return nil, failed
 	}
 	if !x.kind.watch {
 		// This endpoint answered while the other one was silent. With a watch that may
 		// mean that there is no event yet.
-		slow.Note(time.Now(), balance.Failed)
+		slow.choice.Note(time.Now(), balance.Failed)
 	}
 	return result, nil
 }
@@ -208,6 +219,7 @@ func (x *exchange) header(choice balance.Choice, another bool) http.Header {
 // the client's concern.
 func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, to trial) (*answer, *failure) {
 	choice, header := to.choice, to.header
+	ctx, span := x.startAttempt(ctx, to)
 	t := newSendTrace(x.request, cancel, x.interim)
 	reset, refused := x.backend.UnclearResets(), x.backend.RefusedStreams()
 	out := x.request.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
@@ -223,12 +235,14 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, to 
 		err = readSmall(response)
 	}
 	if err == nil {
+		span.answered(response.StatusCode)
 		choice.NoteRequest(ended, balance.Answered, x.came(response, ended.Sub(to.began)))
 		return &answer{Response: response, choice: choice, cancel: cancel}, nil
 	}
 	e := x.ended(ctx, t, header, err)
 	e.reset, e.refused = x.backend.UnclearResets() != reset, x.backend.RefusedStreams() != refused
 	failed := judge(e)
+	span.failed(failed)
 	choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
 	klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
 		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", backend.ErrorText(err))

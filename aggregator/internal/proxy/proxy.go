@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -24,6 +25,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/proxy/outgoing"
+	"github.com/annex-api/annex/aggregator/internal/proxy/traffic"
 	"github.com/annex-api/annex/aggregator/internal/respond"
 )
 
@@ -42,6 +44,8 @@ type Config struct {
 	// nil where they are left out. Without it they are sent by the ResponseWriter, if
 	// that wraps no other.
 	Interim func(context.Context) func(code int, header http.Header)
+	// Tracer makes spans of requests whose trace is recorded. Nil makes none.
+	Tracer trace.Tracer
 	// ProbeNow is called when an extension server has failed a request, or lets one
 	// wait; it must not block.
 	ProbeNow func(*catalog.APIService)
@@ -53,6 +57,7 @@ type Proxy struct {
 	outgoing *outgoing.Builder
 	drainer  drainer
 	served   served
+	traffic  traffic.Traffic
 }
 
 // New returns a Proxy.
@@ -65,6 +70,9 @@ func New(config Config) *Proxy {
 		outgoing: outgoing.New(config.Outgoing),
 	}
 }
+
+// Traffic is what the requests are counted in.
+func (p *Proxy) Traffic() *traffic.Traffic { return &p.traffic }
 
 // Serve answers r, which has a priority, on behalf of a remote APIService.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) {
@@ -89,7 +97,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, a *catalog.APIServ
 // prepare makes an exchange of a request that may be sent, and says how it gives up the
 // place that it has got. It answers any other, and returns nil.
 func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APIService, priority limit.Priority) (x *exchange, release func()) {
-	b := p.config.Backends.Get(a)
+	began, b := time.Now(), p.config.Backends.Get(a)
 	user, ok := request.UserFrom(r.Context())
 	sender := backend.Sender{Priority: priority}
 	if ok {
@@ -102,24 +110,28 @@ func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APISe
 		return nil, nil
 	}
 	if !ok {
-		respond.Write(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.NoUser, APIService: a.Name})
 		return nil, nil
 	}
 	to, unclear := p.outgoing.Check(r, user)
 	if unclear != nil {
-		respond.Write(w, r, respond.Fail{Reason: unclear.Reason, APIService: a.Name, Message: unclear.Message})
+		p.fail(w, r, respond.Fail{Reason: unclear.Reason, APIService: a.Name, Message: unclear.Message})
 		return nil, nil
 	}
 	kind := classify(r, a)
 	if kind.upgrade && kind.protocol == "" {
-		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.UpgradeRefused, APIService: a.Name})
 		return nil, nil
 	}
 	if kind.watch && a.RefusesWatchList() && refuseWatchList(w, r) {
+		p.traffic.Of(a.Name).Refused(kind.verb, http.StatusUnprocessableEntity)
 		return nil, nil
 	}
 	body := newReplayBody(r)
+	tracer := p.tracer(r.Context())
+	waited := startWait(r.Context(), tracer, a.Name)
 	release, late, refusal := p.admit(r, a, b, sender, kind, body)
+	waited()
 	if refusal != nil {
 		p.refuse(w, r, a, sender, refusal)
 		return nil, nil
@@ -130,15 +142,24 @@ func (p *Proxy) prepare(w http.ResponseWriter, r *http.Request, a *catalog.APISe
 		}
 	}()
 	if body.broken(false) != nil { // while it was waited for
-		respond.Write(w, r, respond.Fail{Reason: respond.BodyBroken, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.BodyBroken, APIService: a.Name})
 		return nil, release
 	}
 	return &exchange{
 		request: p.outgoing.Request(r.Context(), r, to, user, kind.protocol),
 		kind:    kind, body: body, late: late, interim: &interimAnswers{to: w, request: r, past: p.config.Interim},
-		apiService: a, backend: b, probeNow: p.config.ProbeNow,
+		apiService: a, backend: b, probeNow: p.config.ProbeNow, counts: p.traffic.Of(a.Name), tracer: tracer, began: began,
 	}, release
 }
+
+// fail answers in the place of an extension server, and counts that.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, f respond.Fail) {
+	p.traffic.Of(f.APIService).Refused(classify(r, noAPIService).verb, f.Reason.Code())
+	respond.Write(w, r, f)
+}
+
+// noAPIService is one of which nothing is known.
+var noAPIService = &catalog.APIService{}
 
 // discoveryTimeout is the APIService's own or the server's; zero for none.
 func (p *Proxy) discoveryTimeout(a *catalog.APIService) time.Duration {
@@ -169,6 +190,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		p.refuse(w, r, x.apiService, x.late.sender, refusal)
 		return
 	case x.kind.longRunning && clientLeft(r):
+		x.counts.Refused(x.kind.verb, traffic.NoAnswer)
 		cutOff(w, r)
 		return
 	case x.kind.watch && errors.Is(ctx.Err(), context.Canceled):
@@ -183,6 +205,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if p.rejected(w, r, x.apiService, response) {
 		return
 	}
+	x.counts.Answered(x.kind.verb, response.StatusCode, time.Since(x.began))
 	outgoing.CleanResponse(response.Header)
 	switch {
 	case x.kind.watch:
@@ -190,7 +213,7 @@ func (p *Proxy) forward(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	case x.kind.longRunning:
 		p.stream(w, r, response)
 	default:
-		copyResponse(w, r, response.Response, nil)
+		x.counts.Sent(copyResponse(w, r, response.Response, nil))
 	}
 }
 
@@ -222,7 +245,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, response *answer)
 // may not.
 func (p *Proxy) rejected(w http.ResponseWriter, r *http.Request, a *catalog.APIService, response *answer) bool {
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		respond.Write(w, r, respond.Fail{
+		p.fail(w, r, respond.Fail{
 			Reason: respond.UpgradeInvalid, APIService: a.Name,
 			Message: "invalid upgrade response: the backend switched protocols unasked",
 		})
@@ -233,7 +256,7 @@ func (p *Proxy) rejected(w http.ResponseWriter, r *http.Request, a *catalog.APIS
 		return false
 	}
 	if response.StatusCode >= 300 && response.StatusCode <= 399 && !p.config.ForwardRedirects {
-		respond.Write(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.RedirectRejected, APIService: a.Name})
 		return true
 	}
 	response.Header.Set("Location", outgoing.OwnLocation(location, response.choice.Address))
@@ -246,7 +269,7 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	if none := (errUnresolved{}); errors.As(err, &none) {
 		logger.V(2).Info("No endpoint for a request", "err", err)
-		respond.Write(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.Unresolved, APIService: a.Name})
 		return
 	}
 	reason := respond.BackendFailed
@@ -256,11 +279,11 @@ func (p *Proxy) exchangeFailed(w http.ResponseWriter, r *http.Request, a *catalo
 		if failed.fault == ofClient || failed.fault == ofRequest || r.Context().Err() != nil {
 			// No word about the extension server.
 			logger.V(4).Info("Request was not answered", "err", backend.ErrorText(err))
-			respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
+			p.fail(w, r, respond.Fail{Reason: reason, APIService: a.Name})
 			return
 		}
 	}
 	p.config.ProbeNow(a)
 	logger.V(2).Info("Request to an extension server failed", "err", backend.ErrorText(err))
-	respond.Write(w, r, respond.Fail{Reason: reason, APIService: a.Name})
+	p.fail(w, r, respond.Fail{Reason: reason, APIService: a.Name})
 }

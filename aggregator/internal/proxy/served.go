@@ -106,7 +106,10 @@ var errMoved = errors.New("the APIService leads elsewhere now")
 
 // Sync takes over where APIServices lead. Call it before requests are routed by the
 // snapshot.
-func (p *Proxy) Sync(s *catalog.Snapshot) { p.served.update(s) }
+func (p *Proxy) Sync(s *catalog.Snapshot) {
+	p.served.update(s)
+	p.traffic.Sync(s)
+}
 
 // place is that of a watch.
 func (x *exchange) place(r *http.Request) place {
@@ -120,7 +123,8 @@ func (x *exchange) place(r *http.Request) place {
 //go:noinline
 func (p *Proxy) refuseEnded(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if p.served.has(placeOf(x.apiService)) && refuseWatchList(w, r) {
+		x.counts.Refused(x.kind.verb, http.StatusUnprocessableEntity)
 		return
 	}
-	respond.Write(w, r, respond.Fail{Reason: respond.Moved, APIService: x.apiService.Name})
+	p.fail(w, r, respond.Fail{Reason: respond.Moved, APIService: x.apiService.Name})
 }

@@ -51,6 +51,7 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
+	_, span := x.startAttempt(ctx, trial{choice: choice, number: 1, kind: firstAttempt}) // connecting left out
 	u := &upgradeExchange{conn: conn, body: body, timer: timer, interim: x.interim}
 	defer u.interim.end()
 	response, err := u.roundTrip(out)
@@ -60,16 +61,18 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	body.allowEarlyAnswer(w, r)
 	if err != nil {
 		failed := judge(u.ended(ctx, out.Header, err))
+		span.failed(failed)
 		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
 		p.exchangeFailed(w, r, a, failed)
 		return
 	}
+	span.answered(response.StatusCode)
 	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: failedStatus(response.StatusCode)})
 	defer choice.Done(time.Now(), balance.Neutral)
 	defer response.Body.Close()
 
 	fail := func(format string, args ...any) {
-		respond.Write(w, r, respond.Fail{Reason: respond.UpgradeInvalid, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
+		p.fail(w, r, respond.Fail{Reason: respond.UpgradeInvalid, APIService: a.Name, Message: fmt.Sprintf(format, args...)})
 	}
 	switch code := response.StatusCode; {
 	case code == http.StatusSwitchingProtocols:
@@ -87,7 +90,7 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 			p.exchangeFailed(w, r, a, judge(u.ended(ctx, out.Header, context.Cause(ctx))))
 			return
 		}
-		p.switchProtocols(w, r, response, newEnd(conn, u.in), a)
+		p.switchProtocols(w, r, response, newEnd(conn, u.in), x)
 	case code < http.StatusBadRequest:
 		fail("invalid upgrade response: status code %d", code)
 	default:
@@ -95,6 +98,7 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		outgoing.CleanResponse(response.Header)
 		// Nothing of the client's connection may be read as a second request.
 		response.Header.Set("Connection", "close")
+		x.counts.Answered(x.kind.verb, code, time.Since(x.began))
 		copyResponse(w, r, response, nil)
 	}
 }
@@ -194,15 +198,17 @@ func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend
 
 // switchProtocols writes the answer to the client and makes a tunnel of the two
 // connections.
-func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *end, a *catalog.APIService) {
+func (p *Proxy) switchProtocols(w http.ResponseWriter, r *http.Request, response *http.Response, backend *end, x *exchange) {
+	a := x.apiService
 	logger := klog.FromContext(r.Context()).WithValues("apiService", a.Name)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		logger.V(2).Info("The client's connection cannot be taken over", "err", err)
-		respond.Write(w, r, respond.Fail{Reason: respond.NotHijackable, APIService: a.Name})
+		p.fail(w, r, respond.Fail{Reason: respond.NotHijackable, APIService: a.Name})
 		return
 	}
 	defer conn.Close()
+	x.counts.Answered(x.kind.verb, response.StatusCode, time.Since(x.began))
 	outgoing.CleanUpgrade(response.Header)
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", response.StatusCode, http.StatusText(response.StatusCode))

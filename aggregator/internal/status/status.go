@@ -287,7 +287,7 @@ func (w *Writer) writeCondition(ctx context.Context, mayWrite func() error, a *c
 		if statusChanges && !up {
 			h.recordFall(time.Now())
 		}
-		klog.FromContext(ctx).V(2).Info("Availability changed", "apiService", a.Name,
+		klog.FromContext(ctx).V(4).Info("The Available condition was written", "apiService", a.Name,
 			"status", a.Verdict.Status, "reason", verdict.Reason, "message", verdict.Message, "seenBy", w.config.Identity)
 		if w.config.Observe != nil {
 			w.config.Observe(a.Object, after)

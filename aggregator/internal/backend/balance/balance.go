@@ -59,6 +59,7 @@ type Set struct {
 	endpoints []*endpoint
 	byAddress map[string]*endpoint
 	settled   bool // the first members need no slow start
+	ejections uint64
 }
 
 // New returns an empty Set. Random returns a number in [0, n). Changed is called when
@@ -296,6 +297,7 @@ func (s *Set) note(now time.Time, e *endpoint, o Outcome) bool {
 		}
 		e.settle(now)
 		e.ejected = now.Add(backoff(e.failures))
+		s.ejections++
 		s.settle(now, e)
 		return true
 	}
@@ -353,4 +355,11 @@ func (c Choice) Alternatives(now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// Ejections is how often an endpoint was left out after it failed.
+func (s *Set) Ejections() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ejections
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/annex-api/annex/aggregator/internal/backend/histogram"
 )
 
 // ErrFull means that the extension server has as many requests as it may, and
@@ -81,7 +83,12 @@ type Limiter struct {
 	users    map[string]*user // those with requests under way or in the queue
 	turns    []*queue         // that are not empty, the next one first
 	spares   []*user
+	waits    *histogram.Histogram
 }
+
+// Waits are the buckets of the times in a queue.
+var Waits = histogram.Durations(time.Millisecond, 5*time.Millisecond, 25*time.Millisecond, 100*time.Millisecond,
+	250*time.Millisecond, 500*time.Millisecond, time.Second, 2*time.Second, 5*time.Second)
 
 // perPriority counts requests.
 type perPriority [priorities]int
@@ -124,7 +131,7 @@ type waiter struct {
 
 // New returns a Limiter.
 func New(config Config) *Limiter {
-	return &Limiter{config: config, users: map[string]*user{}}
+	return &Limiter{config: config, users: map[string]*user{}, waits: Waits.New()}
 }
 
 // Set changes the limits; requests under way stay.
@@ -135,6 +142,13 @@ func (l *Limiter) Set(config Config) {
 	l.admit()
 }
 
+// InFlight and Queued are the present numbers of requests.
+func (l *Limiter) InFlight() (inFlight, queued int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inFlight.total(), l.queued.total()
+}
+
 // Max is how many requests may be under way.
 func (l *Limiter) Max() int {
 	l.mu.Lock()
@@ -142,12 +156,9 @@ func (l *Limiter) Max() int {
 	return l.config.InFlight
 }
 
-// InFlight and Queued are the present numbers of requests.
-func (l *Limiter) InFlight() (inFlight, queued int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.inFlight.total(), l.queued.total()
-}
+// Waited is how long requests have been in the queue, admitted or not. Those that did not
+// have to wait are left out.
+func (l *Limiter) Waited() histogram.Counts { return l.waits.Read() }
 
 // Acquire admits a request of a user, at once or after a wait. The caller calls
 // release when the request has ended. The error is ErrFull, or the context's.
@@ -173,6 +184,8 @@ func (l *Limiter) Acquire(ctx context.Context, name string, priority Priority) (
 	u.queued++
 	wait := l.config.Wait
 	l.mu.Unlock()
+	began := time.Now()
+	defer func() { l.waits.Count(int64(time.Since(began))) }()
 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
