@@ -61,19 +61,22 @@ type Verdict struct {
 	Unseen []string `json:"unseen,omitempty"`
 }
 
-// Finding is one fault.
+// Finding is one fault, as package diagnosis says it.
 type Finding struct {
-	// Code is the fault's stable name, Title what it is in a few words, Severity how grave.
+	// Code is the fault's stable name, Title what it is in a line, Severity how bad it is.
 	Code     string `json:"code"`
 	Title    string `json:"title"`
 	Severity string `json:"severity"`
-	// Message is what was seen, and Cause why that is.
-	Message string `json:"message"`
-	Cause   string `json:"cause,omitempty"`
-	// Remedy are commands, or sentences, in order.
+	// Confidence says how sure doctor is.
+	Confidence string `json:"confidence,omitempty"`
+	// Evidence is what was seen, in a sentence.
+	Evidence string `json:"evidence"`
+	// Remedy are shell lines; "#" begins a remark.
 	Remedy []string `json:"remedy,omitempty"`
-	// Certainty says how sure doctor is, and from what.
-	Certainty string `json:"certainty,omitempty"`
+	// Because is the code of the finding that explains this one.
+	Because string `json:"because,omitempty"`
+	// See is the address of the fault's page; the page shows it as a link where it is https.
+	See string `json:"see,omitempty"`
 }
 
 // about is what the page asks first.

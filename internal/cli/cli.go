@@ -19,6 +19,7 @@ import (
 
 	"github.com/annex-api/annex/internal/cli/add"
 	"github.com/annex-api/annex/internal/cli/conformance"
+	"github.com/annex-api/annex/internal/cli/console"
 	"github.com/annex-api/annex/internal/cli/create"
 	"github.com/annex-api/annex/internal/cli/demoserver"
 	"github.com/annex-api/annex/internal/cli/dev"
@@ -107,7 +108,10 @@ Start with "annex up": one command from nothing to a working server.`,
   annex dev
 
   # Does an extension API server keep the contract of the Kubernetes API?
-  annex conformance --apiservice v1.example.com`,
+  annex conformance --apiservice v1.example.com
+
+  # Which extension server is at fault, in a browser.
+  annex console --open`,
 			Args: knownVerb,
 			RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 			PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -129,6 +133,7 @@ Start with "annex up": one command from nothing to a working server.`,
 			update.New(streams),
 			status.New("annex", streams),
 			conformance.New(streams),
+			console.New(streams),
 			dev.New(streams, launch.DefaultDataDir(), fatal),
 			version.New(streams),
 			demoserver.New(),

@@ -88,8 +88,9 @@ export interface Finding {
   code?: string;
   title?: string;
   severity?: string;
-  message?: string;
-  cause?: string;
+  confidence?: string;
+  evidence?: string;
   remedy?: string[];
-  certainty?: string;
+  because?: string;
+  see?: string;
 }

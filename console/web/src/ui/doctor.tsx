@@ -52,11 +52,11 @@ function Answer({ verdict }: { verdict: Verdict }) {
 function FindingView({ finding: f }: { finding: Finding }) {
   return (
     <article class="finding">
-      <h4>{f.code && <code>{f.code}</code>} {f.title} {f.severity && <span class="quiet">{f.severity}</span>}</h4>
-      {f.message && <p>{f.message}</p>}
-      {f.cause && <p>{f.cause}</p>}
+      <h4>{f.code && <code>{f.code}</code>} {f.title}</h4>
+      <p class="quiet">{[f.severity, f.confidence, f.because && `because of ${f.because}`].filter(Boolean).join(", ")}</p>
+      {f.evidence && <p>{f.evidence}</p>}
       {(f.remedy?.length ?? 0) > 0 && <pre tabIndex={0} aria-label="Remedy">{f.remedy!.join("\n")}</pre>}
-      {f.certainty && <p class="quiet">How sure: {f.certainty}</p>}
+      {f.see?.startsWith("https://") && <p><a href={f.see} rel="noreferrer" target="_blank">more on {f.code}</a></p>}
     </article>
   );
 }
