@@ -9,7 +9,7 @@ CONSOLEFLAGS ?=
 FUZZTIME ?= 30s
 VULNFLAGS ?=
 # The modules of this repository.
-MODULES = . conformance tools e2e/helm bench/peers/custommetrics bench/peers/metricsserver
+MODULES = . conformance tools e2e/helm e2e/console bench/peers/custommetrics bench/peers/metricsserver
 
 .PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence console console-check console-test ci
 .DEFAULT_GOAL := help
@@ -29,10 +29,12 @@ format: ## files that gofumpt would write otherwise
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) -C conformance vet ./...
+	$(GO) -C e2e/console vet ./...
 
 staticcheck: ## staticcheck
 	$(TOOL) staticcheck ./...
 	cd conformance && $(TOOL) staticcheck ./...
+	cd e2e/console && $(TOOL) staticcheck ./...
 
 architecture: ## who may import whom, and whether the documents say what the code does
 	$(GO) test -count=1 ./internal/architecture ./internal/docs
@@ -99,7 +101,7 @@ console-check: ## whether console/dist is what its source gives, and the page's 
 	ANNEX_CONSOLE_CHECK=1 $(GO) test -count=1 ./console
 
 console-test: ## the page in headless Chromium, of Debian's package chromium or chromium-headless-shell
-	$(GO) -C e2e/console test -count=1 $(CONSOLEFLAGS) .
+	ANNEX_BROWSER_REQUIRED=1 $(GO) -C e2e/console test -count=1 -v $(CONSOLEFLAGS) .
 
 ci: ## what .ci/run runs
 	.ci/run

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { matches, type Filter } from "../order";
 import type { Store } from "../store";
 import type { About } from "../types";
@@ -35,7 +35,8 @@ function useChosen(): [string, (name: string) => void] {
 export function App({ store, about }: { store: Store; about: About }) {
   const [filter, setFilter] = useState<Filter>({ states: [], words: "" });
   const [chosen, choose] = useChosen();
-  const opener = useRef<string>("");
+  const opener = useRef("");
+  const back = useRef("");
   const all = store.byGravity();
   const shown = useMemo(() => all.filter((s) => matches(s, filter)), [all, filter]);
   const service = store.services.get(chosen);
@@ -45,13 +46,15 @@ export function App({ store, about }: { store: Store; about: About }) {
     choose(name);
   };
   const close = () => {
+    back.current = opener.current || chosen;
     choose("");
-    const name = opener.current || chosen;
-    // The button is there once the page is shown without the details.
-    requestAnimationFrame(() => {
-      (document.querySelector<HTMLElement>(`[data-name="${CSS.escape(name)}"]`) ?? document.getElementById("services"))?.focus();
-    });
   };
+  // What has opened the details gets the keyboard back once they are gone.
+  useLayoutEffect(() => {
+    if (chosen !== "" || back.current === "") return;
+    (document.querySelector<HTMLElement>(`[data-name="${CSS.escape(back.current)}"]`) ?? document.getElementById("services"))?.focus();
+    back.current = "";
+  }, [chosen]);
 
   return (
     <>

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { ago, latency } from "../format";
 import { stateOf } from "../order";
 import type { Store } from "../store";
@@ -15,7 +15,7 @@ interface Props { store: Store; service: Service; doctor: boolean; onClose: () =
 export function Details({ store, service, doctor, onClose }: Props) {
   const { metadata: { name }, status } = service;
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => heading.current?.focus(), []);
+  useLayoutEffect(() => heading.current?.focus(), []);
   const now = Date.now();
   const since = ago(status.since, now);
   const plain = store.source.plain;

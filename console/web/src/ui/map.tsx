@@ -7,9 +7,9 @@ import { EndpointGlyph, Glyph } from "./glyph";
 
 /** page is how many APIServices are shown until more are asked for. */
 const page = 50;
-/** rowHeight is that of style.css, in pixels. */
+/** rowHeight and linkWidth are those of style.css, in pixels. */
 const rowHeight = 58;
-const linkWidth = 72;
+const linkWidth = 56;
 /** mostGlyphs is how many endpoints a row shows one by one. */
 const mostGlyphs = 10;
 

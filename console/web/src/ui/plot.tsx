@@ -39,7 +39,7 @@ export function Plot({ title, at, lines, format, note }: Props) {
       <figcaption>
         <b>{title}</b>{" "}
         {lines.map((l) => (
-          <span key={l.label} class={`key is-${l.tone}`}>{l.label} <output>{format(l.values.at(-1) ?? null)}</output></span>
+          <span key={l.label} class={lines.length > 1 ? `key is-${l.tone}` : undefined}>{l.label} <output>{format(l.values.at(-1) ?? null)}</output></span>
         ))}
         {note && <span class="note">{note}</span>}
       </figcaption>
