@@ -124,10 +124,9 @@ func first(served []metav1.APIResource, verbs ...string) (string, bool) {
 
 // counts are of lists one after another.
 func (g *gathering) counts(ctx context.Context, path, resource string) diagnosis.Known[[]diagnosis.Count] {
-	type anything struct{}
 	found := []diagnosis.Count{}
 	for range countLists {
-		p, err := get[page[anything]](ctx, g.cluster, path+"/"+resource, url.Values{"limit": {"500"}})
+		p, err := get[page[json.RawMessage]](ctx, g.cluster, path+"/"+resource, url.Values{"limit": {"500"}})
 		if err != nil {
 			return diagnosis.Unseen[[]diagnosis.Count](err)
 		}

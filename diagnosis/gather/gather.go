@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/diagnosis"
 )
 
@@ -28,11 +30,12 @@ const maxTogether = 8
 type Options struct {
 	// Config reaches the API server as the caller.
 	Config *rest.Config
-	// Names are the APIServices to look at; none means all that Choose picks.
+	// Names are the APIServices to look at. Where there are none it is every remote one with All,
+	// and otherwise those that are not well: not available, or, where Annex says so, degraded.
 	Names []string
-	// Choose picks which of all APIServices are looked at closely, where there are no Names.
-	// Nil picks those that lead to a Service.
-	Choose func(*apiregistrationv1.APIService) bool
+	All   bool
+	// Most is how many are looked at where there are no Names, the first by name; 0 means all.
+	Most int
 	// Manifests are APIServices that are not applied yet, with what belongs to them. They are
 	// looked at in place of those of the cluster.
 	Manifests *Manifests
@@ -67,7 +70,7 @@ func Facts(ctx context.Context, o Options) (diagnosis.Facts, error) {
 	if why := g.facts.Cluster.APIServices.Why(); o.Manifests != nil && why != nil && !errors.Is(why, diagnosis.ErrForbidden) {
 		return Offline(o.Manifests, g.facts.Now, why), ctx.Err()
 	}
-	chosen := g.chosen(objects)
+	chosen := g.chosen(objects, g.unwell(ctx))
 	// What all share comes first: what is known of one APIService rests on it.
 	g.shared(ctx, chosen)
 	slots := make(chan struct{}, maxTogether)
@@ -92,7 +95,7 @@ func Facts(ctx context.Context, o Options) (diagnosis.Facts, error) {
 func Offline(m *Manifests, now time.Time, why error) diagnosis.Facts {
 	g := &gathering{Options: Options{Manifests: m}, facts: diagnosis.Facts{Now: now, APIServices: map[string]*diagnosis.APIServiceFacts{}}}
 	g.facts.Cluster.APIServices = diagnosis.Unseen[[]apiregistrationv1.APIService](why)
-	for name, object := range g.chosen(nil) {
+	for name, object := range g.chosen(nil, nil) {
 		f := &diagnosis.APIServiceFacts{Object: object, File: true}
 		g.facts.APIServices[name] = f
 		if to := object.Value.Spec.Service; to != nil {
@@ -142,7 +145,7 @@ func (g *gathering) registered(ctx context.Context) (registrations, error) {
 }
 
 // chosen are those to look at closely.
-func (g *gathering) chosen(objects registrations) registrations {
+func (g *gathering) chosen(objects registrations, unwell []string) registrations {
 	chosen := registrations{}
 	switch {
 	case g.Manifests != nil:
@@ -161,17 +164,33 @@ func (g *gathering) chosen(objects registrations) registrations {
 			chosen[name] = object
 		}
 	default:
-		choose := g.Choose
-		if choose == nil {
-			choose = Remote
-		}
-		for name, object := range objects {
-			if object.Value != nil && choose(object.Value) {
-				chosen[name] = object
+		for _, name := range slices.Sorted(maps.Keys(objects)) {
+			a := objects[name].Value
+			if a == nil || !Remote(a) || !g.All && Available(a) && !slices.Contains(unwell, name) {
+				continue
+			}
+			if g.Most == 0 || len(chosen) < g.Most {
+				chosen[name] = objects[name]
 			}
 		}
 	}
 	return chosen
+}
+
+// unwell are those that Annex says are not well, though they may be available. Without Annex, or
+// the right to ask, there are none.
+func (g *gathering) unwell(ctx context.Context) []string {
+	if g.All || g.Manifests != nil || len(g.Names) > 0 {
+		return nil
+	}
+	names, err := list(ctx, g.cluster, "/apis/aggregation.annex.dev/v1alpha1/remoteapiservices", nil, pageSize*maxPages,
+		func(r v1alpha1.RemoteAPIService) (string, bool) {
+			return r.Name, r.Status.State == v1alpha1.Degraded || r.Status.State == v1alpha1.Unavailable
+		})
+	if err != nil {
+		return nil // the conditions say enough to begin with
+	}
+	return names
 }
 
 // Remote says whether an APIService leads to a Service. The others are served in process.
