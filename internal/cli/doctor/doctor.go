@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/cli/completion"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
 	"github.com/annex-api/annex/internal/cli/terminal"
@@ -113,7 +115,28 @@ could not be asked.`,
 	fs.BoolVar(&o.WatchList, "watch-list", true, "Open a watch that matches nothing, to see whether informers would hang: it takes 5s where they would")
 	fs.BoolVar(&o.Direct, "direct", false, "Also connect to endpoints from here: for machines within the cluster's network")
 	o.Client.Bind(cmd)
+	cmd.ValidArgsFunction = completion.APIServices(&o.Client)
+	for flag, complete := range map[string]cobra.CompletionFunc{"output": outputs, "explain": codes} {
+		// An error means that the flag is not there, which the tests of completion see.
+		_ = cmd.RegisterFlagCompletionFunc(flag, complete)
+	}
 	return cmd
+}
+
+// forms are those of --output.
+var forms = []string{"text", "json", "yaml", "junit"}
+
+func outputs(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return forms, cobra.ShellCompDirectiveNoFileComp
+}
+
+// codes completes those of --explain.
+func codes(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var all []cobra.Completion
+	for _, f := range diagnosis.Faults() {
+		all = append(all, cobra.CompletionWithDesc(string(f.Code), f.Title))
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (o *Options) validate() error {
@@ -125,7 +148,7 @@ func (o *Options) validate() error {
 		o.Names[i] = full
 	}
 	switch {
-	case !slices.Contains([]string{"text", "json", "yaml", "junit"}, o.Output):
+	case !slices.Contains(forms, o.Output):
 		return fmt.Errorf("--output %q is none of text, json, yaml and junit", terminal.Printable(o.Output, maxName))
 	case o.Explain != "" && (len(o.Names)+len(o.Files) > 0 || o.All || o.Wait):
 		return errors.New("--explain asks no cluster: it takes no names, and neither --all, --wait nor -f")
@@ -161,7 +184,7 @@ func apiServiceName(text string) (string, error) {
 	valid := name != "" && len(name) <= maxName && !strings.ContainsFunc(name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 	})
-	if !valid || strings.HasPrefix(name, ".") {
+	if !valid || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
 		return "", fmt.Errorf("%q is no name of an APIService: they are like v1.example.com", terminal.Printable(text, maxName))
 	}
 	return name, nil

@@ -48,7 +48,7 @@ func (p *page) line(text string) { _, _ = p.w.WriteString(strings.TrimRight(text
 // wrap writes text in lines of the page's width: the first begins with one prefix, the others with
 // another of the same width. Prefixes may hold colours.
 func (p *page) wrap(first, other, text string) {
-	prefix, room := first, p.width-columns(other)
+	prefix, room := first, p.width-columnsOf(other)
 	var b strings.Builder
 	used := 0
 	for _, word := range strings.Fields(terminal.Printable(text, maxText)) {
@@ -89,8 +89,8 @@ func cutWord(word string, room int) string {
 	return word
 }
 
-// columns is how wide a prefix is.
-func columns(prefix string) int {
+// columnsOf is how wide a prefix is.
+func columnsOf(prefix string) int {
 	n, escape := 0, false
 	for _, r := range prefix {
 		switch {

@@ -10,13 +10,15 @@ import (
 
 	"github.com/annex-api/annex/internal/cli/doctor"
 	"github.com/annex-api/annex/internal/cli/program"
+	"github.com/annex-api/annex/internal/cli/status"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/cli/version"
 )
 
-// Commands are the tools. They are verbs of annex, and of kubectl annex.
-func Commands(streams terminal.IO) []*cobra.Command {
+// Commands are the tools. They are verbs of annex, and of kubectl annex: called says of which.
+func Commands(called string, streams terminal.IO) []*cobra.Command {
 	return []*cobra.Command{
+		status.New(called, streams),
 		doctor.New(streams),
 	}
 }
@@ -39,21 +41,35 @@ func New(name string, streams terminal.IO) *cobra.Command {
 		Short: "Which extension API server is at fault, why, and what to do",
 		Long: `Looks at the aggregated APIs of a cluster, whoever's API server it has: which
 extension API server is at fault, why, and what to do.`,
-		Example: `  # What is wrong, and what to do.
+		Example: `  # How do the servers behind APIServices fare?
+  annex status
+
+  # What is wrong, and what to do.
   annex doctor`,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: called},
 	}
 	program.Verbs(root)
-	root.AddCommand(Commands(streams)...)
+	root.AddCommand(Commands(called, streams)...)
 	root.AddCommand(version.New(streams))
+	program.OwnCommands(root)
 	program.Prepare(root, streams)
 	rename(root, called)
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" && called != name {
+			c.Example = asPlugin
+		}
+	}
 	return root
 }
 
+// asPlugin is how kubectl completes the words of its plugins.
+const asPlugin = `  # kubectl asks a program of this name, in a folder of the PATH.
+  printf '#!/bin/sh\nexec kubectl annex __complete "$@"\n' > ~/bin/kubectl_complete-annex
+  chmod +x ~/bin/kubectl_complete-annex`
+
 // rename makes the examples of a command, and of those below it, call the program by its name.
 func rename(c *cobra.Command, called string) {
-	for _, before := range []string{"  ", "| "} {
+	for _, before := range []string{"  ", "| ", "<("} {
 		c.Example = strings.ReplaceAll(c.Example, before+"annex ", before+called+" ")
 	}
 	for _, below := range c.Commands() {
