@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -59,9 +58,7 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		}
 		if e.Pod != "" {
 			group.Go(func() {
-				e.Forwarded = g.attempt(ctx, ask, func(ctx context.Context) (net.Conn, error) {
-					return g.forward(ctx, service.Namespace, e.Pod, int32(number))
-				})
+				e.Forwarded = g.attempt(ctx, ask, g.toPod(service.Namespace, e.Pod, int32(number)))
 			})
 			group.Go(func() { e.Proxied = g.proxied(ctx, service.Namespace, e.Pod, portText, ask.path) })
 		}
@@ -75,6 +72,11 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 	}
 	group.Wait()
 	return diagnosis.Saw(found)
+}
+
+// toPod dials by port-forward.
+func (c *cluster) toPod(namespace, pod string, port int32) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return c.forward(ctx, namespace, pod, port) }
 }
 
 func port(s *apiregistrationv1.ServiceReference) int32 {
@@ -131,8 +133,8 @@ type question struct {
 	path       string // of its group version
 }
 
-// attempt connects in one way, and asks without an identity. A dial that the API server refuses
-// shows nothing of the endpoint: that is no attempt.
+// attempt connects in one way, and asks without an identity. A way that is
+// closed to the caller shows nothing of the endpoint: that is no attempt.
 func (g *gathering) attempt(ctx context.Context, q question, dial func(context.Context) (net.Conn, error)) diagnosis.Known[diagnosis.Attempt] {
 	select {
 	case g.slots <- struct{}{}:
@@ -147,8 +149,9 @@ func (g *gathering) attempt(ctx context.Context, q question, dial func(context.C
 	raw, err := dial(ctx)
 	a.Took = time.Since(begin)
 	if err != nil {
-		if why := refusedDial(err); why != nil {
-			return diagnosis.Unseen[diagnosis.Attempt](why)
+		var closed closedWay
+		if errors.As(err, &closed) {
+			return diagnosis.Unseen[diagnosis.Attempt](closed.why())
 		}
 		a.Failure = err.Error()
 		return diagnosis.Saw(a)
@@ -191,18 +194,6 @@ func shown(serverName string, a *diagnosis.Attempt) *tls.Config {
 			return &tls.Certificate{}, nil
 		},
 	}
-}
-
-// refusedDial is why the way to an endpoint is not open to the caller; nil if the endpoint is what
-// failed.
-func refusedDial(err error) error {
-	text := err.Error()
-	for _, mark := range []string{"forbidden", "Unauthorized", "403 ", "401 "} {
-		if strings.Contains(text, mark) {
-			return fmt.Errorf("%w: %s", diagnosis.ErrForbidden, text[:min(len(text), maxMessage)])
-		}
-	}
-	return nil
 }
 
 // onConnection asks over one connection.

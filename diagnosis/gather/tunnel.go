@@ -12,7 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/portforward"
 	clientportforward "k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
@@ -20,6 +20,8 @@ import (
 	"k8s.io/klog/v2"
 	streamhttp "k8s.io/streaming/pkg/httpstream"
 	streamspdy "k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/annex-api/annex/diagnosis"
 )
 
 // maxForwardError bounds what the kubelet says of a connection that it could not make.
@@ -30,7 +32,7 @@ const maxForwardError = 4 << 10
 func (c *cluster) forward(ctx context.Context, namespace, pod string, port int32) (net.Conn, error) {
 	streams, err := c.dialPod(ctx, namespace, pod)
 	if err != nil {
-		return nil, fmt.Errorf("forward port %d of Pod %s/%s: %w", port, namespace, pod, err)
+		return nil, closedWay{fmt.Errorf("forward port %d of Pod %s/%s: %w", port, namespace, pod, err)}
 	}
 	t := &tunnel{streams: streams, said: make(chan struct{})}
 	// Streams know no deadlines: what waits on one ends with its connection.
@@ -76,7 +78,8 @@ func (c *cluster) dialPod(ctx context.Context, namespace, pod string) (streamhtt
 	if err == nil {
 		return streamspdy.NewClientConnection(clientportforward.NewTunnelingConnectionWithLogger(klog.Logger{}, conn))
 	}
-	if !httpstream.IsUpgradeFailure(err) && !streamhttp.IsUpgradeFailure(err) {
+	var refused *streamhttp.UpgradeFailureError
+	if !errors.As(err, &refused) || apierrors.IsForbidden(refused.Cause) || apierrors.IsUnauthorized(refused.Cause) || apierrors.IsNotFound(refused.Cause) {
 		return nil, err
 	}
 	upgrading, upgrader, err := spdy.RoundTripperFor(c.config)
@@ -89,6 +92,26 @@ func (c *cluster) dialPod(ctx context.Context, namespace, pod string) (streamhtt
 	client := &http.Client{Transport: upgrading, CheckRedirect: c.client.CheckRedirect}
 	streams, _, err := spdy.NegotiateStreaming(upgrader, client, q, portforward.PortForwardV1Name)
 	return streams, err
+}
+
+// closedWay is an error of the API server or the kubelet, which shows nothing of the Pod.
+type closedWay struct{ error }
+
+func (e closedWay) Unwrap() error { return e.error }
+
+// why is the reason for which an attempt could not be made.
+func (e closedWay) why() error {
+	text := e.Error()
+	text = text[:min(len(text), maxMessage)]
+	var refused *streamhttp.UpgradeFailureError
+	switch {
+	case errors.As(e.error, &refused) && (apierrors.IsForbidden(refused.Cause) || apierrors.IsUnauthorized(refused.Cause)),
+		strings.Contains(text, "is forbidden:"): // SPDY's error has no more than the text
+		return fmt.Errorf("%w: %s", diagnosis.ErrForbidden, text)
+	case errors.Is(e.error, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %s", diagnosis.ErrTimedOut, text)
+	}
+	return errors.New(text)
 }
 
 // tunnel is a connection to one port of a Pod.

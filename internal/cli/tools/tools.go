@@ -63,7 +63,10 @@ extension API server is at fault, why, and what to do.`,
 }
 
 // asPlugin is how kubectl completes the words of its plugins.
-const asPlugin = `  # kubectl asks a program of this name, in a folder of the PATH.
+const asPlugin = `  # A script as for any program.
+  kubectl annex completion bash
+
+  # For kubectl, which asks a program of this name, in a folder of the PATH.
   printf '#!/bin/sh\nexec kubectl annex __complete "$@"\n' > ~/bin/kubectl_complete-annex
   chmod +x ~/bin/kubectl_complete-annex`
 
