@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -117,11 +118,8 @@ func serviceAccount(f *diagnosis.APIServiceFacts) string {
 			return name
 		}
 	}
-	for _, w := range f.Workloads.Value {
-		if name := w.Template.ServiceAccountName; name != "" {
-			return name
-		}
-		return "default"
+	if len(f.Workloads.Value) > 0 {
+		return cmp.Or(f.Workloads.Value[0].Template.ServiceAccountName, "default")
 	}
 	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,7 +25,6 @@ type fake struct {
 
 	mu        sync.Mutex
 	handlers  map[string]http.HandlerFunc // by path
-	asked     []string
 	otherwise http.HandlerFunc
 }
 
@@ -69,7 +67,6 @@ func (f *fake) lists(path string, items ...any) {
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	h, otherwise := f.handlers[r.URL.Path], f.otherwise
-	f.asked = append(f.asked, r.Method+" "+r.URL.Path)
 	f.mu.Unlock()
 	switch {
 	case h != nil:
@@ -159,16 +156,4 @@ func (f *fake) shop() {
 			"metadata": map[string]any{"annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"}},
 		}})
 	})
-}
-
-func (f *fake) requests(prefix string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := 0
-	for _, r := range f.asked {
-		if strings.HasPrefix(r, prefix) {
-			n++
-		}
-	}
-	return n
 }
