@@ -11,15 +11,16 @@ VULNFLAGS ?=
 # The modules of this repository.
 MODULES = . conformance tools e2e/helm e2e/console bench/peers/custommetrics bench/peers/metricsserver
 
-.PHONY: help build check format vet staticcheck architecture tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence console console-check console-test ci
+.PHONY: help build check format vet staticcheck architecture size tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence console console-check console-test ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/annex, with bin/kube-apiserver as another name for `annex serve`
+build: ## bin/annex, with bin/kube-apiserver as another name for `annex serve`, and bin/kubectl-annex
 	$(GO) build -o bin/annex ./cmd/annex
 	ln -sf annex bin/kube-apiserver
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/kubectl-annex ./cmd/kubectl-annex
 
 check: format vet staticcheck architecture tidy ## everything that reads the code and does not run it
 
@@ -38,6 +39,10 @@ staticcheck: ## staticcheck
 
 architecture: ## who may import whom, and whether the documents say what the code does
 	$(GO) test -count=1 ./internal/architecture ./internal/docs
+
+size: ## kubectl-annex is below 60 MB
+	@f=$$(mktemp) && trap 'rm -f "$$f"' EXIT && $(GO) build -trimpath -ldflags='-s -w' -o "$$f" ./cmd/kubectl-annex && \
+		n=$$(wc -c <"$$f") && echo "kubectl-annex has $$n bytes" && [ "$$n" -lt 60000000 ]
 
 tidy: ## what go mod tidy would change, in every module
 	@for m in $(MODULES); do $(GO) -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run go -C $$m mod tidy"; exit 1; }; done

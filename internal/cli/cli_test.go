@@ -10,13 +10,15 @@ import (
 
 	"github.com/annex-api/annex/internal/cli"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/cli/tools"
 	"github.com/annex-api/annex/kubeapiserver/launch"
 	_ "github.com/annex-api/annex/kubeapiserver/version"
 )
 
 func TestMain(m *testing.M) {
 	program := func() { os.Exit(cli.Main(os.Args, terminal.System(), launch.Server)) }
-	testscript.Main(m, map[string]func(){"annex": program, "kube-apiserver": program})
+	plugin := func() { os.Exit(tools.Main(os.Args, terminal.System())) }
+	testscript.Main(m, map[string]func(){"annex": program, "kube-apiserver": program, "kubectl-annex": plugin})
 }
 
 // TestScripts runs testdata/script. In them $TAKEN is a port that is in use on 127.0.0.1, $CLOSED an

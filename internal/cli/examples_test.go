@@ -9,12 +9,19 @@ import (
 
 	"github.com/annex-api/annex/internal/cli"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/cli/tools"
 	"github.com/annex-api/annex/kubeapiserver/launch"
 )
 
 // TestEveryCommandHasAnExample reads them all: an example names the command that it is of.
 func TestEveryCommandHasAnExample(t *testing.T) {
-	root := cli.New("annex", terminal.IO{Out: io.Discard, Err: io.Discard}, launch.Server)
+	streams := terminal.IO{Out: io.Discard, Err: io.Discard}
+	examplesOf(t, cli.New("annex", streams, launch.Server), 15)
+	examplesOf(t, tools.New("kubectl-annex", streams), 5)
+}
+
+func examplesOf(t *testing.T, root *cobra.Command, least int) {
+	t.Helper()
 	seen := 0
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
@@ -30,7 +37,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		}
 	}
 	walk(root)
-	if seen < 15 {
+	if seen < least {
 		t.Errorf("only %d commands were looked at", seen)
 	}
 }

@@ -8,12 +8,11 @@ import (
 )
 
 // commands is a page with what --help says of each command of a program, those below
-// commands included.
-func commands(program *cobra.Command) (string, error) {
+// commands included. It has a title, and says where to read on.
+func commands(program *cobra.Command, title, more string) (string, error) {
 	var out strings.Builder
-	out.WriteString("# Commands of the SDK\n\n" +
-		"What `--help` says. `go test ./internal/docs -run Commands -update` writes it anew.\n\n" +
-		"[The tutorial](tutorial.md) has them in use; [the reference](reference.md#flags) has the flags of a server.\n")
+	out.WriteString("# " + title + "\n\n" +
+		"What `--help` says. `go test ./internal/docs -run Commands -update` writes it anew.\n\n" + more + "\n")
 	for _, c := range program.Commands() {
 		if err := describe(&out, c); err != nil {
 			return "", err

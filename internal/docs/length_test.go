@@ -12,7 +12,7 @@ const maxWords = 1800
 
 func TestDocumentsAreShort(t *testing.T) {
 	for _, name := range documents(t) {
-		if name == "CHANGELOG.md" || name == referencePage || name == commandsPage { // one only grows, the others are looked up
+		if name == "CHANGELOG.md" || name == referencePage || name == commandsPage || name == toolsPage { // one only grows, the others are looked up
 			continue
 		}
 		content, err := fs.ReadFile(repository, name)

@@ -1,0 +1,138 @@
+package gather
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/diagnosis"
+)
+
+const (
+	// maxMetrics bounds what is read of an API server's metrics, in bytes, and maxSample the line
+	// of one.
+	maxMetrics, maxSample = 64 << 20, 64 << 10
+	// maxSeries is how many values of each metric are kept.
+	maxSeries = 10_000
+)
+
+// metrics is what the API server that answers counts of APIServices.
+type metrics struct {
+	// unavailable is 1 for what it holds for unavailable, by name.
+	unavailable map[string]float64
+	// outages count by name and reason.
+	outages map[string]map[string]int64
+	started time.Time
+}
+
+// readMetrics reads the few lines that are wanted of the many that there are.
+func (g *gathering) readMetrics(ctx context.Context) diagnosis.Known[metrics] {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	r := request{path: "/metrics", accept: "text/plain"}
+	response, _, err := g.open(ctx, r)
+	if err != nil {
+		return diagnosis.Unseen[metrics](err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != 200 {
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+		if err == nil {
+			err = refusal(r.path, reply{code: response.StatusCode, body: body})
+		}
+		return diagnosis.Unseen[metrics](err)
+	}
+	m, err := parseMetrics(io.LimitReader(response.Body, maxMetrics))
+	if err != nil {
+		return diagnosis.Unseen[metrics](g.failed(ctx, r, err))
+	}
+	return diagnosis.Saw(m)
+}
+
+// sample is a line of the text format: a name, labels, and a value.
+var sample = regexp.MustCompile(`^([a-z_]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)`)
+
+// label is one of a sample; values that are escaped are none of an APIService.
+var label = regexp.MustCompile(`([a-z_]+)="([^"\\]*)"`)
+
+func parseMetrics(r io.Reader) (metrics, error) {
+	m := metrics{unavailable: map[string]float64{}, outages: map[string]map[string]int64{}}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxSample)
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, "aggregator_unavailable_apiservice") && !strings.HasPrefix(line, "process_start_time_seconds") {
+			continue
+		}
+		match := sample.FindStringSubmatch(line)
+		if match == nil {
+			continue
+		}
+		value, err := strconv.ParseFloat(match[3], 64)
+		if err != nil {
+			continue
+		}
+		labels := map[string]string{}
+		for _, l := range label.FindAllStringSubmatch(match[2], -1) {
+			labels[l[1]] = l[2]
+		}
+		name := labels["name"]
+		switch {
+		case match[1] == "process_start_time_seconds":
+			m.started = time.Unix(0, 0).Add(since(value))
+		case match[1] == "aggregator_unavailable_apiservice" && len(m.unavailable) < maxSeries:
+			m.unavailable[name] = value
+		case match[1] == "aggregator_unavailable_apiservice_total" && len(m.outages) < maxSeries:
+			if m.outages[name] == nil {
+				m.outages[name] = map[string]int64{}
+			}
+			m.outages[name][labels["reason"]] += int64(value)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return metrics{}, fmt.Errorf("read metrics: %w", err)
+	}
+	return m, nil
+}
+
+// views are what API servers hold of an APIService: Annex tells of all, the metric of the one that
+// was asked.
+func (g *gathering) views(name string, remote *v1alpha1.RemoteAPIService) diagnosis.Known[[]v1alpha1.View] {
+	if remote != nil {
+		return diagnosis.Saw(remote.Status.Views)
+	}
+	m, seen := g.metrics.Get()
+	if !seen {
+		return diagnosis.Unseen[[]v1alpha1.View](g.metrics.Why())
+	}
+	value, has := m.unavailable[name]
+	if !has {
+		return diagnosis.Unseen[[]v1alpha1.View](fmt.Errorf("the API server has no metric of it: %w", diagnosis.ErrUnsupported))
+	}
+	view := v1alpha1.View{Server: g.facts.Cluster.Server, Available: metav1.ConditionTrue}
+	if value != 0 {
+		view.Available = metav1.ConditionFalse
+	}
+	return diagnosis.Saw([]v1alpha1.View{view})
+}
+
+// outages are how often the API server that was asked saw it become unavailable.
+func (g *gathering) outages(name string) diagnosis.Known[diagnosis.Outages] {
+	m, seen := g.metrics.Get()
+	if !seen {
+		return diagnosis.Unseen[diagnosis.Outages](g.metrics.Why())
+	}
+	o := diagnosis.Outages{ByReason: m.outages[name]}
+	if !m.started.IsZero() {
+		o.Over = max(0, g.facts.Now.Sub(m.started))
+	}
+	return diagnosis.Saw(o)
+}

@@ -1,0 +1,184 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/diagnosis/gather"
+	"github.com/annex-api/annex/internal/cli/kubeconfig"
+	"github.com/annex-api/annex/internal/cli/terminal"
+)
+
+// outcome is what one look found.
+type outcome struct {
+	// Server is the API server that was asked.
+	Server string `json:"server,omitempty"`
+	// Reports are those of the APIServices that were looked at, by name.
+	Reports []diagnosis.Report `json:"reports"`
+	// Remote is how many APIServices lead to extension servers.
+	Remote int `json:"remote"`
+	// SeemWell is how many of these were not looked at, for nothing says that they are not well.
+	SeemWell int `json:"seemWell"`
+	// LeftOut is how many are not well, and were too many to look at.
+	LeftOut int `json:"leftOut,omitempty"`
+	// Offline says why the cluster could not be asked, where only files were looked at.
+	Offline string `json:"offline,omitempty"`
+}
+
+// faulty is an APIService with a fault that is more than good to know.
+func faulty(r diagnosis.Report) bool {
+	worst := r.Worst()
+	return worst == diagnosis.Error || worst == diagnosis.Warning
+}
+
+// faulty is how many APIServices are.
+func (o outcome) faulty() int {
+	n := 0
+	for _, r := range o.Reports {
+		if faulty(r) {
+			n++
+		}
+	}
+	return n
+}
+
+// faults is the error that says that there are some.
+type faults struct{ text string }
+
+func (f faults) Error() string { return f.text }
+
+// ExitCode of the command.
+func (faults) ExitCode() int { return 1 }
+
+// verdict is nil where all is well.
+func (o outcome) verdict() error {
+	n := o.faulty() + o.LeftOut
+	if n == 0 {
+		return nil
+	}
+	return faults{fmt.Sprintf("%s at fault", count(n, "APIService is", "APIServices are"))}
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// looking prepares a look: files are read, and the kubeconfig, once.
+func (o *Options) looking() (func(context.Context) (outcome, error), error) {
+	manifests, err := o.manifests()
+	if err != nil {
+		return nil, err
+	}
+	connection, err := o.Client.Connect("doctor")
+	if err != nil {
+		if manifests == nil {
+			return nil, err
+		}
+		return func(context.Context) (outcome, error) {
+			return o.diagnose(gather.Offline(manifests, time.Now(), err)), nil
+		}, nil
+	}
+	options := gather.Options{
+		Config: connection.Config, Names: o.Names, All: o.All, Manifests: manifests,
+		RequestTimeout: connection.Config.Timeout, WatchList: o.WatchList, Direct: o.Direct,
+	}
+	if !o.All {
+		options.Most = most
+	}
+	if options.RequestTimeout == 0 {
+		options.RequestTimeout = longest
+	}
+	return func(ctx context.Context) (outcome, error) {
+		facts, err := gather.Facts(ctx, options)
+		if err != nil {
+			return outcome{}, explained(connection, err)
+		}
+		return o.diagnose(facts), nil
+	}, nil
+}
+
+// longest bounds a request for which --request-timeout is none.
+const longest = time.Minute
+
+func explained(c *kubeconfig.Connection, err error) error {
+	return c.Explain("read the APIServices", err)
+}
+
+// manifests are what -f names; nil without it.
+func (o *Options) manifests() (*gather.Manifests, error) {
+	if len(o.Files) == 0 {
+		return nil, nil
+	}
+	m := &gather.Manifests{}
+	for _, name := range o.Files {
+		if err := o.readManifests(m, name); err != nil {
+			return nil, fmt.Errorf("read %s: %w", terminal.Printable(name, maxName), err)
+		}
+	}
+	if len(m.APIServices) == 0 {
+		return nil, fmt.Errorf("there is no APIService in %s", terminal.Printable(strings.Join(o.Files, ", "), maxName))
+	}
+	var names []string
+	for _, a := range m.APIServices {
+		names = append(names, a.Name)
+	}
+	for _, name := range o.Names {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("APIService %s is not in %s", name, terminal.Printable(strings.Join(o.Files, ", "), maxName))
+		}
+	}
+	return m, nil
+}
+
+func (o *Options) readManifests(m *gather.Manifests, name string) error {
+	if name == "-" {
+		return m.Read(o.In)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return m.Read(io.Reader(file))
+}
+
+// diagnose says what facts mean.
+func (o *Options) diagnose(facts diagnosis.Facts) outcome {
+	found := outcome{Server: facts.Cluster.Server, Reports: []diagnosis.Report{}}
+	for _, name := range slices.Sorted(maps.Keys(facts.APIServices)) {
+		found.Reports = append(found.Reports, diagnosis.Diagnose(&facts, name))
+	}
+	every, seen := facts.Cluster.APIServices.Get()
+	if !seen && len(o.Files) > 0 {
+		found.Offline = terminal.Printable(facts.Cluster.APIServices.Why().Error(), maxText)
+	}
+	for i := range every {
+		a := &every[i]
+		if !gather.Remote(a) {
+			continue
+		}
+		found.Remote++
+		if _, looked := facts.APIServices[a.Name]; looked || len(o.Names)+len(o.Files) > 0 {
+			continue
+		}
+		if gather.Available(a) {
+			found.SeemWell++
+		} else {
+			found.LeftOut++
+		}
+	}
+	return found
+}
+
+// maxText bounds a text that is shown.
+const maxText = 2000

@@ -1,0 +1,39 @@
+package program
+
+import "github.com/spf13/cobra"
+
+// OwnCommands gives the commands that cobra makes itself examples, as all have them.
+func OwnCommands(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Example = "  annex help status"
+		case "completion":
+			cmd.Long = `Print a script that has a shell complete commands, flags, and names: those of
+APIServices are asked of the API server, those of contexts are in the kubeconfig.`
+			cmd.Example = `  # In this shell only.
+  source <(annex completion bash)
+
+  # In every bash to come, where the package bash-completion is installed.
+  annex completion bash > ~/.local/share/bash-completion/completions/annex
+
+  # In every zsh; "${fpath[1]}" is the first folder that it looks in.
+  annex completion zsh > "${fpath[1]}/_annex"
+
+  # In every fish.
+  annex completion fish > ~/.config/fish/completions/annex.fish`
+			for _, shell := range cmd.Commands() {
+				shell.Example = completionExamples[shell.Name()]
+			}
+		}
+	}
+}
+
+var completionExamples = map[string]string{
+	"bash":       "  source <(annex completion bash)",
+	"zsh":        `  annex completion zsh > "${fpath[1]}/_annex"`,
+	"fish":       "  annex completion fish > ~/.config/fish/completions/annex.fish",
+	"powershell": "  annex completion powershell | Out-String | Invoke-Expression",
+}
