@@ -5,12 +5,13 @@ BENCHFLAGS ?=
 FAULTSFLAGS ?=
 PEERSFLAGS ?=
 SDKFLAGS ?=
+CONSOLEFLAGS ?=
 FUZZTIME ?= 30s
 VULNFLAGS ?=
 # The modules of this repository.
-MODULES = . conformance tools e2e/helm bench/peers/custommetrics bench/peers/metricsserver
+MODULES = . conformance tools e2e/helm e2e/console bench/peers/custommetrics bench/peers/metricsserver
 
-.PHONY: help build check format vet staticcheck architecture size tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence ci
+.PHONY: help build check format vet staticcheck architecture size tidy test race fuzz vuln conformance peers bench bench-smoke bench-scale faults faults-short evidence console console-check console-test ci
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -29,10 +30,12 @@ format: ## files that gofumpt would write otherwise
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) -C conformance vet ./...
+	$(GO) -C e2e/console vet ./...
 
 staticcheck: ## staticcheck
 	$(TOOL) staticcheck ./...
 	cd conformance && $(TOOL) staticcheck ./...
+	cd e2e/console && $(TOOL) staticcheck ./...
 
 architecture: ## who may import whom, and whether the documents say what the code does
 	$(GO) test -count=1 ./internal/architecture ./internal/docs
@@ -94,6 +97,16 @@ evidence: ## measures all that docs/evidence shows and puts it there, more than 
 	$(GO) run ./bench/faults -markdown docs/evidence/faults.md
 	$(GO) run ./bench/sdk -markdown docs/evidence/sdk.md
 	$(GO) run ./bench/peers -markdown docs/evidence
+
+console: ## the web page, from console/web into console/dist; needs node
+	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run -s check && npm run -s build
+
+console-check: ## whether console/dist is what its source gives, and the page's own tests; needs node
+	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run -s check && npm run -s test
+	ANNEX_CONSOLE_CHECK=1 $(GO) test -count=1 ./console
+
+console-test: ## the page in headless Chromium, of Debian's package chromium or chromium-headless-shell
+	ANNEX_BROWSER_REQUIRED=1 $(GO) -C e2e/console test -count=1 -v $(CONSOLEFLAGS) .
 
 ci: ## what .ci/run runs
 	.ci/run

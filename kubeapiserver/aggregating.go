@@ -114,6 +114,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, nil, err
 	}
 	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)
+	installConsole(server, generic.Authorization.Authorizer)
 	setPriorities(generic.AggregatedDiscoveryGroupManager)
 
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {

@@ -77,6 +77,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"library", at("diagnosis/gather"), k8s, true},
 		{"library", at("aggregator"), k8s, true},
 		{"library", at("extension/extensiontest"), k8s, true},
+		{"library", at("console"), k8s, true},
+		{"library", at("internal/cli/console"), k8s, true},
 		{"library", at("kubeapiserver"), k8s, false},
 		{"library", at("internal/cli/status"), k8s, true},
 		{"library", at("internal/cli/kubeconfig"), k8s, true},

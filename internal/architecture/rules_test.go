@@ -51,7 +51,7 @@ const (
 // clusterCommands are those that a program for any cluster has, with what they are made of.
 var clusterCommands = []string{
 	module + "/internal/cli/status", module + "/internal/cli/kubeconfig", module + "/internal/cli/completion",
-	module + "/internal/cli/terminal", module + "/internal/cli/similar",
+	module + "/internal/cli/terminal", module + "/internal/cli/similar", module + "/internal/cli/console",
 }
 
 // shared are the parts that other parts may import. Test servers are for tests
@@ -129,7 +129,7 @@ func library(g graph) []string {
 	refused := []string{"k8s.io/kubernetes", "github.com/k3s-io/kine/pkg/endpoint"}
 	var broken []string
 	for _, path := range slices.Sorted(maps.Keys(g)) {
-		if !within(path, layer, extension, named, module+"/apis") && !within(path, clusterCommands...) {
+		if !within(path, layer, extension, named, module+"/apis", module+"/console") && !within(path, clusterCommands...) {
 			continue
 		}
 		for _, tree := range refused {

@@ -72,7 +72,10 @@ Start with "annex up": one command from nothing to a working server.`,
   annex dev
 
   # Does an extension API server keep the contract of the Kubernetes API?
-  annex conformance --apiservice v1.example.com`,
+  annex conformance --apiservice v1.example.com
+
+  # Which extension server is at fault, in a browser.
+  annex console --open`,
 		}
 		program.Verbs(root)
 		root.AddCommand(

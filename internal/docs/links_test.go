@@ -21,7 +21,7 @@ func documents(t *testing.T) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "." && name != ".github":
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && name != "." && name != ".github" || d.Name() == "node_modules"):
 			return fs.SkipDir
 		case !d.IsDir() && strings.HasSuffix(name, ".md"):
 			names = append(names, name)

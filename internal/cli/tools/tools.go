@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/annex-api/annex/internal/cli/console"
 	"github.com/annex-api/annex/internal/cli/doctor"
 	"github.com/annex-api/annex/internal/cli/program"
 	"github.com/annex-api/annex/internal/cli/status"
@@ -20,6 +21,7 @@ func Commands(called string, streams terminal.IO) []*cobra.Command {
 	return []*cobra.Command{
 		status.New(called, streams),
 		doctor.New(streams),
+		console.New(streams),
 	}
 }
 

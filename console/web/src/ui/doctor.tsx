@@ -1,0 +1,62 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { describe, diagnose } from "../feed";
+import type { Finding, Verdict } from "../types";
+
+type Asked = { state: "idle" | "asking" } | { state: "answered"; verdict: Verdict } | { state: "failed"; why: string };
+
+/** Doctor asks for a diagnosis when told to. */
+export function Doctor({ name }: { name: string }) {
+  const [asked, setAsked] = useState<Asked>({ state: "idle" });
+  const asking = useRef<AbortController | null>(null);
+  useEffect(() => () => asking.current?.abort(), []);
+  const ask = async () => {
+    asking.current?.abort();
+    const mine = (asking.current = new AbortController());
+    setAsked({ state: "asking" });
+    try {
+      const verdict = await diagnose(name, mine.signal);
+      if (!mine.signal.aborted) setAsked({ state: "answered", verdict });
+    } catch (err) {
+      if (!mine.signal.aborted) setAsked({ state: "failed", why: describe(err) });
+    }
+  };
+  return (
+    <div class="doctor">
+      <button type="button" class="primary" onClick={ask} aria-disabled={asked.state === "asking"}>
+        {asked.state === "idle" ? "Ask doctor" : asked.state === "asking" ? "Doctor is asking…" : "Ask again"}
+      </button>
+      <div role="status" aria-live="polite">
+        {asked.state === "failed" && <p class="notice">Doctor could not say: {asked.why}</p>}
+        {asked.state === "answered" && <Answer verdict={asked.verdict} />}
+      </div>
+    </div>
+  );
+}
+
+function Answer({ verdict }: { verdict: Verdict }) {
+  const findings = verdict.findings ?? [];
+  return (
+    <>
+      {verdict.summary && <p>{verdict.summary}</p>}
+      {findings.map((f, i) => <FindingView key={i} finding={f} />)}
+      {(verdict.unseen?.length ?? 0) > 0 && (
+        <>
+          <h4>What could not be seen</h4>
+          <ul class="short">{verdict.unseen!.map((u, i) => <li key={i}>{u}</li>)}</ul>
+        </>
+      )}
+    </>
+  );
+}
+
+function FindingView({ finding: f }: { finding: Finding }) {
+  return (
+    <article class="finding">
+      <h4>{f.code && <code>{f.code}</code>} {f.title}</h4>
+      <p class="quiet">{[f.severity, f.confidence, f.because && `because of ${f.because}`].filter(Boolean).join(", ")}</p>
+      {f.evidence && <p>{f.evidence}</p>}
+      {(f.remedy?.length ?? 0) > 0 && <pre tabIndex={0} aria-label="Remedy">{f.remedy!.join("\n")}</pre>}
+      {f.see?.startsWith("https://") && <p><a href={f.see} rel="noreferrer" target="_blank">more on {f.code}</a></p>}
+    </article>
+  );
+}

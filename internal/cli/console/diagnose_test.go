@@ -1,0 +1,40 @@
+package console
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/annex-api/annex/console"
+	"github.com/annex-api/annex/diagnosis"
+)
+
+func TestReportsAsThePageReadsThem(t *testing.T) {
+	found := diagnosis.Finding{
+		Code: "ANX101", Title: "no Pod is ready", Severity: diagnosis.Error, Confidence: diagnosis.Certain,
+		Evidence: "0 of 2", Remedy: []string{"kubectl get pods"}, See: "https://example.com", Because: "ANX102",
+	}
+	shown := console.Finding{
+		Code: "ANX101", Title: "no Pod is ready", Severity: "error", Confidence: "Certain",
+		Evidence: "0 of 2", Remedy: []string{"kubectl get pods"}, See: "https://example.com", Because: "ANX102",
+	}
+	for name, c := range map[string]struct {
+		report diagnosis.Report
+		want   console.Verdict
+	}{
+		"well":  {diagnosis.Report{}, console.Verdict{Summary: "Nothing is found to be wrong."}},
+		"local": {diagnosis.Report{Local: true}, console.Verdict{Summary: "The API server itself answers for it: there is nothing to check."}},
+		"one": {
+			diagnosis.Report{Findings: []diagnosis.Finding{found}, Unseen: []diagnosis.Blind{{Check: "Pods are ready", What: "the Pods", Why: "forbidden"}}},
+			console.Verdict{Summary: "One fault was found.", Findings: []console.Finding{shown}, Unseen: []string{"Pods are ready: the Pods was not seen: forbidden"}},
+		},
+		"two": {
+			diagnosis.Report{Findings: []diagnosis.Finding{found, found}},
+			console.Verdict{Summary: "2 faults were found, the root of them first.", Findings: []console.Finding{shown, shown}},
+		},
+	} {
+		if d := cmp.Diff(c.want, verdict(c.report)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
