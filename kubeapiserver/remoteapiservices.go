@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/extension"
 	"github.com/annex-api/annex/extension/embed"
 )
@@ -43,6 +44,9 @@ func remoteAPIServices(layer observer, affected *affected) (*embed.Kinds, error)
 		Schema:       aggregationv1alpha1.CRD,
 		List: func(ctx context.Context) ([]aggregationv1alpha1.RemoteAPIService, error) {
 			all := layer.Observe()
+			for i := range all {
+				addCodes(all[i].Status.Faults)
+			}
 			affected.addTo(ctx, all)
 			return all, nil
 		},
@@ -56,6 +60,15 @@ func remoteAPIServices(layer observer, affected *affected) (*embed.Kinds, error)
 		},
 		History: extension.History{Age: observeHistory, Bytes: observeHistoryBytes},
 	})
+}
+
+// addCodes gives faults their codes, by which diagnosis explains them.
+func addCodes(faults []aggregationv1alpha1.Fault) {
+	for i := range faults {
+		if code, ok := diagnosis.CodeOf(faults[i].Reason); ok {
+			faults[i].Code = string(code)
+		}
+	}
 }
 
 // ownOpenAPI gives a server's config OpenAPI settings of its own: it shares those of the

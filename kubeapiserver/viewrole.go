@@ -2,6 +2,7 @@ package kubeapiserver
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/console"
 )
 
 // viewRoleName is the ClusterRole of those who may read aggregation.annex.dev.
@@ -41,6 +43,10 @@ func (*viewRole) expected() *rbacv1.ClusterRole {
 			APIGroups: []string{aggregationv1alpha1.GroupVersion.Group},
 			Resources: []string{"remoteapiservices"},
 			Verbs:     []string{"get", "list", "watch"},
+		}, {
+			// The page, which asks for the right above once more.
+			NonResourceURLs: []string{strings.TrimSuffix(console.Path, "/"), console.Path + "*"},
+			Verbs:           []string{"get"},
 		}},
 	}
 }

@@ -3,6 +3,7 @@ package kubeapiserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,10 @@ func TestViewRoleIsReconciled(t *testing.T) {
 		client := fake.NewClientset(c.objects...)
 		newViewRole(client.RbacV1()).reconcile(t.Context())
 		role, err := client.RbacV1().ClusterRoles().Get(t.Context(), viewRoleName, metav1.GetOptions{})
-		if err != nil || (len(role.Rules) > 0) != c.whole || (role.Labels["rbac.authorization.k8s.io/aggregate-to-view"] == "true") != c.whole {
+		page := slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+			return slices.Equal(r.NonResourceURLs, []string{"/console", "/console/*"})
+		})
+		if err != nil || (len(role.Rules) > 0) != c.whole || page != c.whole || (role.Labels["rbac.authorization.k8s.io/aggregate-to-view"] == "true") != c.whole {
 			t.Errorf("%s: %+v, %v", name, role, err)
 		}
 	}

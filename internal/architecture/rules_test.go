@@ -36,8 +36,6 @@ const (
 	layer     = module + "/aggregator"
 	parts     = layer + "/internal"
 	extension = module + "/extension"
-	// observed is the API in whose shape the layer says what it sees.
-	observed = module + "/apis/aggregation/v1alpha1"
 	// named are the faults, and the checks that name them.
 	named = module + "/diagnosis"
 	// observed is the API in whose shape the layer says what it sees.
