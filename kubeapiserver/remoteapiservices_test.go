@@ -19,6 +19,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/diagnosis"
 	test "github.com/annex-api/annex/kubeapiserver/kubeapiservertest"
 )
 
@@ -123,6 +124,11 @@ func TestWatchOfRemoteAPIServices(t *testing.T) {
 	remote(t, "v1.watched.test", func(s v1alpha1.RemoteAPIServiceStatus) string {
 		if s.Reason == "" || s.Message == "" || s.Affected == nil || len(s.Affected.Controllers) == 0 {
 			return fmt.Sprintf("what is broken: %+v", s)
+		}
+		for _, f := range s.Faults {
+			if _, known := diagnosis.Lookup(f.Code); !known {
+				return fmt.Sprintf("the fault %+v has no code that is explained", f)
+			}
 		}
 		return ""
 	})

@@ -31,7 +31,7 @@ func TestViewRoleIsReconciled(t *testing.T) {
 		newViewRole(client.RbacV1()).reconcile(t.Context())
 		role, err := client.RbacV1().ClusterRoles().Get(t.Context(), viewRoleName, metav1.GetOptions{})
 		page := slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
-			return slices.Equal(r.NonResourceURLs, []string{"/console", "/console/*"})
+			return slices.Contains(r.NonResourceURLs, "/console/*")
 		})
 		if err != nil || (len(role.Rules) > 0) != c.whole || page != c.whole || (role.Labels["rbac.authorization.k8s.io/aggregate-to-view"] == "true") != c.whole {
 			t.Errorf("%s: %+v, %v", name, role, err)
