@@ -64,7 +64,11 @@ func checkOpenAPI(l *look) {
 	if l.failing() {
 		return
 	}
-	if l.a.OpenAPIV3.Value.Code == 404 {
+	// Where the server has a document the API server is about to fetch it.
+	has := slices.ContainsFunc(l.a.Endpoints.Value, func(e Endpoint) bool {
+		return slices.ContainsFunc([]Attempt{e.Forwarded.Value, e.Direct.Value}, func(a Attempt) bool { return a.OpenAPIV2 != nil && a.OpenAPIV2.Code == 200 })
+	})
+	if l.a.OpenAPIV3.Value.Code == 404 && !has {
 		l.found(OpenAPIMissing, Certain, x, "GET %s is answered 404", l.a.OpenAPIV3.Value.Path)
 	}
 	for _, e := range l.a.Endpoints.Value {

@@ -104,7 +104,8 @@ func (r Report) Has(code Code) bool {
 
 func rank(s Severity) int { return slices.Index([]Severity{Error, Warning, Info}, s) }
 
-// arrange says which finding follows from which, and sorts them.
+// arrange says which finding follows from which, and sorts them: roots first, what is sure before
+// what is possible, the gravest before others, and what is only good to know last.
 func arrange(findings []Finding) []Finding {
 	t := faults()
 	for _, root := range findings {
@@ -117,11 +118,18 @@ func arrange(findings []Finding) []Finding {
 			}
 		}
 	}
+	// What would explain a failure is left out where something surer does, unless it would explain that.
+	findings = slices.DeleteFunc(slices.Clone(findings), func(guess Finding) bool {
+		return guess.Severity == Error && guess.Confidence == Possible && slices.ContainsFunc(findings, func(f Finding) bool {
+			return f.Severity == Error && f.Confidence == Certain && t.byCode[f.Code].Fatal && !slices.Contains(t.byCode[guess.Code].Explains, f.Code)
+		})
+	})
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(bit(a.Because != ""), bit(b.Because != "")),
-			cmp.Compare(rank(a.Severity), rank(b.Severity)),
+			cmp.Compare(bit(a.Severity == Info), bit(b.Severity == Info)),
 			cmp.Compare(bit(a.Confidence == Possible), bit(b.Confidence == Possible)),
+			cmp.Compare(rank(a.Severity), rank(b.Severity)),
 		)
 	})
 	return findings

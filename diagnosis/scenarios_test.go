@@ -321,7 +321,7 @@ func scenarios() []scenario {
 			s.fails(`bad status from https://10.96.0.7:443/apis/widgets.example.com/v1: 403 forbidden: User "system:anonymous" cannot get path "/apis/widgets.example.com/v1"`)
 		}, false},
 		{"403 alone", AnonymousRefused, Likely, "answers 403", "extension-apiserver-authentication-reader", func(s *scene) { s.badStatus("403") }, false},
-		{"no RoleBinding", AuthenticationReaderMissing, Certain, "Unable to get configmap", "kubectl create rolebinding widgets-auth-reader -n kube-system", func(s *scene) {
+		{"no RoleBinding", AuthenticationReaderMissing, Certain, "Unable to get configmap", "kubectl create rolebinding shop-widgets-auth-reader -n kube-system", func(s *scene) {
 			s.unready("Error: Unable to get configmap/extension-apiserver-authentication in kube-system. Usually fixed by 'kubectl create rolebinding'")
 			s.a.Rights[ReadAuthentication] = Saw(false)
 		}, false},

@@ -23,7 +23,9 @@ const (
 // answered asks, and tells what came, whatever that is. The reply has the whole body.
 func (c *cluster) answered(ctx context.Context, r request) (diagnosis.Answer, reply) {
 	a, err := c.ask(ctx, r)
-	return answerOf(a, err), a
+	answer := answerOf(a, err)
+	answer.Path = r.path
+	return answer, a
 }
 
 func answerOf(a reply, err error) diagnosis.Answer {

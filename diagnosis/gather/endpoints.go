@@ -172,6 +172,7 @@ func (g *gathering) attempt(ctx context.Context, q question, dial func(context.C
 	a.GroupVersion = ask.get(ctx, q.path)
 	if a.GroupVersion.Failure == "" {
 		a.Groups = ask.get(ctx, "/apis")
+		a.OpenAPIV2 = ask.get(ctx, "/openapi/v2")
 		a.Readyz = ask.get(ctx, "/readyz?verbose")
 	}
 	return diagnosis.Saw(a)
@@ -234,6 +235,7 @@ func (o onConnection) get(ctx context.Context, path string) *diagnosis.Answer {
 	}
 	a.ended = time.Now()
 	answer := answerOf(a, err)
+	answer.Path = path
 	return &answer
 }
 

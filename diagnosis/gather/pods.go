@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/annex-api/annex/diagnosis"
@@ -115,6 +116,10 @@ func (g *gathering) workloads(ctx context.Context, s *corev1.Service) diagnosis.
 	if err != nil {
 		return diagnosis.Unseen[[]diagnosis.Workload](err)
 	}
+	for i := range deployments {
+		// Without them the rest stands.
+		deployments[i].EarlierPorts, _ = g.earlierPorts(ctx, path, deployments[i])
+	}
 	sets, err := list(ctx, g.cluster, path+"/statefulsets", nil, maxPods, func(d appsv1.StatefulSet) (diagnosis.Workload, bool) {
 		w := statefulSet(d)
 		return w, selects(s.Spec.Selector, w.Labels)
@@ -146,6 +151,35 @@ func deployment(d appsv1.Deployment) diagnosis.Workload {
 		}
 	}
 	return w
+}
+
+// earlierPorts are the container ports that a Deployment had in earlier revisions, oldest first, and has
+// no more.
+func (g *gathering) earlierPorts(ctx context.Context, path string, w diagnosis.Workload) ([]int32, error) {
+	sets, err := list(ctx, g.cluster, path+"/replicasets", nil, maxPods, func(r appsv1.ReplicaSet) (appsv1.ReplicaSet, bool) {
+		return r, slices.ContainsFunc(r.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == w.Kind && o.Name == w.Name })
+	})
+	slices.SortStableFunc(sets, func(a, b appsv1.ReplicaSet) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	now := ports(w.Template)
+	var earlier []int32
+	for _, r := range sets {
+		for _, p := range ports(r.Spec.Template.Spec) {
+			if !slices.Contains(now, p) && !slices.Contains(earlier, p) {
+				earlier = append(earlier, p)
+			}
+		}
+	}
+	return earlier, err
+}
+
+func ports(spec corev1.PodSpec) []int32 {
+	var all []int32
+	for _, c := range spec.Containers {
+		for _, p := range c.Ports {
+			all = append(all, p.ContainerPort)
+		}
+	}
+	return all
 }
 
 func statefulSet(d appsv1.StatefulSet) diagnosis.Workload {
