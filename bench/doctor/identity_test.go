@@ -28,8 +28,9 @@ func startsAnew(ctx context.Context, s *site) error {
 	if err := s.replace(ctx); err != nil {
 		return err
 	}
-	s.server.disconnect()
-	return s.delegate(ctx, nil)
+	err := s.delegate(ctx, nil)
+	s.server.disconnect() // no connection of the server before is left
+	return err
 }
 
 // allRights are what an extension server needs.

@@ -2,7 +2,12 @@ package doctor
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -111,6 +116,17 @@ func tlsFaults() []fault {
 			run: []string{"rollout restart"}, mend: renewed,
 		},
 		{
+			name: "expired-authority", code: diagnosis.CABundleExpired,
+			how: "the authority in caBundle expired, and the certificate that it signed did not",
+			plan: func(s *site) {
+				old := expiredAuthority()
+				s.certificate = old.Issue(testcerts.Subject{Name: "server", Hosts: []string{s.host()}})
+				s.apiService.Spec.CABundle = old.PEM
+			},
+			run: []string{"openssl x509", "kubectl patch apiservice"}, by: "the server shows the certificate of the new authority",
+			mend: func(_ context.Context, s *site) error { s.server.show(s.issue(testcerts.Subject{})); return nil },
+		},
+		{
 			name: "no-pem", code: diagnosis.InvalidCABundle, unjudged: true,
 			how:  "caBundle is no PEM",
 			plan: func(s *site) { s.apiService.Spec.CABundle = []byte("TFMwdExTMUNSVWRKVGlCRFJWSlVTVVpKUTBGVVJTMHRMUzB0") },
@@ -136,6 +152,25 @@ func tlsFaults() []fault {
 			},
 		},
 	}
+}
+
+// expiredAuthority is one whose own certificate expired a minute ago.
+func expiredAuthority() *testcerts.Authority {
+	key := testcerts.NewKey()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an-expired-ca"},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Minute),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err) // the end of the machine's random numbers
+	}
+	a, err := testcerts.Load(testcerts.Pair{Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Key: testcerts.KeyPEM(key)})
+	if err != nil {
+		panic(err)
+	}
+	return a
 }
 
 // TestWrongClock has an API server's answers carry a clock that is a day ahead.
