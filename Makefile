@@ -95,6 +95,7 @@ evidence: ## measures all that docs/evidence shows and puts it there, more than 
 	$(GO) run ./bench -markdown docs/evidence/performance.md
 	$(GO) run ./bench -scale -plot docs/evidence/growth.svg -markdown docs/evidence/growth.md
 	$(GO) run ./bench/faults -markdown docs/evidence/faults.md
+	$(GO) test -count=1 -run TestFaults ./bench/doctor -update
 	$(GO) run ./bench/sdk -markdown docs/evidence/sdk.md
 	$(GO) run ./bench/peers -markdown docs/evidence
 

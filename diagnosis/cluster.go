@@ -84,7 +84,7 @@ func checkRemoteFaults(l *look) {
 		if known, byCode := Lookup(f.Code); !ok && byCode {
 			code, ok = known.Code, true
 		}
-		if !ok || code == FailedDiscoveryCheck && l.failing() && len(l.findings) > 0 {
+		if !ok || code == WatchListMissing && l.refusesWatchLists() || code == FailedDiscoveryCheck && l.failing() && len(l.findings) > 0 {
 			continue
 		}
 		if !l.has(code) {

@@ -10,6 +10,9 @@ import (
 
 func checkWatchList(l *look) {
 	annex := l.f.Cluster.Annex.Value || l.remote() != nil
+	if l.refusesWatchLists() {
+		return
+	}
 	severity := Error
 	if annex { // which refuses such watches, so that clients list
 		severity = Warning
@@ -29,6 +32,13 @@ func checkWatchList(l *look) {
 		l.foundAs(severity, WatchListMissing, Certain, l.fields, "a watch of %s with sendInitialEvents got %s in %s, and no bookmark that ends the initial events",
 			w.Resource, plural(w.Events, "event"), w.Waited.Round(100*time.Millisecond))
 	}
+}
+
+// refusesWatchLists says that somebody has told Annex to refuse such watches: what the server lacks is
+// known, and hurts nobody.
+func (l *look) refusesWatchLists() bool {
+	annex := l.f.Cluster.Annex.Value || l.remote() != nil
+	return annex && l.object != nil && l.object.Annotations["aggregation.annex.dev/watch-list"] == "refuse"
 }
 
 func checkOpenAPI(l *look) {

@@ -25,6 +25,18 @@ func oddities() map[string]func(*scene) {
 			s.Cluster, *s.a = ClusterFacts{}, APIServiceFacts{Object: s.a.Object}
 		},
 		"Annex": func(s *scene) { s.annex(func(*v1alpha1.RemoteAPIServiceStatus) {}) },
+		"a Pod that is on its way, of a server that needs no rights": func(s *scene) {
+			s.a.Pods.Value[1].Object.Status.Conditions = nil
+			s.a.Rights = map[Right]Known[bool]{ReadAuthentication: Saw(false), ReviewAccess: Saw(false), ReviewTokens: Saw(false)}
+		},
+		"OpenAPI that the API server is about to fetch": func(s *scene) {
+			s.a.OpenAPIV3 = Saw(Answer{Path: "/openapi/v3/apis/widgets.example.com/v1", Code: 404})
+			s.a.Endpoints.Value[0].Forwarded.Value.OpenAPIV2 = &Answer{Code: 200}
+		},
+		"watches without an end of their initial events, refused by an annotation": func(s *scene) {
+			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) { r.WatchList = "Missing" })
+			s.object().Annotations = map[string]string{"aggregation.annex.dev/watch-list": "refuse"}
+		},
 		"local": func(s *scene) { s.object().Spec.Service = nil },
 		"two authorities in the bundle while one is replaced": func(s *scene) {
 			s.object().Spec.CABundle = append(append([]byte{}, ca.other.PEM...), ca.own.PEM...)

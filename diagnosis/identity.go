@@ -122,7 +122,7 @@ func checkAuthenticationReader(l *look) {
 		l.found(AuthenticationReaderMissing, Certain, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication%s", l.account(), misplaced)
 	case l.lacks(ReadAuthentication) && (l.a.File || l.identityRefused()):
 		l.found(AuthenticationReaderMissing, Likely, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication", l.account())
-	case l.lacks(ReadAuthentication):
+	case l.lacks(ReadAuthentication) && l.failing():
 		l.found(AuthenticationReaderMissing, Possible, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication, which most extension servers need", l.account())
 	}
 }
@@ -163,7 +163,7 @@ func checkDelegator(l *look) {
 		l.found(AuthDelegatorMissing, Certain, l.fields, "ServiceAccount %s may not create subjectaccessreviews%s", l.account(), quoted(line))
 	case l.lacks(ReviewAccess) && (l.a.File || l.identityRefused() || l.a.List.Value.Code >= 500):
 		l.found(AuthDelegatorMissing, Likely, l.fields, "ServiceAccount %s may not create subjectaccessreviews", l.account())
-	case l.lacks(ReviewAccess):
+	case l.lacks(ReviewAccess) && l.failing():
 		l.found(AuthDelegatorMissing, Possible, l.fields, "ServiceAccount %s may not create subjectaccessreviews, which most extension servers need", l.account())
 	}
 }

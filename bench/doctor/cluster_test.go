@@ -318,7 +318,7 @@ func (c *cluster) shell(ctx context.Context, dir, line string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
 	cmd.Dir, cmd.WaitDelay = dir, 5*time.Second
-	cmd.Env = []string{"PATH=" + filepath.Dir(c.kubectl) + ":/usr/sbin:" + os.Getenv("PATH"), "HOME=" + c.dir, "KUBECONFIG=" + c.kubeconfig}
+	cmd.Env = []string{"PATH=" + filepath.Dir(c.kubectl) + ":" + systemPath + ":" + os.Getenv("PATH"), "HOME=" + c.dir, "KUBECONFIG=" + c.kubeconfig}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", line, err, strings.TrimSpace(string(out)))

@@ -46,6 +46,8 @@ type fault struct {
 	only, why string
 	// short says that it is in the short form.
 	short bool
+	// needs is a program without which it cannot be made, or mended.
+	needs string
 }
 
 // TestFaults makes each fault on both servers.
@@ -65,6 +67,9 @@ func TestFaults(t *testing.T) {
 				}
 				t.Run(f.name+"/"+name, func(t *testing.T) {
 					t.Parallel()
+					if f.needs != "" && !installed(f.needs) {
+						t.Skipf("%s is not on this machine", f.needs)
+					}
 					r := row{fault: f, server: name}
 					defer func() { e.note(r) }()
 					servers[name].prove(t, f, &r)

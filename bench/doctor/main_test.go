@@ -89,11 +89,22 @@ func programs(ctx context.Context, dir string) (map[string]string, error) {
 	return paths, nil
 }
 
+// systemPath is where Debian puts what is not on everybody's path.
+const systemPath = "/usr/sbin"
+
+func installed(program string) bool {
+	_, err := exec.LookPath(program)
+	if err != nil {
+		_, err = exec.LookPath(filepath.Join(systemPath, program))
+	}
+	return err == nil
+}
+
 // nft changes the firewall: all commands or none.
 func nft(ctx context.Context, commands ...string) error {
 	path, err := exec.LookPath("nft")
 	if err != nil {
-		path = "/usr/sbin/nft" // where Debian puts it
+		path = filepath.Join(systemPath, "nft")
 	}
 	cmd := exec.CommandContext(ctx, path, "-f", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")

@@ -50,7 +50,7 @@ func (s *site) table() string {
 func networkFaults() []fault {
 	return []fault{
 		{
-			name: "firewall", code: diagnosis.ControlPlaneBlocked,
+			name: "firewall", needs: "nft", code: diagnosis.ControlPlaneBlocked,
 			how: "a rule of the firewall drops what the API server sends to the Pod's port",
 			inject: func(ctx context.Context, s *site) error {
 				return nft(ctx, "add table inet filter", "add chain inet filter input { type filter hook input priority 0; policy accept; }",
@@ -59,7 +59,7 @@ func networkFaults() []fault {
 			run: []string{"nft insert rule inet filter input"}, fill: map[string]string{"CONTROL_PLANE_CIDR": "10.77.0.0/16"},
 		},
 		{
-			name: "port-changed", code: diagnosis.PortChanged,
+			name: "port-changed", needs: "nft", code: diagnosis.PortChanged,
 			how:  "a new version listens on another port, which the firewall does not let in",
 			plan: func(s *site) { s.service.Spec.Ports[0].TargetPort = intstr.FromString("https") },
 			inject: func(ctx context.Context, s *site) error {
@@ -98,7 +98,7 @@ func networkFaults() []fault {
 			},
 		},
 		{
-			name: "network-policy", code: diagnosis.NetworkPolicyBlocks,
+			name: "network-policy", needs: "nft", code: diagnosis.NetworkPolicyBlocks,
 			how: "a NetworkPolicy lets only Pods in, and the firewall enforces it",
 			inject: func(ctx context.Context, s *site) error {
 				_, err := s.kube.NetworkingV1().NetworkPolicies(s.namespace).Create(ctx, &networkingv1.NetworkPolicy{
@@ -138,7 +138,7 @@ func networkFaults() []fault {
 			},
 		},
 		{
-			name: "no-route", code: diagnosis.NoRouteToHost,
+			name: "no-route", needs: "nft", code: diagnosis.NoRouteToHost,
 			how: "the firewall of the Pod's node refuses with host-unreachable, as firewalld does",
 			inject: func(ctx context.Context, s *site) error {
 				return s.block(ctx, "reject with icmp type host-unreachable")

@@ -93,7 +93,7 @@ func tlsFaults() []fault {
 			run: []string{"kubectl patch apiservice"},
 		},
 		{
-			name: "common-name-only", code: diagnosis.ServingCertificateLacksNames,
+			name: "common-name-only", needs: "openssl", code: diagnosis.ServingCertificateLacksNames,
 			how:  "the serving certificate has the name as its common name only",
 			plan: func(s *site) { s.certificate = s.issue(testcerts.Subject{Name: s.host(), Hosts: []string{}}) },
 			run:  []string{"openssl req"}, by: "server and caBundle get what openssl made",
@@ -116,7 +116,7 @@ func tlsFaults() []fault {
 			run: []string{"rollout restart"}, mend: renewed,
 		},
 		{
-			name: "expired-authority", code: diagnosis.CABundleExpired,
+			name: "expired-authority", needs: "openssl", code: diagnosis.CABundleExpired,
 			how: "the authority in caBundle expired, and the certificate that it signed did not",
 			plan: func(s *site) {
 				old := expiredAuthority()
