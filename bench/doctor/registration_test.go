@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -93,17 +92,9 @@ func registrationFaults() []fault {
 			run: []string{"kubectl delete apiservice"}, gone: true,
 		},
 		{
-			name: "misspelt", code: diagnosis.APIServiceNotFound,
-			how:  "doctor is asked for an APIService that nobody registered",
-			plan: func(s *site) { s.absent = true },
-			run:  []string{"kubectl get apiservices"}, by: "it is registered",
-			mend: func(ctx context.Context, s *site) error {
-				if !s.absent {
-					return errors.New("it is registered already")
-				}
-				s.absent = false
-				return s.register(ctx)
-			},
+			name: "misspelt", code: diagnosis.APIServiceNotFound, available: true, asks: "v1.misspelt.exampel.com",
+			how: "doctor is asked for an APIService by a name that is nearly right",
+			run: []string{"kubectl get apiservices v1.misspelt.example.com"}, by: "it is asked for by the name that is printed",
 		},
 	}
 }

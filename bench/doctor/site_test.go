@@ -46,7 +46,6 @@ type site struct {
 	authority   []byte // ca.crt of the Secret
 	manner      manner
 	nowhere     bool // nobody has the Pod's address
-	absent      bool // there is no APIService
 	manager     string
 	secret      *corev1.Secret
 	deployment  *appsv1.Deployment
@@ -194,9 +193,6 @@ func (s *site) apply(ctx context.Context) (err error) {
 
 // register makes the APIService: the last, so that it is judged as it is.
 func (s *site) register(ctx context.Context) error {
-	if s.absent {
-		return nil
-	}
 	s.apiService.Name, s.apiService.Spec.Group, s.apiService.Spec.Version = s.name(), s.group, s.version
 	_, err := s.aggregator.ApiregistrationV1().APIServices().Create(ctx, s.apiService, metav1.CreateOptions{FieldManager: s.manager})
 	return err
