@@ -10,6 +10,7 @@ import (
 
 	"github.com/annex-api/annex/bench/internal/build"
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/kubeapiserver/version"
 )
 
 // row is what became of a fault on one server.
@@ -52,7 +53,7 @@ var notMade = []struct {
 func (e *evidence) write(path string) error {
 	var b strings.Builder
 	b.WriteString("# Faults that doctor names\n\n" +
-		"Made by `go test ./bench/doctor -update`. Each fault is made for real, on Annex and on kube-apiserver itself; `annex doctor` has to name it first,\n" +
+		"Made by `go test ./bench/doctor -update`. Each fault is made for real, on Annex and on kube-apiserver " + version.Kubernetes + "; `annex doctor` has to name it first,\n" +
 		"before what follows from it; the remedy that it prints is executed, and then doctor has to find nothing: that is \"mended\". There is no kubelet and there are no\n" +
 		"controllers: what those would do after a remedy (new Pods, new endpoints) the test does.\n\n" +
 		"| code | how it is made | Annex | kube-apiserver | what mends it |\n| --- | --- | --- | --- | --- |\n")
