@@ -110,6 +110,7 @@ func TestWhoIsAnswered(t *testing.T) {
 		"a program":                    {"GET", nil, 200},
 		"the address bar":              {"GET", []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
 		"the page itself":              {"GET", []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://console.test"}, 200},
+		"the page behind a proxy":      {"GET", []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://127.0.0.1:8001"}, 200},
 		"a link of another site":       {"GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
 		"a rebound name":               {"GET", []string{"Host", "evil.test"}, 421},
 		"a rebound name with our port": {"GET", []string{"Host", "evil.test:8080", "Origin", "http://evil.test:8080"}, 421},

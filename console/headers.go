@@ -23,16 +23,17 @@ func SetHeaders(h http.Header) {
 
 // SameOrigin says whether a request comes from a page of this server, from the address bar, or from
 // a program that is no browser. Pages of other sites may lead here by a link, but not read or embed.
+//
+// What a browser says in Sec-Fetch-Site counts before Origin: a page cannot set either, and a
+// proxy on the way, such as kubectl proxy, asks for another host than the browser did.
 func SameOrigin(r *http.Request) bool {
-	if origin := r.Header.Get("Origin"); origin != "" {
-		u, err := url.Parse(origin)
-		if err != nil || u.Host != r.Host {
-			return false
-		}
-	}
 	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
+	case "same-origin", "none":
 		return true
+	case "":
+		origin := r.Header.Get("Origin")
+		u, err := url.Parse(origin)
+		return origin == "" || err == nil && u.Host == r.Host
 	default: // a link is followed; scripts, images and frames of other sites are not served
 		return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 	}
