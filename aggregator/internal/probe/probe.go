@@ -145,18 +145,22 @@ func (p *Prober) probe(ctx context.Context, l *loop, a *catalog.APIService, fail
 		return false
 	}
 	p.config.Report(a, verdict)
-	return p.awaitNext(ctx, l, a, verdict.Status == apiregistrationv1.ConditionTrue, failing)
+	return p.awaitNext(ctx, l, a, verdict.Status == apiregistrationv1.ConditionTrue, &background, failing)
 }
 
 // awaitNext waits until the next probe is due, or asked for. Asking shortens the
 // pause, but not below RetryMin: a flood of failing requests is not turned into a
 // flood of probes. It returns false when the loop is to end.
-func (p *Prober) awaitNext(ctx context.Context, l *loop, a *catalog.APIService, passed bool, failing *pace.Failing) bool {
+func (p *Prober) awaitNext(ctx context.Context, l *loop, a *catalog.APIService, passed bool, background *sync.WaitGroup, failing *pace.Failing) bool {
 	timing := p.config.Timing
 	began, pause := time.Now(), pace.Regular(timing.Interval)
 	several := len(a.Target.Endpoints) > 1
-	if several && !pace.Wait(ctx, timing.RetryMin, nil) { // the other endpoints may not have answered yet
-		return false
+	woken := false
+	if several { // the other endpoints may not have answered yet
+		if !pace.Wait(ctx, timing.RetryMin, nil) {
+			return false
+		}
+		woken = p.awaitOthers(ctx, l, background)
 	}
 	switch {
 	case !passed:
@@ -166,5 +170,26 @@ func (p *Prober) awaitNext(ctx context.Context, l *loop, a *catalog.APIService, 
 	default:
 		failing.Over()
 	}
+	if woken {
+		return ctx.Err() == nil
+	}
 	return pace.Wait(ctx, pause-time.Since(began), l.wake) && pace.Wait(ctx, timing.RetryMin-time.Since(began), nil)
+}
+
+// awaitOthers waits for what a check has left running: one that hangs is known to be down only
+// when the check's time is over. It returns at once when a probe is asked for, and says so, and
+// when ctx ends.
+func (p *Prober) awaitOthers(ctx context.Context, l *loop, background *sync.WaitGroup) (woken bool) {
+	ended := make(chan struct{})
+	p.running.Go(func() { // this loop is among those that run
+		background.Wait()
+		close(ended)
+	})
+	select {
+	case <-ended:
+	case <-l.wake:
+		return true
+	case <-ctx.Done():
+	}
+	return false
 }

@@ -31,9 +31,14 @@ type script struct {
 	of     []string // the endpoints' addresses
 	hang   bool
 	down   atomic.Bool // an endpoint is, though the answer is another's
+
+	background func(context.Context) // goes on after the answer; nil for nothing
 }
 
-func (s *script) check(ctx context.Context, a *catalog.APIService, _ *sync.WaitGroup) catalog.Verdict {
+func (s *script) check(ctx context.Context, a *catalog.APIService, background *sync.WaitGroup) catalog.Verdict {
+	if s.background != nil {
+		background.Go(func() { s.background(ctx) })
+	}
 	s.mu.Lock()
 	s.asked = append(s.asked, time.Now())
 	s.of = append(s.of, a.Target.Endpoints[0].Address)
@@ -207,6 +212,46 @@ func TestPausesGrowWhileAnEndpointIsDown(t *testing.T) {
 			pass(40 * time.Second)
 			if again := s.take(); len(again) < 5 || !slices.Contains(again, DefaultTiming().RetryMin) {
 				t.Errorf("after all endpoints were well: %v", again)
+			}
+		})
+	})
+}
+
+// An endpoint that hangs is known to be down only when its probe is over, long after another has
+// answered. Its return is not awaited for a whole interval, and suspicion is not held up.
+func TestAnEndpointThatHangsIsAskedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: passed}
+		var hangs atomic.Bool
+		s.background = func(ctx context.Context) {
+			if hangs.Load() {
+				<-ctx.Done()
+				s.down.Store(true)
+			} else {
+				s.down.Store(false)
+			}
+		}
+		servers := []*backendtest.Server{
+			{Service: "api", Address: "192.0.2.1:443", CA: []byte("ca")}, {Service: "api", Address: "192.0.2.2:443", CA: []byte("ca")},
+		}
+		start(t, s, func(p *Prober, sync func(*catalog.Snapshot)) {
+			hangs.Store(true)
+			sync(catalog.Build(backendtest.Facts([]*apiregistrationv1.APIService{servers[0].APIService(name)}, servers...)))
+			pass(DefaultTiming().Timeout + time.Second)
+			if pauses := s.take(); len(pauses) != 1 || pauses[0] != DefaultTiming().Timeout {
+				t.Errorf("an endpoint hangs: probes after %v", pauses)
+			}
+			p.ProbeNow(name)
+			pass(DefaultTiming().RetryMin)
+			if pauses := s.take(); len(pauses) != 1 {
+				t.Errorf("a probe is asked for: probes after %v", pauses)
+			}
+			hangs.Store(false)
+			pass(DefaultTiming().Timeout + time.Second)
+			s.take()
+			pass(20 * time.Second)
+			if pauses := s.take(); len(pauses) > 1 || s.down.Load() {
+				t.Errorf("it answers again: probes after %v", pauses)
 			}
 		})
 	})
