@@ -29,6 +29,10 @@ var (
 const binariesVariable = "ANNEX_E2E_BINARIES"
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(extensionVariable); config != "" {
+		fmt.Fprintln(os.Stderr, serveExtension(config))
+		os.Exit(1)
+	}
 	flag.Parse()
 	code, err := prepareAndRun(m)
 	if err != nil {
@@ -60,7 +64,7 @@ func prepareAndRun(m *testing.M) (int, error) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium),
 		chromedp.UserDataDir(filepath.Join(dir, "profile")),
-		chromedp.Flag("no-sandbox", os.Getuid() == 0)) // it does not run as root otherwise)
+		chromedp.Flag("no-sandbox", os.Getuid() == 0)) // it does not run as root otherwise
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	defer cancel()
 	var end context.CancelFunc

@@ -1,10 +1,7 @@
 package console
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,24 +16,28 @@ const soon = 30 * time.Second
 
 // fleet is a cluster with good and bad.
 func fleet(a *api) {
+	const (
+		missing     = `endpointslices for service/api in "quota" have no addresses with port name "https"`
+		unreachable = "1 of 2 endpoints fail their probes: 10.244.2.31:6443; dial tcp 10.244.2.31:6443: connect: connection refused"
+	)
+	expiring := "the extension server's certificate expires at " + ago(-5*24*time.Hour)
 	a.set("v1beta1.metrics.k8s.io", healthy("kube-system/metrics-server:443", "4.1ms", "18ms", "10.244.1.7:10250", "10.244.2.9:10250"))
 	a.set("v1.packages.example.com", healthy("packages/registry:443", "9.8ms", "61ms", "10.244.1.12:8443", "10.244.2.13:8443", "10.244.3.3:8443"))
 	a.set("v1alpha1.bulletin.example.com", with(healthy("bulletin/server:443", "2.2ms", "7.4ms", "10.244.1.21:6443"), object{
-		"state": "Degraded", "reason": "CertificateExpiresSoon", "since": ago(40 * time.Minute),
-		"message":      "the serving certificate of bulletin/server expires in 5 days",
-		"faults":       []object{{"code": "ANX119", "reason": "CertificateExpiresSoon", "message": "the serving certificate expires in 5 days, and nothing has renewed it"}},
+		"state": "Degraded", "reason": "ServingCertificateExpiring", "since": ago(40 * time.Minute), "message": expiring,
+		"faults":       []object{{"code": "ANX406", "reason": "ServingCertificateExpiring", "message": expiring}},
 		"certificates": object{"serving": certificate("server.bulletin.svc", 5), "caBundle": []object{certificate("annex-ca", 3200)}, "frontProxy": certificate("front-proxy-client", 301)},
 	}))
 	a.set("v1beta1.external.metrics.k8s.io", with(healthy("keda/metrics-apiserver:443", "21ms", "240ms", "10.244.1.30:6443", "10.244.2.31:6443"), object{
-		"state": "Degraded", "reason": "EndpointUnreachable", "since": ago(3 * time.Minute), "message": "1 of 2 endpoints does not answer", "endpointSummary": "1/2", "errorRate": "1.4%",
+		"state": "Degraded", "reason": "EndpointUnreachable", "since": ago(3 * time.Minute), "message": unreachable, "endpointSummary": "1/2", "errorRate": "1.4%",
 		"endpoints": []object{endpoint("10.244.1.30:6443", "Healthy", "21ms", "240ms", "1.4%"), endpoint("10.244.2.31:6443", "Unreachable", "21ms", "240ms", "100%")},
-		"faults":    []object{{"code": "ANX107", "reason": "EndpointUnreachable", "message": "10.244.2.31:6443 refuses connections"}},
+		"faults":    []object{{"code": "ANX206", "reason": "EndpointUnreachable", "message": unreachable}},
 		"views":     []object{{"server": "control-1:6443", "available": "True"}, {"server": "control-2:6443", "available": "False", "reason": "FailedDiscoveryCheck", "since": ago(2 * time.Minute)}},
 	}))
 	a.set("v1.quota.example.com", with(healthy("quota/api:443", "3ms", "9ms", "10.244.3.40:8443"), object{
-		"state": "Unavailable", "reason": "MissingEndpoints", "since": ago(9 * time.Minute), "message": "endpoints for service/api in \"quota\" have no addresses",
+		"state": "Unavailable", "reason": "MissingEndpoints", "since": ago(9 * time.Minute), "message": missing,
 		"endpointSummary": "0/0", "endpoints": []object{}, "latency": nil, "errorRate": "",
-		"faults":    []object{{"code": "ANX101", "reason": "MissingEndpoints", "message": "no Pod of quota/api is Ready"}},
+		"faults":    []object{{"code": "ANX201", "reason": "MissingEndpoints", "message": missing}},
 		"discovery": object{"freshness": "Stale", "fetched": ago(9 * time.Minute), "bytes": 912, "resources": 2, "problem": "there is no address to ask"},
 		"affected":  object{"namespaces": []string{"team-blue"}, "namespaceCount": 1, "controllers": []string{"garbage collector", "resource quota"}},
 		"views":     []object{{"server": "control-1:6443", "available": "False", "reason": "MissingEndpoints"}},
@@ -150,7 +151,7 @@ func TestTheKeyboardReachesEverything(t *testing.T) {
 	}
 	p.press(enter)
 	p.await("the details", `document.activeElement.id === "details-title"`)
-	if got := eval[string](p, `document.querySelector(".details").innerText`); !strings.Contains(got, second) || !strings.Contains(got, "ANX119") || !strings.Contains(got, "5 days left") {
+	if got := eval[string](p, `document.querySelector(".details").innerText`); !strings.Contains(got, second) || !strings.Contains(got, "ANX406") || !strings.Contains(got, "5 days left") {
 		t.Errorf("the details are %s", oneLine(got))
 	}
 	if got := eval[string](p, `location.hash`); got != "#"+second {
@@ -269,24 +270,11 @@ func TestAKubeAPIServerWithoutAnnex(t *testing.T) {
 	p.await("the change", rowHas("v1.good", "Unavailable MissingEndpoints"))
 }
 
-// TestScreenshots makes the pictures of the README, with -update, and sees that the page has both looks.
-func TestScreenshots(t *testing.T) {
+func TestDarkAndLight(t *testing.T) {
 	a := newAPI(t, false)
 	fleet(a)
 	p := open(t, a.kubeconfig(t))
 	p.await("the rows", `document.querySelectorAll("button.service").length === 5`)
-	if *update { // so that plots have something to show
-		for i := range 12 {
-			p99 := []string{"214ms", "231ms", "240ms", "262ms", "255ms", "301ms", "288ms", "260ms", "249ms", "371ms", "402ms", "388ms"}[i]
-			before := a.objects["v1beta1.external.metrics.k8s.io"]["status"].(object)
-			a.set("v1beta1.external.metrics.k8s.io", with(before, object{"latency": object{"p50": "21ms", "p99": p99}, "errorRate": fmt.Sprintf("%.1f%%", 0.4+float64(i)/5)}))
-			points := fmt.Sprintf(`performance.now() > %d`, 3000+2000*i)
-			p.await("another point", points)
-		}
-		bulletin := a.objects["v1alpha1.bulletin.example.com"]["status"].(object)
-		a.set("v1alpha1.bulletin.example.com", with(bulletin, object{"openAPIV3": object{"freshness": "Stale", "fetched": ago(2 * time.Minute), "bytes": 31744, "problem": "context deadline exceeded"}}))
-		p.await("the last change", `document.querySelector(".timeline").innerText.includes("OpenAPI v3: Current → Stale")`)
-	}
 	backgrounds := map[string]bool{}
 	for _, scheme := range []string{"light", "dark"} {
 		p.colours(scheme)
@@ -294,9 +282,6 @@ func TestScreenshots(t *testing.T) {
 		// Text can be read: at least 4.5 to 1.
 		if got := eval[[]string](p, contrast); len(got) > 0 {
 			t.Errorf("%s: hard to read are %q", scheme, got)
-		}
-		if *update {
-			p.picture(filepath.Join("..", "..", "docs", "images", "console-"+scheme+".png"))
 		}
 	}
 	if len(backgrounds) != 2 {
@@ -326,20 +311,3 @@ const contrast = `(() => {
 	}
 	return [...bad];
 })()`
-
-// picture writes what the tab shows.
-func (p *tab) picture(file string) {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.Context, patience)
-	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.WriteFile(file, png, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}

@@ -110,12 +110,18 @@ type tab struct {
 	problems []string
 }
 
-// open starts annex console on a kubeconfig, and opens it. Whatever the page complains of, a breach of its
-// policy first, fails the test.
+// open starts annex console on a kubeconfig, and opens it.
 func open(t *testing.T, kubeconfig string) *tab {
 	t.Helper()
 	needBrowser(t)
 	_, url := start(t, address, "console", "--kubeconfig", kubeconfig)
+	return openPage(t, url)
+}
+
+// openPage opens the page at an address. Whatever it complains of, a breach of its policy first, fails
+// the test.
+func openPage(t *testing.T, url string) *tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
 	p := &tab{Context: ctx, t: t}
