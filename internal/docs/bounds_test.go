@@ -10,7 +10,7 @@ import (
 )
 
 // shipped are the trees in which the constants of bounds are looked for.
-var shipped = []string{"aggregator", "kubeapiserver", "extension"}
+var shipped = []string{"aggregator", "kubeapiserver", "extension", "console", "internal/cli/console", "internal/cli/kubeconfig"}
 
 const boundsPage = "docs/design/bounds.md"
 
@@ -76,7 +76,10 @@ func copyOf(t *testing.T, parts ...string) fstest.MapFS {
 	tree := fstest.MapFS{}
 	for _, part := range parts {
 		err := fs.WalkDir(repository, part, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !isSource(name) && !strings.HasSuffix(name, ".md") {
+			if err == nil && d.Name() == "node_modules" {
+				return fs.SkipDir
+			}
+			if err != nil || d.IsDir() || !isSource(name) && !strings.HasSuffix(name, ".md") && !strings.HasSuffix(name, ".ts") && !strings.HasSuffix(name, ".tsx") {
 				return err
 			}
 			content, err := fs.ReadFile(repository, name)
@@ -110,6 +113,10 @@ func Other() timing { t := Default(); return t }
 		"code/second/b_test.go": {Data: []byte("package second\nconst inTests = 1\n")},
 		"code/twin/c.go":        {Data: []byte("package twin\n")},
 		"code/other/twin/c.go":  {Data: []byte("package twin\n")},
+		"code/d.go":             {Data: []byte("package code\nconst whole = 8\n")},
+		"code/other/code/d.go":  {Data: []byte("package code\nconst part = 9\n")},
+
+		"console/web/src/a.ts": {Data: []byte("/** most is a bound. */\nexport const most = 2 << 20;\nconst few = 1_000;\nconst odd = f(1);\n")},
 	}
 	for row, want := range map[string]string{
 		"| 64 KiB | `first.size` |":                                     "",
@@ -132,6 +139,11 @@ func Other() timing { t := Default(); return t }
 		"| 5 | `first.word` |":                                          "is not understood",
 		"| 1 | `twin.one` |":                                            "2 packages are called twin",
 		"| 1 | `other/twin.one` |":                                      "there is no constant one",
+		"| 8 | `code.whole` |":                                          "",
+		"| 9 | `code.part` |":                                           "no constant part",
+		"| 2 MiB and 1,000 | `src/a.ts.most`, `src/a.ts.few` |":         "",
+		"| 3 MiB | `src/a.ts.most` |":                                   "is 2 MiB",
+		"| 1 | `src/a.ts.none` |":                                       "no constant none in console/web/src/a.ts",
 		"| 1 | `none.one` |":                                            "0 packages are called none",
 		"| 1 | `one` |":                                                 "not of the form",
 		"| one | `first.size` |":                                        "0 numbers and 1 constants",

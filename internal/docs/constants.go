@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ var durations = map[string]time.Duration{
 // fetch.maxDiscovery: the end of the package's path, as much of it as no other has,
 // and the constant.
 // Fetch.DefaultTiming.Interval is a field of what a function returns, if it
-// returns a literal and nothing else.
+// returns a literal and nothing else. What is a package's whole path names that package alone.
+// Src/feed.ts.longestLine is a constant of a file of the console's page.
 type constants struct {
 	repository fs.FS
 	folders    []string // that hold Go files
@@ -59,8 +61,14 @@ func isSource(name string) bool {
 	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go")
 }
 
+// scriptName matches the name of a constant of a TypeScript file.
+var scriptName = regexp.MustCompile(`^(.+\.tsx?)\.(\w+)$`)
+
 // value is that of a name.
 func (c *constants) value(name string) (constant.Value, error) {
+	if m := scriptName.FindStringSubmatch(name); m != nil {
+		return c.scriptConstant("console/web/"+m[1], m[2])
+	}
 	parts := strings.Split(name, ".")
 	if len(parts) < 2 || len(parts) > 3 {
 		return nil, fmt.Errorf("%q is not of the form package.constant or package.Function.Field", name)
@@ -70,6 +78,9 @@ func (c *constants) value(name string) (constant.Value, error) {
 		if strings.HasSuffix("/"+folder, "/"+parts[0]) {
 			found = append(found, folder)
 		}
+	}
+	if slices.Contains(found, parts[0]) {
+		found = []string{parts[0]}
 	}
 	if len(found) != 1 {
 		return nil, fmt.Errorf("%d packages are called %s", len(found), parts[0])
@@ -82,6 +93,24 @@ func (c *constants) value(name string) (constant.Value, error) {
 		return c.constant(s, parts[1])
 	}
 	return c.field(s, parts[1], parts[2])
+}
+
+// scriptConstant reads a constant of a TypeScript file, whose numbers and operators are written as
+// Go's.
+func (c *constants) scriptConstant(file, name string) (constant.Value, error) {
+	content, err := fs.ReadFile(c.repository, file)
+	if err != nil {
+		return nil, err
+	}
+	m := regexp.MustCompile(`(?m)^(?:export )?const ` + regexp.QuoteMeta(name) + ` = ([^;]+);`).FindSubmatch(content)
+	if m == nil {
+		return nil, fmt.Errorf("there is no constant %s in %s", name, file)
+	}
+	expr, err := parser.ParseExpr(string(m[1]))
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", name, file, err)
+	}
+	return c.eval(&source{}, expr)
 }
 
 // load reads the declarations of a package.
