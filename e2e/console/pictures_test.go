@@ -25,8 +25,8 @@ func TestPictures(t *testing.T) {
 	quota := &service{namespace: "quota", name: "api", group: "quota.example.com", version: "v1", daysLeft: 70}
 	fleet := map[*service]int{
 		{namespace: "kube-system", name: "metrics-server", group: "metrics.k8s.io", version: "v1beta1", daysLeft: 88, latency: 8 * time.Millisecond}: 2,
-		{namespace: "packages", name: "registry", group: "packages.example.com", version: "v1", daysLeft: 62, latency: 20 * time.Millisecond}:         3,
-		{namespace: "bulletin", name: "server", group: "bulletin.example.com", version: "v1alpha1", daysLeft: 5, latency: 4 * time.Millisecond}:       1,
+		{namespace: "packages", name: "registry", group: "packages.example.com", version: "v1", daysLeft: 62, latency: 20 * time.Millisecond}:        3,
+		{namespace: "bulletin", name: "server", group: "bulletin.example.com", version: "v1alpha1", daysLeft: 5, latency: 4 * time.Millisecond}:      1,
 		external: 2,
 		quota:    0,
 	}
