@@ -27,20 +27,22 @@ import (
 type kubelet map[string]string
 
 // serve joins the streams of a connection as a kubelet does: an error stream and a data stream to
-// each port.
+// each port, which arrive in any order.
 func (k kubelet) serve(streams streamhttp.Connection, arrived <-chan streamhttp.Stream) {
-	problems := map[string]streamhttp.Stream{}
+	pairs := map[string]map[string]streamhttp.Stream{}
 	for {
 		select {
 		case <-streams.CloseChan():
 			return
 		case s := <-arrived:
 			id := s.Headers().Get(corev1.PortForwardRequestIDHeader)
-			if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-				problems[id] = s
-				continue
+			if pairs[id] == nil {
+				pairs[id] = map[string]streamhttp.Stream{}
 			}
-			k.forward(s, problems[id])
+			pairs[id][s.Headers().Get(corev1.StreamType)] = s
+			if data, problems := pairs[id][corev1.StreamTypeData], pairs[id][corev1.StreamTypeError]; data != nil && problems != nil {
+				k.forward(data, problems)
+			}
 		}
 	}
 }
