@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -209,7 +210,14 @@ func checkProtobuf(l *look) {
 }
 
 func checkApply(l *look) {
-	a := l.a.Apply.Value
+	if errors.Is(l.a.Apply.Why(), ErrNotAsked) {
+		l.unwanted = true
+		return
+	}
+	a, ok := need(l, "a server-side apply", l.a.Apply)
+	if !ok {
+		return
+	}
 	if a.Code < 400 || a.Status == nil {
 		return
 	}

@@ -119,7 +119,11 @@ func Diagnose(f *Facts, name string) Report {
 		}
 		l.current = c.name
 		findings, blind := len(l.findings), len(l.unseen)
+		l.unwanted = false
 		c.run(l)
+		if l.unwanted {
+			continue
+		}
 		for _, found := range l.findings[findings:] {
 			step.Codes = append(step.Codes, found.Code)
 			if faults().byCode[found.Code].Fatal && found.Confidence != Possible {
@@ -157,7 +161,10 @@ type look struct {
 	// texts are the failures that were seen, see failures.
 	texts []failure
 
-	current  string
+	current string
+	// unwanted is set by a check about what is seen only if the caller wants it, and was not asked
+	// for: the report leaves it out.
+	unwanted bool
 	findings []Finding
 	unseen   []Blind
 }
