@@ -116,6 +116,8 @@ type APIServiceFacts struct {
 
 	// Endpoints are the addresses of EndpointSlices (ready or not), each tried by itself, at most 20.
 	Endpoints Known[[]Endpoint]
+	// ServiceFromPod is the Service's cluster IP, tried from the Pod of [Endpoint.ProbePod].
+	ServiceFromPod Known[Attempt]
 
 	// GroupVersion is GET /apis/GROUP/VERSION, as the API server answers the caller.
 	GroupVersion Known[Answer]
@@ -333,7 +335,7 @@ type Endpoint struct {
 	Proxied Known[Attempt]
 	// Direct is from where the caller is.
 	Direct Known[Attempt]
-	// ProbePod is from a Pod on a node of the control plane, with the host's network.
+	// ProbePod is from a Pod of the Service's namespace, over the Pods' network.
 	ProbePod Known[Attempt]
 }
 

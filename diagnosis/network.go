@@ -119,6 +119,11 @@ func checkTimeout(l *look) {
 		l.found(NoWayToPodNetwork, Likely, x, "%s says: %s%s", f.from, f.text, gone)
 		return
 	}
+	if l.clusterIPDead() && l.routesByClusterIP() {
+		l.found(NoWayToPodNetwork, Likely, x, "a Pod of its namespace reaches the endpoints, and not the Service's cluster IP: %s; %s says: %s",
+			l.a.ServiceFromPod.Value.Failure, f.from, f.text)
+		return
+	}
 	for _, w := range l.a.Workloads.Value {
 		if len(w.EarlierPorts) > 0 {
 			x.OtherPort = itoa(w.EarlierPorts[len(w.EarlierPorts)-1])
@@ -181,7 +186,7 @@ func (l *look) frozen() (Endpoint, string) {
 		for _, way := range []struct {
 			how string
 			a   Attempt
-		}{{"by port-forward", a}, {"from here", e.Direct.Value}, {"from a Pod of the control plane", e.ProbePod.Value}} {
+		}{{"by port-forward", a}, {"from here", e.Direct.Value}, {"from a Pod of its namespace", e.ProbePod.Value}} {
 			// A connection that does not stand may be the fault of the way from here.
 			if way.a.Failure == "" && slow(way.a.TLSFailure) {
 				return e, way.how + ", " + way.a.TLSFailure
@@ -202,9 +207,17 @@ func (l *look) answersElsewhere() string {
 			return "on its own node"
 		case answered(e.Direct):
 			return "when it is asked directly"
+		case answered(e.ProbePod):
+			return "to a Pod of its namespace"
 		}
 	}
 	return ""
+}
+
+// clusterIPDead says that a Pod reaches an endpoint, and gets no connection by the Service.
+func (l *look) clusterIPDead() bool {
+	reached := slices.ContainsFunc(l.a.Endpoints.Value, func(e Endpoint) bool { return e.Ready && answered(e.ProbePod) })
+	return reached && l.a.ServiceFromPod.Seen && l.a.ServiceFromPod.Value.Failure != ""
 }
 
 func answered(k Known[Attempt]) bool {

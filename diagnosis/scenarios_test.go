@@ -148,6 +148,15 @@ func scenarios() []scenario {
 			s.Cluster.Provider = Saw("EKS")
 			s.a.Workloads.Value[0].EarlierPorts = []int32{443}
 		}, false},
+		{"firewall, by a probe Pod", ControlPlaneBlocked, Certain, "answers to a Pod of its namespace", "gcloud compute firewall-rules", func(s *scene) {
+			s.timesOut(false)
+			s.Cluster.Provider, s.a.Endpoints.Value[0].ProbePod = Saw("GKE"), Saw(Attempt{GroupVersion: &Answer{Code: 403}})
+		}, false},
+		{"a cluster IP that leads nowhere, by a probe Pod", NoWayToPodNetwork, Likely, "not the Service's cluster IP: Connection timed out", "hostNetwork", func(s *scene) {
+			s.timesOut(false)
+			s.a.Endpoints.Value[0].ProbePod = Saw(Attempt{GroupVersion: &Answer{Code: 403}})
+			s.a.ServiceFromPod = Saw(Attempt{Failure: "Connection timed out after 5001 milliseconds"})
+		}, false},
 		{"no overlay at the API server", NoWayToPodNetwork, Certain, "network is unreachable", "--enable-aggregator-routing=true", func(s *scene) {
 			s.fails("dial tcp 10.96.0.7:443: connect: network is unreachable")
 		}, false},

@@ -49,6 +49,9 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		path:       "/apis/" + a.Spec.Group + "/" + a.Spec.Version,
 	}
 	var group sync.WaitGroup
+	if g.ProbePod != nil {
+		group.Go(func() { g.probePod(ctx, a, ask, service, f, found) })
+	}
 	for i := range found {
 		e := &found[i]
 		_, portText, err := net.SplitHostPort(e.Address)

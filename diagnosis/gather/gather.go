@@ -47,12 +47,20 @@ type Options struct {
 	WatchListWait time.Duration
 	// Direct also connects to endpoints from where the caller is.
 	Direct bool
+	// ProbePod creates a Pod beside each extension server, and deletes it; nil means none.
+	ProbePod *ProbePod
+	// Progress is told how many of all have been looked at; nil means nobody is. It is called from
+	// several goroutines, one at a time.
+	Progress func(looked, all int)
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 }
 
 // Facts gathers. The error says why the APIServices themselves could not be read: then nothing is
 // known. Everything else that could not be seen is said in the facts.
+//
+// Where ctx ends it, the error is [Stopped], and the facts are of those APIServices that had been
+// looked at whole.
 func Facts(ctx context.Context, o Options) (diagnosis.Facts, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -73,22 +81,59 @@ func Facts(ctx context.Context, o Options) (diagnosis.Facts, error) {
 	chosen := g.chosen(objects, g.unwell(ctx))
 	// What all share comes first: what is known of one APIService rests on it.
 	g.shared(ctx, chosen)
+	if ctx.Err() == nil {
+		g.each(ctx, chosen)
+	}
+	if err := ctx.Err(); err != nil && len(g.facts.APIServices) < len(chosen) {
+		return g.facts, Stopped{Looked: len(g.facts.APIServices), All: len(chosen), Cause: err}
+	}
+	return g.facts, nil
+}
+
+// Stopped is the error where the context ended before all was looked at.
+type Stopped struct {
+	// Looked is how many of All were looked at.
+	Looked, All int
+	// Cause is the context's error.
+	Cause error
+}
+
+func (s Stopped) Error() string {
+	return fmt.Sprintf("stopped when %d of %d were looked at", s.Looked, s.All)
+}
+
+func (s Stopped) Unwrap() error { return s.Cause }
+
+// each looks at those that were chosen, a few at a time.
+func (g *gathering) each(ctx context.Context, chosen registrations) {
+	// The turn is for the facts, and for Progress.
+	var turn sync.Mutex
 	slots := make(chan struct{}, maxTogether)
 	var group sync.WaitGroup
-	for name, object := range chosen {
-		f := &diagnosis.APIServiceFacts{Object: object}
-		g.facts.APIServices[name] = f
+	for _, name := range slices.Sorted(maps.Keys(chosen)) {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
 		group.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
+			f := &diagnosis.APIServiceFacts{Object: chosen[name]}
 			g.apiService(ctx, name, f)
+			turn.Lock()
+			defer turn.Unlock()
+			if ctx.Err() != nil {
+				return // what the end cut short shows nothing
+			}
+			g.facts.APIServices[name] = f
+			if g.Progress != nil {
+				g.Progress(len(g.facts.APIServices), len(chosen))
+			}
 		})
 	}
 	group.Wait()
-	if err := ctx.Err(); err != nil {
-		return diagnosis.Facts{}, err
-	}
-	return g.facts, nil
 }
 
 // Offline are the facts of manifests alone, where there is no cluster to ask, and why.
