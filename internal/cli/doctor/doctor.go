@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/diagnosis/gather"
 	"github.com/annex-api/annex/internal/cli/completion"
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
@@ -46,14 +47,18 @@ type Options struct {
 	Timeout   time.Duration
 	WatchList bool
 	Direct    bool
+	// ProbePod creates a Pod beside each extension server, with ProbeImage.
+	ProbePod   bool
+	ProbeImage string
 
 	// program is how to call it: annex, or kubectl annex.
-	program string
+	program  string
+	progress *progress
 }
 
 // New returns the command.
 func New(streams terminal.IO) *cobra.Command {
-	o := &Options{IO: streams}
+	o := &Options{IO: streams, progress: newProgress(streams.Err)}
 	cmd := &cobra.Command{
 		Use:   "doctor [APISERVICE...]",
 		Short: "Say what is wrong with aggregated APIs, why, and what to do",
@@ -65,7 +70,14 @@ network, TLS, identity, answers, documents and watches. It names the first link 
 is broken, what it saw, the remedy as commands to copy, and who suffers meanwhile.
 
 Without names it looks at the APIServices that are not well. It asks with your own
-rights, and changes nothing; what you may not see it says, and goes on.
+rights, and changes nothing, unless --probe-pod; what you may not see it says, and
+goes on.
+
+With --probe-pod it creates a Pod in the namespace of each extension server that you
+name. The Pod asks the server's endpoints and its Service with curl, from inside the
+cluster, and is deleted afterwards, also on Ctrl-C. It fits the restricted Pod
+Security Standard, has no service account token, and ends after two minutes at most.
+Where nodes cannot pull the image, name one of your own that has curl.
 
 The exit code is 0 when all is well, 1 when there are faults, and 2 when the cluster
 could not be asked.`,
@@ -83,6 +95,9 @@ could not be asked.`,
 
   # Before an APIService is applied.
   helm template metrics-server | annex doctor -f -
+
+  # From inside the cluster too: a Pod is created, and deleted afterwards.
+  annex doctor v1beta1.metrics.k8s.io --probe-pod
 
   # What a code means.
   annex doctor --explain ANX201
@@ -114,6 +129,8 @@ could not be asked.`,
 	fs.DurationVar(&o.Timeout, "timeout", defaultTimeout, "With --wait, when to give up")
 	fs.BoolVar(&o.WatchList, "watch-list", true, "Open a watch that matches nothing, to see whether informers would hang: it takes 5s where they would")
 	fs.BoolVar(&o.Direct, "direct", false, "Also connect to endpoints from here: for machines within the cluster's network")
+	fs.BoolVar(&o.ProbePod, "probe-pod", false, "Also ask the named extension servers from a short-lived Pod in their namespaces, which is deleted afterwards")
+	fs.StringVar(&o.ProbeImage, "probe-image", gather.ProbeImage, "With --probe-pod, the `IMAGE` to run: it must have curl 7.88 or later")
 	o.Client.Bind(cmd)
 	cmd.ValidArgsFunction = completion.APIServices(&o.Client)
 	for flag, complete := range map[string]cobra.CompletionFunc{"output": outputs, "explain": codes} {
@@ -156,6 +173,10 @@ func (o *Options) validate() error {
 		return errors.New("--explain has no junit form")
 	case o.All && len(o.Names) > 0:
 		return errors.New("name APIServices, or look at --all")
+	case o.ProbePod && (len(o.Names) == 0 || len(o.Files) > 0 || o.Wait):
+		return errors.New("--probe-pod creates a Pod for each APIService: name those that it is for, without --wait and -f")
+	case o.ProbePod && !imageName(o.ProbeImage):
+		return fmt.Errorf("--probe-image %q is no name of an image", terminal.Printable(o.ProbeImage, maxName))
 	case o.Wait && len(o.Files) > 0:
 		return errors.New("--wait is for what is applied: leave out -f, or check first and wait afterwards")
 	case o.Wait && o.Interval < minInterval:
@@ -164,6 +185,11 @@ func (o *Options) validate() error {
 		return fmt.Errorf("--timeout %v is no time to wait", o.Timeout)
 	}
 	return nil
+}
+
+// imageName says whether a text can be an image's name, which the cluster judges.
+func imageName(s string) bool {
+	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 // maxName is how long the name of an object can be.
@@ -207,12 +233,16 @@ func (o *Options) run(ctx context.Context) error {
 	if o.Wait {
 		return o.wait(ctx, look)
 	}
-	found, err := look(ctx)
-	if err != nil {
-		return unasked{err}
+	found, failed := look(ctx)
+	if failed != nil && len(found.Reports) == 0 {
+		return unasked{failed}
 	}
+	// What was found before it was stopped is worth having.
 	if err := o.write(found); err != nil {
 		return unasked{fmt.Errorf("write the report: %w", err)}
+	}
+	if failed != nil {
+		return unasked{failed}
 	}
 	return found.verdict()
 }

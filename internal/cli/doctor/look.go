@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -30,6 +31,8 @@ type outcome struct {
 	LeftOut int `json:"leftOut,omitempty"`
 	// Offline says why the cluster could not be asked, where only files were looked at.
 	Offline string `json:"offline,omitempty"`
+	// Stopped says how far it came, where it was stopped before all was looked at.
+	Stopped string `json:"stopped,omitempty"`
 }
 
 // faulty is an APIService with a fault that is more than good to know.
@@ -90,17 +93,28 @@ func (o *Options) looking() (func(context.Context) (outcome, error), error) {
 	}
 	options := gather.Options{
 		Config: connection.Config, Names: o.Names, All: o.All, Manifests: manifests,
-		RequestTimeout: connection.Config.Timeout, WatchList: o.WatchList, Direct: o.Direct,
+		RequestTimeout: connection.Config.Timeout, WatchList: o.WatchList, Direct: o.Direct, Progress: o.progress.update,
 	}
 	if !o.All {
 		options.Most = most
+	}
+	if o.ProbePod {
+		options.ProbePod = &gather.ProbePod{Image: o.ProbeImage, Say: o.progress.say}
 	}
 	if options.RequestTimeout == 0 {
 		options.RequestTimeout = longest
 	}
 	return func(ctx context.Context) (outcome, error) {
+		o.progress.begin()
 		facts, err := gather.Facts(ctx, options)
-		if err != nil {
+		o.progress.end()
+		var stopped gather.Stopped
+		switch {
+		case errors.As(err, &stopped):
+			found := o.diagnose(facts)
+			found.Stopped = stopped.Error()
+			return found, stopped
+		case err != nil:
 			return outcome{}, explained(connection, err)
 		}
 		return o.diagnose(facts), nil

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,5 +154,60 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	var stopped unasked
 	if !errors.As(err, &stopped) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// firstWrite is called when something is written first.
+func firstWrite(call func()) io.Writer {
+	var once sync.Once
+	return writer(func(p []byte) (int, error) {
+		once.Do(call)
+		return len(p), nil
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+func TestWhatWasFoundBeforeItWasStoppedIsWritten(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	many := `{"items":[`
+	for _, name := range []string{"v1.a.example.com", "v1.b.example.com"} {
+		many += `{"metadata":{"name":"` + name + `"},"spec":{"group":"` + name[3:] + `","version":"v1","service":{"namespace":"shop","name":"` + name[3:4] + `"}},"status":{}},`
+	}
+	many = strings.TrimSuffix(many, ",") + "]}"
+	looked := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == list:
+			fmt.Fprint(w, many)
+		case strings.HasSuffix(r.URL.Path, "/services/b"):
+			select {
+			case <-looked: // the other one is done
+				stop()
+			case <-r.Context().Done():
+			}
+			<-r.Context().Done()
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	var out bytes.Buffer
+	o := &Options{IO: terminal.IO{Out: &out, Err: &out}, All: true, Output: "text", program: "annex"}
+	o.Client.Server = server.URL
+	now := time.Now()
+	o.progress = &progress{terminal: true, w: firstWrite(func() { close(looked) }), now: func() time.Time {
+		now = now.Add(progressAfter)
+		return now
+	}}
+	err := o.run(ctx)
+	var stopped unasked
+	if !errors.As(err, &stopped) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if s := out.String(); !strings.Contains(s, "v1.a.example.com") || strings.Contains(s, "v1.b.example.com\n") || !strings.Contains(s, "It was stopped when 1 of 2 were looked at.") {
+		t.Errorf("got\n%s", s)
 	}
 }

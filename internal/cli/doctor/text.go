@@ -31,6 +31,9 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 	if found.Offline != "" {
 		p.wrap("", "", "The cluster could not be asked, so that only the files were looked at: "+found.Offline)
 	}
+	if found.Stopped != "" {
+		p.wrap("", "", "It was "+found.Stopped+".")
+	}
 	n := found.faulty()
 	switch looked := len(found.Reports); {
 	case looked == 0 && found.Remote == 0 && found.SeemWell == 0:
