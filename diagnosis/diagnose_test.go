@@ -318,43 +318,6 @@ func TestReasonsOfTheLayerHaveCodes(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	names := []string{"v1.apps", "v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", "v1.widgets.example.com"}
-	for typed, want := range map[string]string{
-		"v1beta1.metric.k8s.io":  "v1beta1.metrics.k8s.io",
-		"metrics":                "v1beta1.custom.metrics.k8s.io v1beta1.metrics.k8s.io",
-		"V1.Apps":                "v1.apps",
-		"v1.appz":                "v1.apps",
-		"nothing-of-the-kind":    "",
-		"":                       "",
-		strings.Repeat("x", 5e6): "",
-	} {
-		if got := strings.Join(Nearest(typed, names), " "); got != want {
-			t.Errorf("%.30q: got %q, want %q", typed, got, want)
-		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		most int
-		want string
-	}{
-		{"plain", 10, "plain"},
-		{" a \n\t b ", 10, "a b"},
-		{"\x1b[31mred\x07", 20, "?[31mred?"},
-		{"a\u202eb\u200bc\xff", 20, "a?b?c?"},
-		{"äöü-äöü", 9, "äöü…"},
-		{"too long", 2, "to"},
-		{"<b>€</b>", 20, "<b>€</b>"},
-	} {
-		if got := Printable(c.in, c.most); got != c.want {
-			t.Errorf("%q in %d: got %q, want %q", c.in, c.most, got, c.want)
-		}
-	}
-}
-
 func TestKnown(t *testing.T) {
 	if k := (Known[int]{}); k.Why() != ErrNotAsked || k.String() != "unknown (not asked)" {
 		t.Errorf("zero: %v, %s", k.Why(), k)

@@ -16,15 +16,19 @@ func Nearest(typed string, names []string) []string {
 		name     string
 		distance int
 	}
-	typed = strings.ToLower(typed[:min(len(typed), maxField)])
+	if typed == "" || len(typed) > maxField {
+		return nil
+	}
+	typed = strings.ToLower(typed)
 	var near []candidate
 	for _, name := range names {
 		if len(name) > maxField {
 			continue
 		}
-		d := distance(typed, strings.ToLower(name))
+		lower := strings.ToLower(name)
+		d := distance(typed, lower)
 		// A part of the name, such as the group alone, is near however much is missing.
-		if len(typed) >= 3 && strings.Contains(name, typed) {
+		if len(typed) >= 3 && strings.Contains(lower, typed) {
 			d = min(d, 1)
 		}
 		if d <= max(2, len(typed)/4) {

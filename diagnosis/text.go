@@ -15,24 +15,36 @@ const (
 	maxEvidence = 1000
 )
 
-// Printable makes text of others fit for a line on a terminal: at most so many bytes, no control
-// characters, no escape codes, nothing that turns the direction of writing, spaces made one.
+// maxMarks is how many accents may follow one letter: a hundred of them cover the lines around it.
+const maxMarks = 3
+
+// Printable makes text of others fit for a line on a terminal: no control characters, no escape
+// codes, nothing invisible, nothing that turns the direction of writing, spaces made one. What cannot
+// be printed becomes the replacement character. It is cut to at most so many bytes.
 func Printable(s string, most int) string {
 	var b strings.Builder
-	space := false
-	for i, r := range s {
-		if b.Len() > most {
-			break
-		}
-		if r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)) {
-			r = '?'
-		}
-		switch {
-		case unicode.IsSpace(r):
+	space, marks := false, 0
+	for _, r := range s {
+		if unicode.IsSpace(r) {
 			space = b.Len() > 0
 			continue
+		}
+		switch {
 		case !unicode.IsPrint(r): // control and format characters, private ones, surrogates
-			r = '?'
+			r = utf8.RuneError
+		case unicode.In(r, unicode.Mn, unicode.Me):
+			if marks++; marks > maxMarks {
+				continue
+			}
+		default:
+			marks = 0
+		}
+		more := utf8.RuneLen(r)
+		if space {
+			more++
+		}
+		if b.Len()+more > most {
+			return cut(b.String(), most)
 		}
 		if space {
 			b.WriteByte(' ')
@@ -40,19 +52,22 @@ func Printable(s string, most int) string {
 		}
 		b.WriteRune(r)
 	}
-	out := b.String()
-	if len(out) <= most {
-		return out
+	return b.String()
+}
+
+// cut is the beginning of a text that goes on, with an ellipsis where there is room for one: both have
+// at most so many bytes.
+func cut(s string, most int) string {
+	const ellipsis = "…"
+	end := ellipsis
+	if most < len(ellipsis) {
+		end = ""
 	}
-	more := "…"
-	if most < len(more) {
-		more = ""
+	n := min(len(s), max(most-len(end), 0))
+	for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) {
+		n--
 	}
-	cut := most - len(more)
-	for cut > 0 && !utf8.RuneStart(out[cut]) {
-		cut--
-	}
-	return strings.TrimRight(out[:cut], " ") + more
+	return strings.TrimRight(s[:n], " ") + end
 }
 
 // sentence is a format with each value made printable and bounded.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/annex-api/annex/diagnosis"
-	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
 // write writes what was found in the form that is wanted.
@@ -131,7 +130,7 @@ func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code
 func whyUnseen(r diagnosis.Report, check string) string {
 	for _, b := range r.Unseen {
 		if b.Check == check {
-			return terminal.Printable(b.What+": "+b.Why, maxText)
+			return diagnosis.Printable(b.What+": "+b.Why, maxText)
 		}
 	}
 	return "it could not be seen"

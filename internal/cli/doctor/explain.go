@@ -7,8 +7,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/annex-api/annex/diagnosis"
-	"github.com/annex-api/annex/internal/cli/similar"
-	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
 // explain says what a code means. It asks nobody.
@@ -22,8 +20,8 @@ func (o *Options) explain() error {
 		for _, f := range diagnosis.Faults() {
 			codes = append(codes, string(f.Code), f.Name)
 		}
-		text := fmt.Sprintf("no fault is called %q", terminal.Printable(o.Explain, maxName))
-		if near := similar.Names(strings.ToUpper(o.Explain), codes); len(near) > 0 {
+		text := fmt.Sprintf("no fault is called %q", diagnosis.Printable(o.Explain, maxName))
+		if near := diagnosis.Nearest(strings.ToUpper(o.Explain), codes); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
 		}
 		return unasked{fmt.Errorf("%s; %s doctor --explain all lists them", text, o.program)}

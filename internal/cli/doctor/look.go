@@ -14,7 +14,6 @@ import (
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/diagnosis/gather"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
-	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
 // outcome is what one look found.
@@ -136,11 +135,11 @@ func (o *Options) manifests() (*gather.Manifests, error) {
 	m := &gather.Manifests{}
 	for _, name := range o.Files {
 		if err := o.readManifests(m, name); err != nil {
-			return nil, fmt.Errorf("read %s: %w", terminal.Printable(name, maxName), err)
+			return nil, fmt.Errorf("read %s: %w", diagnosis.Printable(name, maxName), err)
 		}
 	}
 	if len(m.APIServices) == 0 {
-		return nil, fmt.Errorf("there is no APIService in %s", terminal.Printable(strings.Join(o.Files, ", "), maxName))
+		return nil, fmt.Errorf("there is no APIService in %s", diagnosis.Printable(strings.Join(o.Files, ", "), maxName))
 	}
 	var names []string
 	for _, a := range m.APIServices {
@@ -148,7 +147,7 @@ func (o *Options) manifests() (*gather.Manifests, error) {
 	}
 	for _, name := range o.Names {
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("APIService %s is not in %s", name, terminal.Printable(strings.Join(o.Files, ", "), maxName))
+			return nil, fmt.Errorf("APIService %s is not in %s", name, diagnosis.Printable(strings.Join(o.Files, ", "), maxName))
 		}
 	}
 	return m, nil
@@ -174,7 +173,7 @@ func (o *Options) diagnose(facts diagnosis.Facts) outcome {
 	}
 	every, seen := facts.Cluster.APIServices.Get()
 	if !seen && len(o.Files) > 0 {
-		found.Offline = terminal.Printable(facts.Cluster.APIServices.Why().Error(), maxText)
+		found.Offline = diagnosis.Printable(facts.Cluster.APIServices.Why().Error(), maxText)
 	}
 	for i := range every {
 		a := &every[i]

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
@@ -60,7 +61,7 @@ func (p *progress) say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	fmt.Fprintln(p.w, terminal.Printable(text, maxText))
+	fmt.Fprintln(p.w, diagnosis.Printable(text, maxText))
 }
 
 // end takes the line away.

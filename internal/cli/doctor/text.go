@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/annex-api/annex/diagnosis"
-	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
 // maxUnseen is how many of the things that could not be seen are listed, unless --verbose.
@@ -56,7 +55,7 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 
 // report writes what is known of one APIService.
 func (o *Options) report(p *page, r diagnosis.Report) {
-	p.line(p.bold(terminal.Printable(r.APIService, maxName)))
+	p.line(p.bold(diagnosis.Printable(r.APIService, maxName)))
 	if r.Local {
 		first, other := p.prefixes("  ", markPassed)
 		p.wrap(first, other, "The API server itself answers for it.")
@@ -220,7 +219,7 @@ func (o *Options) finding(p *page, f diagnosis.Finding) {
 	}
 	for _, line := range f.Remedy {
 		// Commands stay whole, to be copied.
-		line = terminal.Printable(line, maxCommand)
+		line = diagnosis.Printable(line, maxCommand)
 		if strings.HasPrefix(line, "#") {
 			p.wrap(other+"  ", other+"  # ", line)
 			continue

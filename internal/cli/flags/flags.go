@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/annex-api/annex/internal/cli/similar"
+	"github.com/annex-api/annex/diagnosis"
 )
 
 // Explain turns an error of parsing with fs into one sentence: an unknown flag's names flags with a
@@ -23,7 +23,7 @@ func Explain(fs *pflag.FlagSet, command string, err error) error {
 	if short := unknown.GetSpecifiedShortnames(); short != "" {
 		return fmt.Errorf("unknown flag -%s in -%s; %s", name, short, help)
 	}
-	if near := similar.Names("--"+name, visible(fs)); len(near) > 0 {
+	if near := diagnosis.Nearest("--"+name, visible(fs)); len(near) > 0 {
 		return fmt.Errorf("unknown flag --%s; did you mean %s?", name, strings.Join(near, " or "))
 	}
 	return fmt.Errorf("unknown flag --%s; %s", name, help)

@@ -15,8 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/annex-api/annex/internal/cli/similar"
-	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/diagnosis"
 )
 
 // Connection is how to reach an API server.
@@ -114,7 +113,7 @@ func (f *Flags) overrides() (*clientcmd.ConfigOverrides, error) {
 	for _, extra := range f.AsUserExtra {
 		key, value, ok := strings.Cut(extra, "=")
 		if !ok {
-			return nil, failed(nil, "--as-user-extra %q is not KEY=VALUE", terminal.Printable(extra, maxName))
+			return nil, failed(nil, "--as-user-extra %q is not KEY=VALUE", diagnosis.Printable(extra, maxName))
 		}
 		if o.AuthInfo.ImpersonateUserExtra == nil {
 			o.AuthInfo.ImpersonateUserExtra = map[string][]string{}
@@ -125,7 +124,7 @@ func (f *Flags) overrides() (*clientcmd.ConfigOverrides, error) {
 		o.Timeout = DefaultRequestTimeout.String()
 	}
 	if d, err := clientcmd.ParseTimeout(o.Timeout); err != nil || d < 0 {
-		return nil, failed(err, "--request-timeout %q is not a time such as 10s or 1m", terminal.Printable(o.Timeout, maxName))
+		return nil, failed(err, "--request-timeout %q is not a time such as 10s or 1m", diagnosis.Printable(o.Timeout, maxName))
 	}
 	return o, nil
 }
@@ -156,7 +155,7 @@ func (f *Flags) check(rules *clientcmd.ClientConfigLoadingRules, raw *api.Config
 		return "", failed(nil, "%s has no current context; choose one with --context%s", source, among(contexts))
 	case name != "" && !ok:
 		text := fmt.Sprintf("%s has no context %q", source, shown(name))
-		if near := similar.Names(name, contexts); len(near) > 0 {
+		if near := diagnosis.Nearest(name, contexts); len(near) > 0 {
 			return "", failed(nil, "%s; did you mean %s?%s", text, list(near), among(contexts))
 		}
 		return "", failed(nil, "%s; choose one with --context%s", text, among(contexts))
@@ -301,7 +300,7 @@ const (
 	maxNames = 20
 )
 
-func shown(name string) string { return terminal.Printable(name, maxName) }
+func shown(name string) string { return diagnosis.Printable(name, maxName) }
 
 func list(all []string) string {
 	var b strings.Builder

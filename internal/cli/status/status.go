@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/completion"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
-	"github.com/annex-api/annex/internal/cli/similar"
 	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
@@ -147,7 +147,7 @@ func (o *Options) validate() error {
 }
 
 // shown is a name as it may be printed.
-func shown(name string) string { return terminal.Printable(name, 253) }
+func shown(name string) string { return diagnosis.Printable(name, 253) }
 
 func (o *Options) run(ctx context.Context) error {
 	connection, err := o.connect()
@@ -205,7 +205,7 @@ func (o *Options) missing(items []v1alpha1.RemoteAPIService) error {
 			continue
 		}
 		sentence := fmt.Sprintf("no APIService %q has an extension server", shown(name))
-		if near := similar.Names(name, have); len(near) > 0 {
+		if near := diagnosis.Nearest(name, have); len(near) > 0 {
 			sentence += "; did you mean " + strings.Join(near, " or ") + "?"
 		}
 		if sentences = append(sentences, sentence); len(sentences) == maxMissing {
@@ -240,7 +240,7 @@ func (o *Options) afterwards(all, shown []v1alpha1.RemoteAPIService) {
 	var worst string
 	for _, item := range inOrder(shown, true) {
 		if item.Status.State == v1alpha1.Unavailable || item.Status.State == v1alpha1.Degraded {
-			worst = terminal.Printable(item.Name, 253)
+			worst = diagnosis.Printable(item.Name, 253)
 			break
 		}
 	}
