@@ -45,7 +45,7 @@ type Options struct {
 	// long it waits for that; 0 means 5 seconds.
 	WatchList     bool
 	WatchListWait time.Duration
-	// Direct also connects to endpoints from where the caller is.
+	// Direct also connects to endpoints, and to each API server, from where the caller is.
 	Direct bool
 	// ProbePod creates a Pod beside each extension server, and deletes it; nil means none.
 	ProbePod *ProbePod
@@ -158,6 +158,8 @@ type gathering struct {
 	facts diagnosis.Facts
 	// metrics and log are of API servers, for all APIServices.
 	metrics diagnosis.Known[metrics]
+	// servers are the others, where the caller wants them asked.
+	servers []server
 	log     diagnosis.Known[[]string]
 }
 

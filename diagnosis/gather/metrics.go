@@ -34,11 +34,11 @@ type metrics struct {
 }
 
 // readMetrics reads the few lines that are wanted of the many that there are.
-func (g *gathering) readMetrics(ctx context.Context) diagnosis.Known[metrics] {
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+func (c *cluster) readMetrics(ctx context.Context) diagnosis.Known[metrics] {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	r := request{path: "/metrics", accept: "text/plain"}
-	response, _, err := g.open(ctx, r)
+	response, _, err := c.open(ctx, r)
 	if err != nil {
 		return diagnosis.Unseen[metrics](err)
 	}
@@ -52,7 +52,7 @@ func (g *gathering) readMetrics(ctx context.Context) diagnosis.Known[metrics] {
 	}
 	m, err := parseMetrics(io.LimitReader(response.Body, maxMetrics))
 	if err != nil {
-		return diagnosis.Unseen[metrics](g.failed(ctx, r, err))
+		return diagnosis.Unseen[metrics](c.failed(ctx, r, err))
 	}
 	return diagnosis.Saw(m)
 }
@@ -103,36 +103,68 @@ func parseMetrics(r io.Reader) (metrics, error) {
 	return m, nil
 }
 
-// views are what API servers hold of an APIService: Annex tells of all, the metric of the one that
-// was asked.
+// counted are the API servers whose metrics were read, the one that was asked first. The error says
+// why there are none.
+func (g *gathering) counted() ([]server, error) {
+	if err := g.metrics.Why(); err != nil {
+		return nil, err
+	}
+	counted := []server{{g.facts.Cluster.Server, g.metrics}}
+	for _, s := range g.servers {
+		if s.metrics.Seen {
+			counted = append(counted, s)
+		}
+	}
+	return counted, nil
+}
+
+// views are what API servers hold of an APIService: Annex tells of all, the metric of those that
+// were asked.
 func (g *gathering) views(name string, remote *v1alpha1.RemoteAPIService) diagnosis.Known[[]v1alpha1.View] {
 	if remote != nil {
 		return diagnosis.Saw(remote.Status.Views)
 	}
-	m, seen := g.metrics.Get()
-	if !seen {
-		return diagnosis.Unseen[[]v1alpha1.View](g.metrics.Why())
+	counted, err := g.counted()
+	if err != nil {
+		return diagnosis.Unseen[[]v1alpha1.View](err)
 	}
-	value, has := m.unavailable[name]
-	if !has {
+	var views []v1alpha1.View
+	for _, s := range counted {
+		value, has := s.metrics.Value.unavailable[name]
+		if !has {
+			continue
+		}
+		view := v1alpha1.View{Server: s.address, Available: metav1.ConditionTrue}
+		if value != 0 {
+			view.Available = metav1.ConditionFalse
+		}
+		views = append(views, view)
+	}
+	if len(views) == 0 {
 		return diagnosis.Unseen[[]v1alpha1.View](fmt.Errorf("the API server has no metric of it: %w", diagnosis.ErrUnsupported))
 	}
-	view := v1alpha1.View{Server: g.facts.Cluster.Server, Available: metav1.ConditionTrue}
-	if value != 0 {
-		view.Available = metav1.ConditionFalse
-	}
-	return diagnosis.Saw([]v1alpha1.View{view})
+	return diagnosis.Saw(views)
 }
 
-// outages are how often the API server that was asked saw it become unavailable.
+// outages are how often an API server saw it become unavailable: the one that saw most.
 func (g *gathering) outages(name string) diagnosis.Known[diagnosis.Outages] {
-	m, seen := g.metrics.Get()
-	if !seen {
-		return diagnosis.Unseen[diagnosis.Outages](g.metrics.Why())
+	counted, err := g.counted()
+	if err != nil {
+		return diagnosis.Unseen[diagnosis.Outages](err)
 	}
-	o := diagnosis.Outages{ByReason: m.outages[name]}
-	if !m.started.IsZero() {
-		o.Over = max(0, g.facts.Now.Sub(m.started))
+	var worst diagnosis.Outages
+	most := int64(-1)
+	for _, s := range counted {
+		o, total := diagnosis.Outages{ByReason: s.metrics.Value.outages[name]}, int64(0)
+		for _, n := range o.ByReason {
+			total += n
+		}
+		if started := s.metrics.Value.started; !started.IsZero() {
+			o.Over = max(0, g.facts.Now.Sub(started))
+		}
+		if total > most {
+			worst, most = o, total
+		}
 	}
-	return diagnosis.Saw(o)
+	return diagnosis.Saw(worst)
 }

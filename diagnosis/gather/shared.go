@@ -52,6 +52,7 @@ func (g *gathering) shared(ctx context.Context, chosen registrations) {
 		func() { f.DaemonSets = g.daemonSets(ctx) },
 		func() { f.OpenAPIV2 = g.openAPIV2(ctx) },
 		func() { g.metrics = g.readMetrics(ctx) },
+		func() { g.servers = g.eachServer(ctx) },
 		func() { f.Adapters = g.adapters(ctx) },
 		func() {
 			f.TerminatingNamespaces = diagnosis.Look(list(ctx, c, "/api/v1/namespaces",
@@ -62,6 +63,7 @@ func (g *gathering) shared(ctx context.Context, chosen registrations) {
 				nil, maxAutoscalers, all[autoscalingv2.HorizontalPodAutoscaler]))
 		},
 	)
+	// No API server shows it to clients; Annex tells of it in each RemoteAPIService.
 	f.FrontProxy = diagnosis.Unseen[[]*x509.Certificate](diagnosis.ErrUnsupported)
 	f.Provider = provider(f.Version, f.Nodes)
 	if cidrs, seen := f.ServiceCIDRs.Get(); !seen || len(cidrs) == 0 {

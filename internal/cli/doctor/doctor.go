@@ -128,7 +128,7 @@ could not be asked.`,
 	fs.DurationVar(&o.Interval, "interval", defaultInterval, "With --wait, how long to pause between two looks")
 	fs.DurationVar(&o.Timeout, "timeout", defaultTimeout, "With --wait, when to give up")
 	fs.BoolVar(&o.WatchList, "watch-list", true, "Open a watch that matches nothing, to see whether informers would hang: it takes 5s where they would")
-	fs.BoolVar(&o.Direct, "direct", false, "Also connect to endpoints from here: for machines within the cluster's network")
+	fs.BoolVar(&o.Direct, "direct", false, "Also connect to endpoints, and to each API server, from here: for machines within the cluster's network")
 	fs.BoolVar(&o.ProbePod, "probe-pod", false, "Also ask the named extension servers from a short-lived Pod in their namespaces, which is deleted afterwards")
 	fs.StringVar(&o.ProbeImage, "probe-image", gather.ProbeImage, "With --probe-pod, the `IMAGE` to run: it must have curl 7.88 or later")
 	o.Client.Bind(cmd)
