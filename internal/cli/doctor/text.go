@@ -30,9 +30,6 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 	if found.Offline != "" {
 		p.wrap("", "", "The cluster could not be asked, so that only the files were looked at: "+found.Offline)
 	}
-	if found.Stopped != "" {
-		p.wrap("", "", "It was "+found.Stopped+".")
-	}
 	n := found.faulty()
 	switch looked := len(found.Reports); {
 	case looked == 0 && found.Remote == 0 && found.SeemWell == 0:
@@ -44,6 +41,10 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 		if found.SeemWell > 0 {
 			p.wrap("", "", fmt.Sprintf("%s well and not looked at closely.", count(found.SeemWell, "other seems", "others seem")))
 		}
+	}
+	if found.Stopped != "" {
+		p.wrap("", "", "It was "+found.Stopped+".")
+		return
 	}
 	if found.LeftOut > 0 {
 		p.wrap("", "", fmt.Sprintf("%s not available, and not looked at: name them, or look at --all.", count(found.LeftOut, "more is", "more are")))
