@@ -49,7 +49,7 @@ const (
 // clusterCommands are those that a program for any cluster has, with what they are made of.
 var clusterCommands = []string{
 	module + "/internal/cli/status", module + "/internal/cli/kubeconfig", module + "/internal/cli/completion",
-	module + "/internal/cli/terminal", module + "/internal/cli/similar", module + "/internal/cli/console",
+	module + "/internal/cli/terminal", module + "/internal/cli/console",
 }
 
 // shared are the parts that other parts may import. Test servers are for tests
