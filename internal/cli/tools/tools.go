@@ -3,6 +3,7 @@
 package tools
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -59,6 +60,7 @@ extension API server is at fault, why, and what to do.`,
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" && called != name {
 			c.Example = asPlugin
+			c.AddCommand(forKubectl(name, called))
 		}
 	}
 	return root
@@ -69,8 +71,26 @@ const asPlugin = `  # A script as for any program.
   kubectl annex completion bash
 
   # For kubectl, which asks a program of this name, in a folder of the PATH.
-  printf '#!/bin/sh\nexec kubectl annex __complete "$@"\n' > ~/bin/kubectl_complete-annex
+  kubectl annex completion kubectl > ~/bin/kubectl_complete-annex
   chmod +x ~/bin/kubectl_complete-annex`
+
+// forKubectl prints the program that kubectl asks to complete the words of a plugin.
+func forKubectl(name, called string) *cobra.Command {
+	verb := strings.TrimPrefix(name, "kubectl-")
+	return &cobra.Command{
+		Use:   "kubectl",
+		Short: "Print the program that has kubectl complete the plugin's words",
+		Long: `Print the program that kubectl asks to complete the words that follow the plugin's
+name. It is to be in a folder of the PATH, executable, and called
+kubectl_complete-` + verb + `; kubectl's own completion must be set up in the shell, too.`,
+		Example: "  " + called + " completion kubectl > ~/bin/kubectl_complete-" + verb + "\n  chmod +x ~/bin/kubectl_complete-" + verb,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "#!/bin/sh\nexec %s __complete \"$@\"\n", name)
+			return err
+		},
+	}
+}
 
 // rename makes the examples of a command, and of those below it, call the program by its name.
 func rename(c *cobra.Command, called string) {
