@@ -37,6 +37,9 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		return diagnosis.Unseen[[]diagnosis.Endpoint](f.EndpointSlices.Why())
 	}
 	service := f.Service.Value
+	if service == nil { // who may not read Services may still read EndpointSlices
+		return diagnosis.Unseen[[]diagnosis.Endpoint](f.Service.Why())
+	}
 	found := addresses(slices, portName(service, port(a.Spec.Service)))
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		found = []diagnosis.Endpoint{{Address: net.JoinHostPort(service.Spec.ExternalName, strconv.Itoa(int(port(a.Spec.Service)))), Ready: true}}

@@ -85,6 +85,16 @@ func TestWhatIsForbiddenIsSaidAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
+func TestEndpointSlicesAreSeenWithoutTheirService(t *testing.T) {
+	f := newFake(t)
+	f.shop()
+	f.handle("/api/v1/namespaces/shop/services/things", forbid)
+	a := facts(t, f, nil).APIServices[things]
+	if len(a.EndpointSlices.Value) != 1 || a.Service.Seen || !errors.Is(a.Endpoints.Why(), diagnosis.ErrForbidden) {
+		t.Errorf("EndpointSlices %v, Service %v, endpoints %v", a.EndpointSlices, a.Service, a.Endpoints)
+	}
+}
+
 func TestNamesAreReadOneByOneWhereTheListIsForbidden(t *testing.T) {
 	f := newFake(t)
 	f.handle(apiServices, forbid)
