@@ -147,6 +147,12 @@ func oddities() map[string]func(*scene) {
 				{Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue, Message: "pods. has 1 resource instances"},
 			}}}})
 		},
+		"a namespace that waits for a group whose name ends with this one's": func(s *scene) {
+			s.Cluster.TerminatingNamespaces = Saw([]corev1.Namespace{{Status: corev1.NamespaceStatus{Conditions: []corev1.NamespaceCondition{{
+				Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionTrue,
+				Message: "unable to retrieve the complete list of server APIs: custom.widgets.example.com/v1: the server is currently unable to handle the request",
+			}}}}})
+		},
 		"another version of the group as a CRD": func(s *scene) {
 			s.Cluster.CustomResources = Saw([]CustomResource{{"widgets.widgets.example.com", "widgets.example.com", "v2"}})
 		},
