@@ -71,6 +71,15 @@ func oddities() map[string]func(*scene) {
 			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
 				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
 		},
+		"a caller who may not list, and old errors in the log": func(s *scene) {
+			refused := Answer{Path: s.a.List.Value.Path, Code: 403, Status: &metav1.Status{
+				Message: `widgets.widgets.example.com is forbidden: User "eve" cannot list resource "widgets" in API group "widgets.example.com" at the cluster scope`,
+			}}
+			s.a.List, s.a.Protobuf = Saw(refused), Saw(refused)
+			s.a.Rights[ReadAuthentication] = Saw(false)
+			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
+				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
+		},
 		"a server that asks for no rights": func(s *scene) {
 			for _, r := range Rights() {
 				s.a.Rights[r] = Saw(false)
