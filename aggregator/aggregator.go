@@ -113,6 +113,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	group.Go(func() { a.build(working) })
 	group.Go(func() { a.checkLost(working) })
 	group.Go(func() { a.watchStandings(working) })
+	group.Go(func() { a.showCertificates(working) })
 	group.Go(func() { a.announcer.Run(working) })
 	reporting := make(chan error, 1)
 	group.Go(func() {

@@ -18,7 +18,7 @@ func (a *Aggregator) announcements() announce.Config {
 
 // views are all APIServices that lead to extension servers, as this server sees them.
 func (a *Aggregator) views() []announce.View {
-	all, _ := a.look(time.Now())
+	all := a.glance(time.Now())
 	views := make([]announce.View, 0, len(all))
 	for i := range all {
 		s, judged := all[i].APIService, all[i].assessment

@@ -106,7 +106,7 @@ func (o *observer) readBundles(all []judged) {
 // moment.
 func (a *Aggregator) Observe() []v1alpha1.RemoteAPIService {
 	now := time.Now()
-	all, _ := a.look(now)
+	all := a.glance(now)
 	server := a.config.server()
 	objects := make([]v1alpha1.RemoteAPIService, len(all))
 	for i := range all {
@@ -149,6 +149,34 @@ func (a *Aggregator) watchStandings(ctx context.Context) {
 	}
 }
 
+// showCertificates has extension servers show their certificates again when the ones that
+// they showed are about to expire, until ctx ends.
+func (a *Aggregator) showCertificates(ctx context.Context) {
+	for pace.Wait(ctx, lookInterval, nil) {
+		now := time.Now()
+		asked := map[catalog.BackendID]bool{}
+		for _, j := range a.glance(now) {
+			if j.Invalid != "" || asked[j.Backend] || !j.ShowAgain(now) {
+				continue
+			}
+			asked[j.Backend] = true
+			if b := a.backends.Find(j.Backend); b != nil {
+				b.ShowCertificate(ctx) // no longer than to connect
+			}
+		}
+	}
+}
+
+// glance is look for who is not there to tell of changes: those that it finds are told all
+// the same.
+func (a *Aggregator) glance(now time.Time) []judged {
+	all, changed := a.look(now)
+	if changed {
+		a.observer.stir()
+	}
+	return all
+}
+
 // look judges every remote APIService, by name, and says whether one stands otherwise
 // than at the last look.
 func (a *Aggregator) look(now time.Time) (all []judged, changed bool) {
@@ -183,7 +211,8 @@ func (a *Aggregator) subject(s *catalog.APIService, d fetch.Downloads) observe.S
 	if b := a.backends.Find(s.Backend); b != nil {
 		subject.Endpoints = b.Traffic()
 		subject.Load = loadOf(b)
-		subject.Certificates.Serving = observe.Read(b.Certificate())
+		certificate, shown := b.Certificate()
+		subject.Certificates.Serving, subject.Certificates.ServingShown = observe.Read(certificate), shown
 		subject.Certificates.FrontProxy = observe.Read(b.ClientCertificate())
 	}
 	return subject

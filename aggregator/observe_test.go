@@ -19,6 +19,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/observe"
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/internal/testcerts"
 )
@@ -262,6 +263,30 @@ func TestObserveSinceWhen(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+// A change that somebody sees who observes is no less told to others.
+func TestWhatIsSeenByTheWayIsTold(t *testing.T) {
+	server := &backendtest.Server{Service: "api", Address: "192.0.2.1:443", CA: testcerts.New("ca").PEM}
+	a, err := New(Config{Source: NewStaticSource(State{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.facts.setState(state([]*apiregistrationv1.APIService{server.APIService("v1.good.example")}, server))
+	snapshot, _ := a.facts.snapshot(nil)
+	a.snapshot.Store(snapshot)
+	for i, look := range []func(){func() { a.Observe() }, func() { a.views() }} {
+		a.observer.standings = map[string]observe.Standing{}
+		look()
+		if got := len(a.observer.stirred); got != 1 {
+			t.Fatalf("%d: a change is told %d times", i, got)
+		}
+		<-a.observer.stirred
+		look()
+		if got := len(a.observer.stirred); got != 0 {
+			t.Errorf("%d: nothing has changed, and a change is told", i)
+		}
+	}
 }
 
 func BenchmarkObserve(b *testing.B) {

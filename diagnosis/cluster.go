@@ -145,7 +145,7 @@ func (l *look) holdsUp(ns *corev1.Namespace) (hit, sure bool) {
 		if c.Status != corev1.ConditionTrue {
 			continue
 		}
-		names := strings.Contains(c.Message, l.object.Spec.Group+"/"+l.object.Spec.Version) || strings.Contains(c.Message, l.name)
+		names := Mentions(c.Message, l.object.Spec.Group+"/"+l.object.Spec.Version) || Mentions(c.Message, l.name)
 		switch c.Type {
 		case corev1.NamespaceDeletionDiscoveryFailure:
 			// Where the message names nobody, whoever is down is the reason.

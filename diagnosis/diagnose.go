@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -271,11 +272,24 @@ func (l *look) trouble() bool {
 		return true
 	}
 	for _, answer := range []Known[Answer]{l.a.GroupVersion, l.a.List, l.a.Protobuf} {
-		if code := answer.Value.Code; code >= 500 || code == 401 || code == 403 {
+		if code := answer.Value.Code; code >= 500 || code == 401 || code == 403 && !l.refusesCaller(answer.Value) {
 			return true
 		}
 	}
 	return slices.ContainsFunc(l.a.Pods.Value, func(p Pod) bool { return !ready(&p.Object) && p.Object.DeletionTimestamp == nil })
+}
+
+// refusesCaller says that an answer, 403, tells the caller what it may not do. That shows nothing of
+// the extension server: in most clusters few may list what it serves.
+func (l *look) refusesCaller(a Answer) bool {
+	if a.Status == nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(a.Status.Message, `User "`)
+	user, _, named := strings.Cut(rest, `"`)
+	proxies, _ := l.proxyNames()
+	return named && user != "system:anonymous" && !slices.Contains(proxies, user) &&
+		!strings.Contains(a.Status.Message, "subjectaccessreviews") && !strings.Contains(a.Status.Message, "tokenreviews")
 }
 
 // now is the API server's clock; zero where no clock is known.

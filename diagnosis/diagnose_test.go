@@ -255,6 +255,11 @@ func TestRemediesRenderAndDocumentsHaveThem(t *testing.T) {
 			}
 		}
 		lines := append(f.Explain(), render(f.Code, Fields{})...)
+		for _, line := range lines {
+			if strings.Contains(line, "\n") {
+				t.Errorf("%s: a command of several lines cannot be copied from where each is shown as one: %q", f.Code, line)
+			}
+		}
 		if len(lines) == 0 || unfilled.MatchString(strings.Join(lines, "\n")) {
 			t.Errorf("%s: %q", f.Code, lines)
 		}
@@ -314,6 +319,45 @@ func TestReasonsOfTheLayerHaveCodes(t *testing.T) {
 	} {
 		if _, ok := CodeOf(reason); !ok {
 			t.Errorf("%s has none", reason)
+		}
+	}
+}
+
+func TestMentions(t *testing.T) {
+	for _, c := range []struct {
+		text, name string
+		want       bool
+	}{
+		{"metrics.k8s.io/v1beta1: the server is unable", "metrics.k8s.io/v1beta1", true},
+		{"failed: metrics.k8s.io/v1beta1", "metrics.k8s.io/v1beta1", true},
+		{"failed for metrics.k8s.io/v1beta1.", "metrics.k8s.io/v1beta1", true},
+		{"custom.metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
+		{"my-metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
+		{"metrics.k8s.io/v1beta12: stale", "metrics.k8s.io/v1beta1", false},
+		{"custom.metrics.k8s.io/v1: a, metrics.k8s.io/v1: b", "metrics.k8s.io/v1", true},
+		{"", "metrics.k8s.io/v1", false},
+	} {
+		if got := Mentions(c.text, c.name); got != c.want {
+			t.Errorf("%q mentions %q: %v", c.text, c.name, got)
+		}
+	}
+}
+
+func TestOnlyCertificatesSecretsAreNamed(t *testing.T) {
+	volumes := func(names ...string) *corev1.PodSpec {
+		spec := &corev1.PodSpec{}
+		for _, name := range names {
+			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "widgets-" + name}}})
+		}
+		return spec
+	}
+	for want, spec := range map[string]*corev1.PodSpec{
+		"":                 volumes("database", "token"),
+		"widgets-tls":      volumes("database", "tls"),
+		"widgets-webcerts": volumes("webcerts", "database"),
+	} {
+		if got := secret(spec); got != want {
+			t.Errorf("%q is said to hold the certificate, want %q", got, want)
 		}
 	}
 }

@@ -149,9 +149,9 @@ func owner(p *corev1.Pod) string {
 	return ""
 }
 
-// secret is the Secret that most likely holds the serving certificate; empty if none does.
+// secret is the Secret that by its name, or its volume's, holds the serving certificate; empty if
+// none does. Remedies delete it: another one, such as the password of a database, must not be guessed.
 func secret(spec *corev1.PodSpec) string {
-	name := ""
 	for _, v := range spec.Volumes {
 		if v.Secret == nil || strings.Contains(v.Secret.SecretName, "token") {
 			continue
@@ -161,9 +161,8 @@ func secret(spec *corev1.PodSpec) string {
 				return v.Secret.SecretName
 			}
 		}
-		name = v.Secret.SecretName
 	}
-	return name
+	return ""
 }
 
 // podOf is the Pod at an endpoint's address; nil if there is none.

@@ -71,6 +71,15 @@ func oddities() map[string]func(*scene) {
 			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
 				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
 		},
+		"a caller who may not list, and old errors in the log": func(s *scene) {
+			refused := Answer{Path: s.a.List.Value.Path, Code: 403, Status: &metav1.Status{
+				Message: `widgets.widgets.example.com is forbidden: User "eve" cannot list resource "widgets" in API group "widgets.example.com" at the cluster scope`,
+			}}
+			s.a.List, s.a.Protobuf = Saw(refused), Saw(refused)
+			s.a.Rights[ReadAuthentication] = Saw(false)
+			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
+				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
+		},
 		"a server that asks for no rights": func(s *scene) {
 			for _, r := range Rights() {
 				s.a.Rights[r] = Saw(false)
@@ -146,6 +155,12 @@ func oddities() map[string]func(*scene) {
 				{Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionTrue, Message: "other.example.com/v1: failed"},
 				{Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue, Message: "pods. has 1 resource instances"},
 			}}}})
+		},
+		"a namespace that waits for a group whose name ends with this one's": func(s *scene) {
+			s.Cluster.TerminatingNamespaces = Saw([]corev1.Namespace{{Status: corev1.NamespaceStatus{Conditions: []corev1.NamespaceCondition{{
+				Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionTrue,
+				Message: "unable to retrieve the complete list of server APIs: custom.widgets.example.com/v1: the server is currently unable to handle the request",
+			}}}}})
 		},
 		"another version of the group as a CRD": func(s *scene) {
 			s.Cluster.CustomResources = Saw([]CustomResource{{"widgets.widgets.example.com", "widgets.example.com", "v2"}})

@@ -101,3 +101,28 @@ func plural(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// Mentions says whether a text has a name that is not part of a longer one, as metrics.k8s.io/v1
+// is of custom.metrics.k8s.io/v1beta1.
+func Mentions(text, name string) bool {
+	inName := func(s string, at int) bool {
+		if at < 0 || at >= len(s) {
+			return false
+		}
+		c := s[at]
+		return c == '-' || c == '.' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
+	}
+	for from := 0; ; {
+		i := strings.Index(text[from:], name)
+		if i < 0 {
+			return false
+		}
+		begin := from + i
+		end := begin + len(name)
+		// A dot may end a sentence.
+		if !inName(text, begin-1) && (!inName(text, end) || text[end] == '.' && !inName(text, end+1)) {
+			return true
+		}
+		from = begin + 1
+	}
+}

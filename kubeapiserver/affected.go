@@ -3,7 +3,6 @@ package kubeapiserver
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/diagnosis"
 )
 
 const (
@@ -165,7 +165,7 @@ func first(names []string) []string {
 func isStuck(n *corev1.Namespace, groupVersion string) bool {
 	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NamespaceCondition) bool {
 		return (c.Type == corev1.NamespaceDeletionDiscoveryFailure || c.Type == corev1.NamespaceDeletionGVParsingFailure) &&
-			c.Status == corev1.ConditionTrue && mentions(c.Message, groupVersion)
+			c.Status == corev1.ConditionTrue && diagnosis.Mentions(c.Message, groupVersion)
 	})
 }
 
@@ -177,29 +177,4 @@ func whyIdle(h *autoscalingv2.HorizontalPodAutoscaler) string {
 		}
 	}
 	return ""
-}
-
-// mentions says whether a text has a name that is not part of a longer one, as metrics.k8s.io/v1
-// is of custom.metrics.k8s.io/v1beta1.
-func mentions(text, name string) bool {
-	inName := func(s string, at int) bool {
-		if at < 0 || at >= len(s) {
-			return false
-		}
-		c := s[at]
-		return c == '-' || c == '.' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
-	}
-	for from := 0; ; {
-		i := strings.Index(text[from:], name)
-		if i < 0 {
-			return false
-		}
-		begin := from + i
-		end := begin + len(name)
-		// A dot may end a sentence.
-		if !inName(text, begin-1) && (!inName(text, end) || text[end] == '.' && !inName(text, end+1)) {
-			return true
-		}
-		from = begin + 1
-	}
 }

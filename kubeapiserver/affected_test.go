@@ -18,26 +18,6 @@ import (
 	aggregationv1alpha1 "github.com/annex-api/annex/apis/aggregation/v1alpha1"
 )
 
-func TestMentions(t *testing.T) {
-	for _, c := range []struct {
-		text, name string
-		want       bool
-	}{
-		{"metrics.k8s.io/v1beta1: the server is unable", "metrics.k8s.io/v1beta1", true},
-		{"failed: metrics.k8s.io/v1beta1", "metrics.k8s.io/v1beta1", true},
-		{"failed for metrics.k8s.io/v1beta1.", "metrics.k8s.io/v1beta1", true},
-		{"custom.metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
-		{"my-metrics.k8s.io/v1beta1: stale", "metrics.k8s.io/v1beta1", false},
-		{"metrics.k8s.io/v1beta12: stale", "metrics.k8s.io/v1beta1", false},
-		{"custom.metrics.k8s.io/v1: a, metrics.k8s.io/v1: b", "metrics.k8s.io/v1", true},
-		{"", "metrics.k8s.io/v1", false},
-	} {
-		if got := mentions(c.text, c.name); got != c.want {
-			t.Errorf("%q mentions %q: %v", c.text, c.name, got)
-		}
-	}
-}
-
 func terminating(name, message string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NamespaceStatus{
 		Phase:      corev1.NamespaceTerminating,

@@ -13,10 +13,8 @@ import (
 )
 
 // installConsole serves the web page to whoever may get RemoteAPIServices. It stands behind
-// authentication and authorization as any path does, so that a role must also give its path:
-//
-//	nonResourceURLs: ["/console", "/console/*"]
-//	verbs: ["get"]
+// authentication and authorization as any path does; the ClusterRole annex:console gives the path
+// to every user.
 //
 // The path is in no list of paths, which stays kube-apiserver's. What the page reads it asks this server
 // for, as the browser's user.

@@ -62,7 +62,7 @@ func linesAbout(log []string, a *apiregistrationv1.APIService) []string {
 	found := []string{}
 	gv := a.Spec.Group + "/" + a.Spec.Version
 	for _, line := range log {
-		if strings.Contains(line, a.Name) || strings.Contains(line, gv) {
+		if diagnosis.Mentions(line, a.Name) || diagnosis.Mentions(line, gv) {
 			found = append(found, line)
 		}
 	}

@@ -37,7 +37,7 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		return diagnosis.Unseen[[]diagnosis.Endpoint](f.EndpointSlices.Why())
 	}
 	service := f.Service.Value
-	if service == nil {
+	if service == nil { // who may not read Services may still read EndpointSlices
 		return diagnosis.Unseen[[]diagnosis.Endpoint](f.Service.Why())
 	}
 	found := addresses(slices, portName(service, port(a.Spec.Service)))

@@ -85,13 +85,13 @@ func TestWhatIsForbiddenIsSaidAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
-func TestServicesAreForbiddenAndEndpointSlicesAreNot(t *testing.T) {
+func TestEndpointSlicesAreSeenWithoutTheirService(t *testing.T) {
 	f := newFake(t)
 	f.shop()
 	f.handle("/api/v1/namespaces/shop/services/things", forbid)
 	a := facts(t, f, nil).APIServices[things]
-	if !a.EndpointSlices.Seen || !errors.Is(a.Endpoints.Why(), diagnosis.ErrForbidden) {
-		t.Errorf("EndpointSlices %v, endpoints %v", a.EndpointSlices, a.Endpoints)
+	if len(a.EndpointSlices.Value) != 1 || a.Service.Seen || !errors.Is(a.Endpoints.Why(), diagnosis.ErrForbidden) {
+		t.Errorf("EndpointSlices %v, Service %v, endpoints %v", a.EndpointSlices, a.Service, a.Endpoints)
 	}
 }
 

@@ -39,7 +39,7 @@ type Backend struct {
 	endpoints    *balance.Set
 	target       atomic.Pointer[catalog.Target] // that of the last update
 	reachability reachability
-	shown        atomic.Pointer[x509.Certificate] // by the last handshake; nil before there was one
+	shown        atomic.Pointer[certificateShown] // by the last handshake; nil before there was one
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
@@ -69,7 +69,8 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		wrap:              p.config.Wrap,
 		resets:            &b.resets,
 		shown: func(certificate *x509.Certificate) {
-			if before := b.shown.Swap(certificate); before == nil || !before.Equal(certificate) {
+			now := &certificateShown{certificate, time.Now()}
+			if before := b.shown.Swap(now); before == nil || !before.Equal(certificate) {
 				p.endpointChanged(0)
 			}
 		},
@@ -167,9 +168,34 @@ func (b *Backend) Traffic() []balance.Traffic { return b.endpoints.Traffic(time.
 // Totals is what all of clients' requests came to, for metrics.
 func (b *Backend) Totals() []balance.Totals { return b.endpoints.Totals() }
 
+// certificateShown is what an extension server showed, and when.
+type certificateShown struct {
+	*x509.Certificate
+	at time.Time
+}
+
 // Certificate is what the extension server showed in the last handshake, whether it was
-// trusted or not; nil where there was none.
-func (b *Backend) Certificate() *x509.Certificate { return b.shown.Load() }
+// trusted or not, and when that was; nil where there was none. It may have another by now:
+// connections are kept for as long as there are requests.
+func (b *Backend) Certificate() (shown *x509.Certificate, at time.Time) {
+	if s := b.shown.Load(); s != nil {
+		return s.Certificate, s.at
+	}
+	return nil, time.Time{}
+}
+
+// ShowCertificate connects to an endpoint that is well, if there is one, for no more than
+// its certificate. See Certificate for what came of it.
+func (b *Backend) ShowCertificate(ctx context.Context) {
+	all := b.Health()
+	i := slices.IndexFunc(all, func(h balance.Health) bool { return h.State == balance.Healthy })
+	if i < 0 {
+		return
+	}
+	if conn, err := b.current.Load().dialUpgrade(ctx, all[i].Address); err == nil {
+		_ = conn.Close() // nothing was sent on it
+	}
+}
 
 // ClientCertificate is what this server shows to the extension server; nil for none.
 func (b *Backend) ClientCertificate() *x509.Certificate { return b.current.Load().clientCertificate() }

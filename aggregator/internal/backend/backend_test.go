@@ -172,6 +172,49 @@ func TestHeaderNamesOverHTTP1(t *testing.T) {
 	}
 }
 
+// A server that renews its certificate shows that to new connections alone.
+func TestACertificateIsShownAgain(t *testing.T) {
+	ca := testcerts.New("server")
+	var current atomic.Pointer[tls.Certificate]
+	renew := func(subject string) {
+		certificate := ca.Issue(testcerts.Subject{Name: subject, Hosts: []string{backendtest.ServerName("api")}}).TLS()
+		current.Store(&certificate)
+	}
+	renew("old")
+	s := backendtest.StartTLS(t, "api", ca.PEM, &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
+	}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	p, a := newPool(t, Config{}), s.Claim(name)
+	expect := func(subject string) (at time.Time) {
+		t.Helper()
+		certificate, at := p.Get(a).Certificate()
+		if certificate == nil || certificate.Subject.CommonName != subject {
+			t.Errorf("the certificate is %v, want that of %s", certificate, subject)
+		}
+		return at
+	}
+	if c, at := p.Get(a).Certificate(); c != nil || !at.IsZero() {
+		t.Errorf("before a handshake: %v, %v", c, at)
+	}
+	ask := func() {
+		t.Helper()
+		if _, err := get(t, p, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	before := expect("old")
+	renew("new")
+	ask()
+	if at := expect("old"); !at.Equal(before) {
+		t.Errorf("a request over a connection that is kept shows a certificate: %v, %v", before, at)
+	}
+	p.Get(a).ShowCertificate(t.Context())
+	if at := expect("new"); !at.After(before) {
+		t.Errorf("shown at %v and at %v", before, at)
+	}
+}
+
 func TestClientCertificateRotation(t *testing.T) {
 	server, clients := testcerts.New("server"), testcerts.New("clients")
 	pair := func(name string) testcerts.Pair {

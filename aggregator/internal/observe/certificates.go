@@ -25,6 +25,8 @@ const (
 type Certificates struct {
 	Serving, FrontProxy *v1alpha1.Certificate
 	CABundle            []v1alpha1.Certificate
+	// ServingShown is when the extension server showed Serving; zero for now.
+	ServingShown time.Time
 }
 
 // at is c with the days that are left.

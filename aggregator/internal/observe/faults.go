@@ -68,7 +68,11 @@ var faults = []fault{
 		return expired(now, s.Certificates.FrontProxy, "the certificate that this server shows to extension servers")
 	}},
 	{"ServingCertificateExpired", func(now time.Time, s *Subject) string {
-		return expired(now, s.verifiedCertificate(), "the extension server's certificate")
+		const what = "the extension server's certificate"
+		if expired(s.servingShown(now), s.verifiedCertificate(), what) == "" {
+			return "" // it may have another by now
+		}
+		return expired(now, s.verifiedCertificate(), what)
 	}},
 	{"CABundleExpired", func(now time.Time, s *Subject) string {
 		bundle := s.Certificates.CABundle
@@ -88,7 +92,7 @@ var faults = []fault{
 		return leftOut(s, balance.Ejected, "failed requests and are left out for a while")
 	}},
 	{"ServingCertificateExpiring", func(now time.Time, s *Subject) string {
-		return expiring(now, s.verifiedCertificate(), "the extension server's certificate")
+		return expiring(s.servingShown(now), s.verifiedCertificate(), "the extension server's certificate")
 	}},
 	{"FrontProxyCertificateExpiring", func(now time.Time, s *Subject) string {
 		return expiring(now, s.Certificates.FrontProxy, "the certificate that this server shows to extension servers")
@@ -190,6 +194,31 @@ func (s *Subject) verifiedCertificate() *v1alpha1.Certificate {
 		return nil
 	}
 	return s.Certificates.Serving
+}
+
+// servingShown is by when the extension server's certificate is judged: a server that has
+// renewed it shows that to new connections alone, and is not at fault.
+func (s *Subject) servingShown(now time.Time) time.Time {
+	if shown := s.Certificates.ServingShown; !shown.IsZero() && shown.Before(now) {
+		return shown
+	}
+	return now
+}
+
+// showAgainAfter is how old may be what is known of a certificate that expires soon.
+const showAgainAfter = time.Hour
+
+// ShowAgain says that it is time to see whether the extension server has another
+// certificate than the one that it showed.
+func (s *Subject) ShowAgain(now time.Time) bool {
+	c, shown := s.verifiedCertificate(), s.servingShown(now)
+	switch {
+	case c == nil || expired(now, c, "") == "" && expiring(now, c, "") == "":
+		return false
+	case expired(now, c, "") != "" && expired(shown, c, "") == "":
+		return true
+	}
+	return now.Sub(shown) >= showAgainAfter
 }
 
 // expired says that a certificate is not valid now, or not yet: then one of two clocks is

@@ -199,6 +199,12 @@ func TestStatesAndFaults(t *testing.T) {
 		"but in the end it does":           {func(s *Subject) { s.Certificates.Serving = certificate(-24*time.Hour, time.Hour) }, v1alpha1.Degraded, "ServingCertificateExpiring", "expires at"},
 		"a certificate has expired":        {func(s *Subject) { s.Certificates.Serving = certificate(-week, -time.Second) }, v1alpha1.Degraded, "ServingCertificateExpired", "expired at"},
 		"a clock is wrong":                 {func(s *Subject) { s.Certificates.Serving = certificate(time.Hour, week) }, v1alpha1.Degraded, "ServingCertificateExpired", "not valid before"},
+		"one that was shown before that may be another by now": {func(s *Subject) {
+			s.Certificates.Serving, s.Certificates.ServingShown = certificate(-20*week, week), now.Add(-10*week)
+		}, v1alpha1.Healthy, "", ""},
+		"and is no other": {func(s *Subject) {
+			s.Certificates.Serving, s.Certificates.ServingShown = certificate(-20*week, -time.Second), now.Add(-time.Minute)
+		}, v1alpha1.Degraded, "ServingCertificateExpiring", "expires at"},
 		"nobody minds": {func(s *Subject) {
 			s.Certificates.Serving, s.InsecureSkipTLSVerify = certificate(-week, -time.Second), true
 		}, v1alpha1.Healthy, "", ""},
@@ -300,6 +306,33 @@ func TestErrorRates(t *testing.T) {
 	for want, counts := range map[string][2]uint64{"0%": {7, 0}, "14%": {7, 1}, "100%": {7, 7}, "0.5%": {200, 1}, "99%": {1000, 990}, "99.8%": {1000, 998}, "0.01%": {10_000, 1}, "": {}} {
 		if got := errorRate(&stats.Recent{Requests: counts[0], Failed: counts[1]}); got != want {
 			t.Errorf("%d of %d is %q, want %q", counts[1], counts[0], got, want)
+		}
+	}
+}
+
+func TestWhenACertificateIsToBeShownAgain(t *testing.T) {
+	day := 24 * time.Hour
+	for what, c := range map[string]struct {
+		certificate *v1alpha1.Certificate
+		shown       time.Duration // ago
+		again       bool
+	}{
+		"there is none":                {nil, time.Hour, false},
+		"it lasts":                     {certificate(-20*day, 40*day), 10 * day, false},
+		"it expires":                   {certificate(-80*day, 10*day), 10 * day, true},
+		"it expires, and is new here":  {certificate(-80*day, 10*day), time.Minute, false},
+		"it has expired since":         {certificate(-80*day, -time.Second), time.Minute, true},
+		"it had expired when shown":    {certificate(-80*day, -time.Hour), time.Minute, false},
+		"it had expired, long ago now": {certificate(-80*day, -3*day), 2 * day, true},
+	} {
+		s := subject()
+		s.Certificates.Serving, s.Certificates.ServingShown = c.certificate, now.Add(-c.shown)
+		if got := s.ShowAgain(now); got != c.again {
+			t.Errorf("%s: %v", what, got)
+		}
+		s.InsecureSkipTLSVerify = true
+		if s.ShowAgain(now) {
+			t.Errorf("%s: nobody minds", what)
 		}
 	}
 }

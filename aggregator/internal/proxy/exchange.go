@@ -243,7 +243,7 @@ func (x *exchange) send(ctx context.Context, cancel context.CancelCauseFunc, to 
 	e.reset, e.refused = x.backend.UnclearResets() != reset, x.backend.RefusedStreams() != refused
 	failed := judge(e)
 	span.failed(failed)
-	choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
+	choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind, to.kind))
 	klog.FromContext(ctx).V(4).Info("Attempt at an extension server failed",
 		"apiService", x.apiService.Name, "endpoint", choice.Address, "how", failed.name, "sent", failed.sent, "err", backend.ErrorText(err))
 	return nil, failed

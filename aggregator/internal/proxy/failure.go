@@ -216,10 +216,11 @@ func (f *failure) outcome() balance.Outcome {
 
 // request is what the endpoint's numbers make of it: an error where its answer was
 // waited for in vain, whosever fault that is. That another endpoint was first to answer a
-// watch may mean that there was no event yet.
-func (f *failure) request(k kind) balance.Request {
-	overtaken := errors.Is(f.err, errOvertaken)
-	if f.fault == ofEndpoint || f.fault == unclear || f.reason == respond.BackendTimeout && !(overtaken && k.watch) {
+// watch may mean that there was no event yet, and an attempt beside one that was slow had
+// no time.
+func (f *failure) request(k kind, attempt string) balance.Request {
+	overtaken := errors.Is(f.err, errOvertaken) && (k.watch || attempt == hedgeAttempt)
+	if f.fault == ofEndpoint || f.fault == unclear || f.reason == respond.BackendTimeout && !overtaken {
 		return balance.Request{Error: backend.ErrorText(f)}
 	}
 	return balance.Request{}

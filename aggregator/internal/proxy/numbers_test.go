@@ -60,3 +60,22 @@ func TestTheNumbersOfAnEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// Who was overtaken had no fault if it began later, or was to wait for an event.
+func TestWhoWasOvertakenCountsAsFailedOnlyIfItWasSlow(t *testing.T) {
+	overtaken := judge(ending{cause: errOvertaken, stage: sent})
+	for _, c := range []struct {
+		kind    kind
+		attempt string
+		failed  bool
+	}{
+		{kind{plainRead: true}, firstAttempt, true},
+		{kind{plainRead: true}, hedgeAttempt, false},
+		{kind{plainRead: true, watch: true}, firstAttempt, false},
+		{kind{plainRead: true, watch: true}, hedgeAttempt, false},
+	} {
+		if got := overtaken.request(c.kind, c.attempt); (got.Error != "") != c.failed {
+			t.Errorf("%+v, the %s attempt: %+v", c.kind, c.attempt, got)
+		}
+	}
+}

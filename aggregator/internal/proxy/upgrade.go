@@ -62,7 +62,7 @@ func (p *Proxy) upgrade(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err != nil {
 		failed := judge(u.ended(ctx, out.Header, err))
 		span.failed(failed)
-		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind))
+		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(x.kind, firstAttempt))
 		p.exchangeFailed(w, r, a, failed)
 		return
 	}
@@ -188,7 +188,7 @@ func (p *Proxy) dialUpgrade(out *http.Request, a *catalog.APIService, b *backend
 		}
 		others := choice.Alternatives(time.Now())
 		failed := judge(ending{err: err, stage: connecting, cause: context.Cause(ctx)})
-		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(kind{upgrade: true}))
+		choice.DoneRequest(time.Now(), failed.outcome(), failed.request(kind{upgrade: true}, firstAttempt))
 		if attempt == maxAttempts || !others || ctx.Err() != nil || !b.TakeRetry() {
 			return nil, choice, failed
 		}
