@@ -280,6 +280,9 @@ func leftovers(t *testing.T, folder, elsewhere string) {
 // TestDevStartsAHost: without a host one is started, the server is registered there and is swapped
 // behind it, and the end withdraws what was registered.
 func TestDevStartsAHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds a server twice and starts a host twice, half a minute; TestDevSwapsWithoutAFailedRequest is the short form")
+	}
 	t.Setenv("HOME", buildHome(t))
 	folder, mainFile := widgetsProject(t)
 	p := run(t, "annex", "dev", "--package", "./server", "-C", folder)
