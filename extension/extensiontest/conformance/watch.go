@@ -50,8 +50,8 @@ type watch struct {
 
 	record *recorder
 	cancel context.CancelFunc
-	events chan event    // closed at the end
-	done   chan struct{} // closed after that
+	done   chan struct{} // closed at the end
+	events chan event    // closed after that, so that who sees its end sees that of the watch
 	err    error         // how it ended, after done; nil at a clean end
 }
 
@@ -113,14 +113,14 @@ func openWatch(ctx context.Context, c *client, r request) (*watch, error) {
 		err = fmt.Errorf("none within %v", requestLimit)
 	}
 	if err != nil {
-		close(w.events)
 		close(w.done)
+		close(w.events)
 		return w, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		defer close(w.done)
 		defer close(w.events)
+		defer close(w.done)
 		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		w.record.add(raw)
 		w.refused = &answer{Exchange: w.exchange(), raw: raw}
@@ -131,8 +131,8 @@ func openWatch(ctx context.Context, c *client, r request) (*watch, error) {
 }
 
 func (w *watch) read(ctx context.Context, body io.ReadCloser) {
-	defer close(w.done)
 	defer close(w.events)
+	defer close(w.done)
 	defer body.Close()
 	d := json.NewDecoder(io.LimitReader(body, maxStream))
 	for {

@@ -185,48 +185,6 @@ func TestAStreamedPageIsWhole(t *testing.T) {
 	}
 }
 
-// kine's memory sends events again after a compaction, one more with each.
-func TestAnEventIsSeenOnceAfterCompactions(t *testing.T) {
-	e := start(t, openMemory)
-	untilOpen(t, e)
-	c := client(t, e)
-	watch := c.Watch(t.Context(), "/k/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
-	<-watch
-	const events = 30
-	var want []string
-	for i := range events {
-		key := fmt.Sprintf("/k/%02d", i)
-		put, err := c.Put(t.Context(), key, "v")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want = append(want, key)
-		if i%5 == 4 {
-			if _, err := c.Compact(t.Context(), put.Header.Revision); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	var got []string
-	end := time.After(limit)
-	for !slices.Contains(got, want[events-1]) {
-		select {
-		case answer := <-watch:
-			if err := answer.Err(); err != nil {
-				t.Fatal(err)
-			}
-			for _, event := range answer.Events {
-				got = append(got, string(event.Kv.Key))
-			}
-		case <-end:
-			t.Fatalf("seen %v", got)
-		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("seen %v\nwant %v", got, want)
-	}
-}
-
 // losing is a backend that may be lost.
 type losing struct {
 	server.Backend

@@ -35,5 +35,8 @@ func Backend(ctx context.Context, running *sync.WaitGroup) (server.Backend, erro
 	if err != nil {
 		return nil, err
 	}
-	return backend, backend.Start(ctx)
+	if err := backend.Start(ctx); err != nil {
+		return nil, err
+	}
+	return newCareful(ctx, running, backend), nil
 }
