@@ -15,6 +15,15 @@ import (
 	"github.com/annex-api/annex/extension/internal/versions"
 )
 
+// inOldVersion gives a request as v1beta1 has it, and a copy of its object to change.
+func inOldVersion(a admission.Attributes, o admission.ObjectInterfaces) (*admission.VersionedAttributes, *oldCog, error) {
+	called, err := admission.NewVersionedAttributes(a, schema.GroupVersionKind{Group: cogGroup, Version: "v1beta1", Kind: "Cog"}, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return called, deep(called.VersionedObject.Object().(*oldCog)), nil
+}
+
 // webhook is called with objects of v1beta1, as k8s.io/apiserver calls one whose rules name
 // that version.
 type webhook func(*oldCog)
@@ -22,11 +31,10 @@ type webhook func(*oldCog)
 func (webhook) Handles(admission.Operation) bool { return true }
 
 func (w webhook) Admit(_ context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	called, err := admission.NewVersionedAttributes(a, schema.GroupVersionKind{Group: cogGroup, Version: "v1beta1", Kind: "Cog"}, o)
+	called, changed, err := inOldVersion(a, o)
 	if err != nil {
 		return err
 	}
-	changed := deep(called.VersionedObject.Object().(*oldCog))
 	w(changed)
 	o.GetObjectDefaulter().Default(changed)
 	called.UpdateObject(changed)
@@ -39,11 +47,10 @@ type policy func(*oldCog)
 func (policy) Handles(admission.Operation) bool { return true }
 
 func (p policy) Admit(_ context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	called, err := admission.NewVersionedAttributes(a, schema.GroupVersionKind{Group: cogGroup, Version: "v1beta1", Kind: "Cog"}, o)
+	_, changed, err := inOldVersion(a, o)
 	if err != nil {
 		return err
 	}
-	changed := deep(called.VersionedObject.Object().(*oldCog))
 	p(changed)
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(changed)
 	if err != nil {

@@ -38,5 +38,5 @@ func Backend(ctx context.Context, running *sync.WaitGroup) (server.Backend, erro
 	if err := backend.Start(ctx); err != nil {
 		return nil, err
 	}
-	return newCareful(ctx, running, backend), nil
+	return newLateCompaction(ctx, running, backend), nil
 }

@@ -12,9 +12,9 @@ import (
 // catchUp is how long a compaction waits for watches.
 const catchUp = 10 * time.Second
 
-// careful compacts no event that watches have still to be given: kine's memory feeds all of
+// lateCompaction compacts no event that watches have still to be given: kine's memory feeds all of
 // them from one place, which leaves events out where they were compacted before it came to them.
-type careful struct {
+type lateCompaction struct {
 	server.Backend
 
 	mu   sync.Mutex
@@ -22,8 +22,8 @@ type careful struct {
 	more chan struct{} // closed when fed grows
 }
 
-func newCareful(ctx context.Context, running *sync.WaitGroup, backend server.Backend) *careful {
-	c := &careful{Backend: backend, more: make(chan struct{})}
+func newLateCompaction(ctx context.Context, running *sync.WaitGroup, backend server.Backend) *lateCompaction {
+	c := &lateCompaction{Backend: backend, more: make(chan struct{})}
 	first := backend.Watch(ctx, 0)
 	running.Go(func() {
 		for w := first; ; w = backend.Watch(ctx, 0) {
@@ -38,7 +38,7 @@ func newCareful(ctx context.Context, running *sync.WaitGroup, backend server.Bac
 
 // follow takes notice of what a watch is given, until it ends. Its first answer is not of the
 // feed: it says how far the memory is.
-func (c *careful) follow(w server.WatchResult) {
+func (c *lateCompaction) follow(w server.WatchResult) {
 	<-w.Eventc
 	for batch := range w.Eventc {
 		c.mu.Lock()
@@ -52,7 +52,7 @@ func (c *careful) follow(w server.WatchResult) {
 }
 
 // Compact waits until watches have come to the revision. The error is for a later attempt.
-func (c *careful) Compact(ctx context.Context, revision int64) (int64, error) {
+func (c *lateCompaction) Compact(ctx context.Context, revision int64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	current, err := c.CurrentRevision(ctx)

@@ -6,13 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-
-	"github.com/annex-api/annex/extension/storage"
-	"github.com/annex-api/annex/extension/storage/kine/memory"
 )
 
 // limit is for what takes milliseconds where nothing is wrong.
@@ -27,15 +23,8 @@ func TestAnEventIsSeenOnceAfterCompactions(t *testing.T) {
 }
 
 func seenOnce(t *testing.T) {
-	e, err := storage.Open(t.Context(), "memory://", logr.Discard(), memory.Driver())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	t.Helper()
+	e := open(t)
 	c, err := clientv3.New(clientv3.Config{Endpoints: e.Targets, DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.Dial)}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func TestCompactionsWaitForWatches(t *testing.T) {
 		defer running.Wait()
 		defer cancel()
 		b := &behind{feed: make(chan server.EventBatch)}
-		c := newCareful(ctx, &running, b)
+		c := newLateCompaction(ctx, &running, b)
 		ended := make(chan error, 1)
 		go func() {
 			_, err := c.Compact(ctx, 7)
