@@ -71,6 +71,10 @@ func enterAndRun(m *testing.M) (int, error) {
 func programs(ctx context.Context, dir string) (map[string]string, error) {
 	given := os.Getenv(binariesVariable)
 	paths := map[string]string{}
+	bin := filepath.Join(dir, "bin") // dir itself has a folder for each server
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		return nil, err
+	}
 	for name, path := range map[string]string{
 		"annex":          "github.com/annex-api/annex/cmd/annex",
 		"kube-apiserver": "github.com/annex-api/annex/bench/reference",
@@ -81,7 +85,7 @@ func programs(ctx context.Context, dir string) (map[string]string, error) {
 			paths[name] = filepath.Join(given, name)
 			continue
 		}
-		paths[name] = filepath.Join(dir, name)
+		paths[name] = filepath.Join(bin, name)
 		if err := build.One(ctx, build.Package{Path: path, Binary: paths[name]}); err != nil {
 			return nil, err
 		}
