@@ -23,6 +23,11 @@ const (
 	memoryDir  = "/dev/shm"
 	// known makes the test binary run a function that is known to fail.
 	known = "ANNEX_TEST_KNOWN_FAILURE"
+	// hurried is what upstream says where it waited 150 ms for an event and no longer, which on a busy machine
+	// tells nothing of the driver.
+	hurried = "cannot receive enough events within specific time"
+	// hurriedRuns is how often a function is run that only ever fails so.
+	hurriedRuns = 5
 )
 
 func TestMain(m *testing.M) {
@@ -97,18 +102,24 @@ func runAll(t *testing.T, d driver, chosen func(function) bool, begin func(*test
 func stillFails(t *testing.T, failure failure) {
 	t.Helper()
 	path := "^" + strings.Join(strings.Split(t.Name(), "/"), "$/^") + "$"
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", path, "-test.timeout", "2m")
-	cmd.Env = append(os.Environ(), known+"=1")
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("this passes now; take it off the list of known failures (%s)", failure.reason)
-	}
-	want := slices.Clone(failure.cases)
+	want := slices.Sorted(slices.Values(failure.cases))
 	if len(want) == 0 {
 		want = []string{""}
 	}
-	if failed := failedCases(t.Name(), string(out)); !slices.Equal(failed, slices.Sorted(slices.Values(want))) {
-		t.Fatalf("failed: %q, known to fail: %q\n%s", failed, want, out)
+	for run := 1; ; run++ {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", path, "-test.timeout", "2m")
+		cmd.Env = append(os.Environ(), known+"=1")
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Fatalf("this passes now; take it off the list of known failures (%s)", failure.reason)
+		}
+		failed := failedCases(t.Name(), string(out))
+		if slices.Equal(failed, want) {
+			break
+		}
+		if run == hurriedRuns || !strings.Contains(string(out), hurried) {
+			t.Fatalf("failed: %q, known to fail: %q\n%s", failed, want, out)
+		}
 	}
 	t.Skipf("known to fail: %s", failure.reason)
 }
