@@ -1,10 +1,6 @@
 package aggregator
 
-import (
-	"time"
-
-	"github.com/annex-api/annex/aggregator/internal/announce"
-)
+import "github.com/annex-api/annex/aggregator/internal/announce"
 
 // announcements says what is announced of APIServices, and by whom.
 func (a *Aggregator) announcements() announce.Config {
@@ -18,7 +14,7 @@ func (a *Aggregator) announcements() announce.Config {
 
 // views are all APIServices that lead to extension servers, as this server sees them.
 func (a *Aggregator) views() []announce.View {
-	all := a.glance(time.Now())
+	all, _ := a.glance()
 	views := make([]announce.View, 0, len(all))
 	for i := range all {
 		s, judged := all[i].APIService, all[i].assessment

@@ -30,6 +30,8 @@ type observer struct {
 	changed chan struct{} // one slot: for Changed
 
 	mu        sync.Mutex // no other lock is taken while it is held
+	began     uint64     // how many looks have begun
+	noted     uint64     // which of them was noted last
 	standings map[string]observe.Standing
 	bundles   map[[sha256.Size]byte][]v1alpha1.Certificate // what CA bundles hold
 }
@@ -56,11 +58,24 @@ type judged struct {
 	standing   observe.Standing
 }
 
-// stand gives each subject its standing, and says whether any has changed. What is not
-// among them is forgotten.
-func (o *observer) stand(now time.Time, all []judged) (changed bool) {
+// begin gives a look its number. It is called before the look sees anything.
+func (o *observer) begin() (look uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.began++
+	return o.began
+}
+
+// stand gives each subject its standing, and says whether any has changed. What is not
+// among them is forgotten. A look that began before one that was noted already sees what was
+// so before that: it is overtaken, and nothing is noted.
+func (o *observer) stand(look uint64, now time.Time, all []judged) (changed, overtaken bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if look < o.noted {
+		return false, true
+	}
+	o.noted = look
 	standings := make(map[string]observe.Standing, len(all))
 	for i := range all {
 		j := &all[i]
@@ -71,7 +86,7 @@ func (o *observer) stand(now time.Time, all []judged) (changed bool) {
 	}
 	changed = changed || len(standings) != len(o.standings)
 	o.standings = standings
-	return changed
+	return changed, false
 }
 
 // readBundles gives each subject what its CA bundle holds, which is read once.
@@ -105,8 +120,7 @@ func (o *observer) readBundles(all []judged) {
 // namespaces, and Fault.Code to who knows the codes. Numbers and ages are those of the
 // moment.
 func (a *Aggregator) Observe() []v1alpha1.RemoteAPIService {
-	now := time.Now()
-	all := a.glance(now)
+	all, now := a.glance()
 	server := a.config.server()
 	objects := make([]v1alpha1.RemoteAPIService, len(all))
 	for i := range all {
@@ -136,7 +150,7 @@ func (a *Aggregator) watchStandings(ctx context.Context) {
 			stirred = true
 		case <-timer.C:
 		}
-		if _, changed := a.look(time.Now()); changed || stirred {
+		if _, _, changed := a.look(); changed || stirred {
 			a.announcer.Wake()
 			select {
 			case a.observer.changed <- struct{}{}:
@@ -149,19 +163,20 @@ func (a *Aggregator) watchStandings(ctx context.Context) {
 	}
 }
 
-// showCertificates has extension servers show their certificates again when the ones that
-// they showed are about to expire, until ctx ends.
+// showCertificates has endpoints show their certificates again when the ones that they showed
+// are about to expire, until ctx ends.
 func (a *Aggregator) showCertificates(ctx context.Context) {
 	for pace.Wait(ctx, lookInterval, nil) {
 		now := time.Now()
+		due := func(s backend.Shown) bool { return observe.ShowAgain(now, s.Certificate, s.At) }
 		asked := map[catalog.BackendID]bool{}
-		for _, j := range a.glance(now) {
-			if j.Invalid != "" || asked[j.Backend] || !j.ShowAgain(now) {
+		for _, s := range a.snapshot.Load().Remotes() {
+			if s.InsecureSkipTLSVerify || asked[s.Backend] { // nobody minds
 				continue
 			}
-			asked[j.Backend] = true
-			if b := a.backends.Find(j.Backend); b != nil {
-				b.ShowCertificate(ctx) // no longer than to connect
+			asked[s.Backend] = true
+			if b := a.backends.Find(s.Backend); b != nil {
+				b.ShowCertificate(ctx, due) // no longer than to connect
 			}
 		}
 	}
@@ -169,17 +184,30 @@ func (a *Aggregator) showCertificates(ctx context.Context) {
 
 // glance is look for who is not there to tell of changes: those that it finds are told all
 // the same.
-func (a *Aggregator) glance(now time.Time) []judged {
-	all, changed := a.look(now)
+func (a *Aggregator) glance() (all []judged, now time.Time) {
+	all, now, changed := a.look()
 	if changed {
 		a.observer.stir()
 	}
-	return all
+	return all, now
 }
 
 // look judges every remote APIService, by name, and says whether one stands otherwise
-// than at the last look.
-func (a *Aggregator) look(now time.Time) (all []judged, changed bool) {
+// than at the last look. One that was overtaken looks again, so that what is seen never goes
+// back to what was before.
+func (a *Aggregator) look() (all []judged, now time.Time, changed bool) {
+	for {
+		number := a.observer.begin()
+		now = time.Now()
+		all = a.judge(now)
+		changed, overtaken := a.observer.stand(number, now, all)
+		if !overtaken {
+			return all, now, changed
+		}
+	}
+}
+
+func (a *Aggregator) judge(now time.Time) (all []judged) {
 	downloads := a.fetcher.Downloads()
 	for _, s := range a.snapshot.Load().APIServices() {
 		if !s.Local {
@@ -191,7 +219,7 @@ func (a *Aggregator) look(now time.Time) (all []judged, changed bool) {
 	for i := range all {
 		all[i].assessment = observe.Assess(now, &all[i].Subject)
 	}
-	return all, a.observer.stand(now, all)
+	return all
 }
 
 // subject gathers what the parts know of an APIService.
@@ -211,8 +239,8 @@ func (a *Aggregator) subject(s *catalog.APIService, d fetch.Downloads) observe.S
 	if b := a.backends.Find(s.Backend); b != nil {
 		subject.Endpoints = b.Traffic()
 		subject.Load = loadOf(b)
-		certificate, shown := b.Certificate()
-		subject.Certificates.Serving, subject.Certificates.ServingShown = observe.Read(certificate), shown
+		shown := b.Certificate()
+		subject.Certificates.Serving, subject.Certificates.ServingShown = observe.Read(shown.Certificate), shown.At
 		subject.Certificates.FrontProxy = observe.Read(b.ClientCertificate())
 	}
 	return subject

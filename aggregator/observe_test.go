@@ -19,6 +19,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backendtest"
+	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/aggregator/internal/observe"
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/internal/testcerts"
@@ -287,6 +288,34 @@ func TestWhatIsSeenByTheWayIsTold(t *testing.T) {
 			t.Errorf("%d: nothing has changed, and a change is told", i)
 		}
 	}
+}
+
+// A look that took longer than one that began after it does not bring back what was before.
+func TestLooksDoNotGoBackInTime(t *testing.T) {
+	o, start := newObserver(), time.Now()
+	seen := func(state v1alpha1.State) []judged {
+		j := judged{assessment: observe.Assessment{State: state, Reason: string(state)}}
+		j.APIService = &catalog.APIService{Registration: catalog.Registration{Name: "v1.good.example"}}
+		return []judged{j}
+	}
+	is := func(want v1alpha1.State, since time.Time) {
+		t.Helper()
+		if got := o.standings["v1.good.example"].State; got.Is != string(want)+"/"+string(want) || !got.Since.Equal(since) {
+			t.Errorf("it is %s since %v, want %s since %v", got.Is, got.Since, want, since)
+		}
+	}
+	slow, quick := o.begin(), o.begin()
+	if changed, overtaken := o.stand(quick, start.Add(time.Second), seen(v1alpha1.Healthy)); !changed || overtaken {
+		t.Errorf("the later one: changed %v, overtaken %v", changed, overtaken)
+	}
+	if changed, overtaken := o.stand(slow, start, seen(v1alpha1.Unavailable)); changed || !overtaken {
+		t.Errorf("the earlier one: changed %v, overtaken %v", changed, overtaken)
+	}
+	is(v1alpha1.Healthy, start.Add(time.Second))
+	if changed, overtaken := o.stand(o.begin(), start.Add(2*time.Second), seen(v1alpha1.Healthy)); changed || overtaken {
+		t.Errorf("the same again: changed %v, overtaken %v", changed, overtaken)
+	}
+	is(v1alpha1.Healthy, start.Add(time.Second))
 }
 
 func BenchmarkObserve(b *testing.B) {

@@ -24,7 +24,7 @@ var (
 		"Sizes of extension servers' documents as they are kept.",
 		[]string{"name", "document"}, nil, metrics.ALPHA, "")
 	certificateDesc = metrics.NewDesc("annex_aggregation_certificate_expiration_timestamp_seconds",
-		"When the certificate that an extension server shows expires, and when the last one of the CA bundle does.",
+		"When the first of the certificates that the endpoints of an extension server show expires, and when the last one of the CA bundle does.",
 		[]string{"name", "certificate"}, nil, metrics.ALPHA, "")
 	frontProxyDesc = metrics.NewDesc("annex_aggregation_front_proxy_certificate_expiration_timestamp_seconds",
 		"When the certificate expires that this server shows to extension servers.",

@@ -8,6 +8,9 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 )
 
 func checkViews(l *look) {
@@ -15,11 +18,15 @@ func checkViews(l *look) {
 	if r := l.remote(); len(views) == 0 && r != nil {
 		views = r.Views
 	}
-	for i, v := range views {
-		if i > 0 && v.Available != views[0].Available {
+	// A server that does not know yet, such as one that has just started, contradicts nobody.
+	views = slices.DeleteFunc(slices.Clone(views), func(v v1alpha1.View) bool {
+		return v.Available != metav1.ConditionTrue && v.Available != metav1.ConditionFalse
+	})
+	for _, v := range views {
+		if v.Available != views[0].Available {
 			x := l.fields
 			cut := v
-			if views[0].Available != "True" {
+			if views[0].Available != metav1.ConditionTrue {
 				cut = views[0]
 			}
 			x.Server = cut.Server

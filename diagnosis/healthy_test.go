@@ -58,6 +58,9 @@ func oddities() map[string]func(*scene) {
 			old := issue(ca.other, testcerts.Subject{Name: "old", NotBefore: s.Now.Add(-48 * time.Hour), NotAfter: s.Now.Add(-24 * time.Hour)})
 			s.shows(append(leaf, old...))
 		},
+		"an API server that has just started": func(s *scene) {
+			s.a.Views = Saw([]v1alpha1.View{{Server: "10.0.0.1:6443", Available: "True"}, {Server: "10.0.0.2:6443", Available: "Unknown"}})
+		},
 		"a wildcard name": func(s *scene) { s.shows(issue(ca.own, testcerts.Subject{Name: "w", Hosts: []string{"*.shop.svc"}})) },
 		"the system's roots": func(s *scene) {
 			s.object().Spec.CABundle = nil

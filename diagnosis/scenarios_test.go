@@ -463,6 +463,9 @@ func scenarios() []scenario {
 		{"one API server cut off", ServersDisagree, Certain, "10.0.0.2:6443 says False", "between 10.0.0.2:6443 and", func(s *scene) {
 			s.a.Views = Saw([]v1alpha1.View{{Server: "10.0.0.1:6443", Available: "True"}, {Server: "10.0.0.2:6443", Available: "False", Reason: "FailedDiscoveryCheck"}})
 		}, false},
+		{"one API server cut off, and this one does not know yet", ServersDisagree, Certain, "10.0.0.3:6443 says False", "between 10.0.0.3:6443 and", func(s *scene) {
+			s.a.Views = Saw([]v1alpha1.View{{Server: "10.0.0.1:6443", Available: "Unknown"}, {Server: "10.0.0.2:6443", Available: "True"}, {Server: "10.0.0.3:6443", Available: "False"}})
+		}, false},
 		{"one API server cut off, in the condition", ServersDisagree, Certain, "unavailable to host-b", "between host-b:6443 and", func(s *scene) {
 			s.condition("True", "Passed", "all checks passed (seen by host-a:6443; unavailable to host-b:6443: FailedDiscoveryCheck)")
 		}, false},

@@ -39,7 +39,7 @@ type Backend struct {
 	endpoints    *balance.Set
 	target       atomic.Pointer[catalog.Target] // that of the last update
 	reachability reachability
-	shown        atomic.Pointer[certificateShown] // by the last handshake; nil before there was one
+	certificates certificates
 }
 
 func newBackend(p *Pool, a *catalog.APIService) *Backend {
@@ -68,9 +68,8 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		clientCertificate: p.config.ClientCertificate,
 		wrap:              p.config.Wrap,
 		resets:            &b.resets,
-		shown: func(certificate *x509.Certificate) {
-			now := &certificateShown{certificate, time.Now()}
-			if before := b.shown.Swap(now); before == nil || !before.Equal(certificate) {
+		shown: func(address string, certificate *x509.Certificate) {
+			if b.certificates.note(address, certificate, time.Now()) {
 				p.endpointChanged(0)
 			}
 		},
@@ -128,6 +127,7 @@ func (b *Backend) update(a *catalog.APIService, asked catalog.Settings) {
 		return
 	}
 	b.target.Store(&a.Target)
+	b.certificates.follow(&a.Target)
 	members := make([]balance.Member, len(a.Target.Endpoints))
 	for i, e := range a.Target.Endpoints {
 		members[i] = balance.Member{Address: e.Address, OtherZone: e.OtherZone, Terminating: e.Terminating, Fallback: e.Fallback}
@@ -167,35 +167,6 @@ func (b *Backend) Traffic() []balance.Traffic { return b.endpoints.Traffic(time.
 
 // Totals is what all of clients' requests came to, for metrics.
 func (b *Backend) Totals() []balance.Totals { return b.endpoints.Totals() }
-
-// certificateShown is what an extension server showed, and when.
-type certificateShown struct {
-	*x509.Certificate
-	at time.Time
-}
-
-// Certificate is what the extension server showed in the last handshake, whether it was
-// trusted or not, and when that was; nil where there was none. It may have another by now:
-// connections are kept for as long as there are requests.
-func (b *Backend) Certificate() (shown *x509.Certificate, at time.Time) {
-	if s := b.shown.Load(); s != nil {
-		return s.Certificate, s.at
-	}
-	return nil, time.Time{}
-}
-
-// ShowCertificate connects to an endpoint that is well, if there is one, for no more than
-// its certificate. See Certificate for what came of it.
-func (b *Backend) ShowCertificate(ctx context.Context) {
-	all := b.Health()
-	i := slices.IndexFunc(all, func(h balance.Health) bool { return h.State == balance.Healthy })
-	if i < 0 {
-		return
-	}
-	if conn, err := b.current.Load().dialUpgrade(ctx, all[i].Address); err == nil {
-		_ = conn.Close() // nothing was sent on it
-	}
-}
 
 // ClientCertificate is what this server shows to the extension server; nil for none.
 func (b *Backend) ClientCertificate() *x509.Certificate { return b.current.Load().clientCertificate() }

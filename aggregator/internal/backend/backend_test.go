@@ -187,14 +187,14 @@ func TestACertificateIsShownAgain(t *testing.T) {
 	p, a := newPool(t, Config{}), s.Claim(name)
 	expect := func(subject string) (at time.Time) {
 		t.Helper()
-		certificate, at := p.Get(a).Certificate()
-		if certificate == nil || certificate.Subject.CommonName != subject {
-			t.Errorf("the certificate is %v, want that of %s", certificate, subject)
+		shown := p.Get(a).Certificate()
+		if shown.Certificate == nil || shown.Subject.CommonName != subject {
+			t.Errorf("the certificate is %v, want that of %s", shown.Certificate, subject)
 		}
-		return at
+		return shown.At
 	}
-	if c, at := p.Get(a).Certificate(); c != nil || !at.IsZero() {
-		t.Errorf("before a handshake: %v, %v", c, at)
+	if s := p.Get(a).Certificate(); s.Certificate != nil || !s.At.IsZero() {
+		t.Errorf("before a handshake: %+v", s)
 	}
 	ask := func() {
 		t.Helper()
@@ -209,7 +209,9 @@ func TestACertificateIsShownAgain(t *testing.T) {
 	if at := expect("old"); !at.Equal(before) {
 		t.Errorf("a request over a connection that is kept shows a certificate: %v, %v", before, at)
 	}
-	p.Get(a).ShowCertificate(t.Context())
+	p.Get(a).ShowCertificate(t.Context(), func(Shown) bool { return false })
+	expect("old")
+	p.Get(a).ShowCertificate(t.Context(), func(s Shown) bool { return s.Subject.CommonName == "old" })
 	if at := expect("new"); !at.After(before) {
 		t.Errorf("shown at %v and at %v", before, at)
 	}

@@ -56,9 +56,9 @@ type transportConfig struct {
 	clientCertificate func() (cert, key []byte)
 	wrap              func(http.RoundTripper) http.RoundTripper
 	resets            *resets
-	// shown is told the certificate of the far end after each handshake in which it
+	// shown is told the certificate of an address after each handshake in which it
 	// showed one, verified or not.
-	shown func(*x509.Certificate)
+	shown func(address string, certificate *x509.Certificate)
 }
 
 // transport sends requests to one extension server with one client certificate.
@@ -67,7 +67,7 @@ type transport struct {
 
 	dial  func(ctx context.Context, network, address string) (*watchedConn, error)
 	tls   *tls.Config
-	shown func(*x509.Certificate)
+	shown func(address string, certificate *x509.Certificate)
 	http1 *http.Transport // dials, and hands connections that speak HTTP/2 to conns
 	conns *connPool
 	rt    http.RoundTripper
@@ -177,7 +177,7 @@ func (t *transport) dialTLS(ctx context.Context, address string, protocols ...st
 	defer cancel()
 	err = conn.HandshakeContext(ctx)
 	if certificate := shownCertificate(conn, err); certificate != nil {
-		t.shown(certificate)
+		t.shown(address, certificate)
 	}
 	if err != nil {
 		_ = raw.Close()

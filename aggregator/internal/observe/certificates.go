@@ -25,7 +25,7 @@ const (
 type Certificates struct {
 	Serving, FrontProxy *v1alpha1.Certificate
 	CABundle            []v1alpha1.Certificate
-	// ServingShown is when the extension server showed Serving; zero for now.
+	// ServingShown is when Serving was shown; zero for now.
 	ServingShown time.Time
 }
 

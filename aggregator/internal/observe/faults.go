@@ -2,10 +2,12 @@ package observe
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
@@ -81,10 +83,7 @@ var faults = []fault{
 				return "" // others may be left of earlier keys
 			}
 		}
-		if len(bundle) == 0 {
-			return ""
-		}
-		return expired(now, &bundle[len(bundle)-1], "each certificate of spec.caBundle, the last one")
+		return expired(now, s.lastAuthority(), "each certificate of spec.caBundle, the last one")
 	}},
 	{"ServersDisagree", dissent},
 	{"EndpointUnreachable", func(_ time.Time, s *Subject) string { return leftOut(s, balance.Unreachable, "fail their probes") }},
@@ -92,7 +91,8 @@ var faults = []fault{
 		return leftOut(s, balance.Ejected, "failed requests and are left out for a while")
 	}},
 	{"ServingCertificateExpiring", func(now time.Time, s *Subject) string {
-		return expiring(s.servingShown(now), s.verifiedCertificate(), "the extension server's certificate")
+		return cmp.Or(expiring(s.servingShown(now), s.verifiedCertificate(), "the extension server's certificate"),
+			expiring(now, s.lastAuthority(), "the certificate of spec.caBundle that lasts longest"))
 	}},
 	{"FrontProxyCertificateExpiring", func(now time.Time, s *Subject) string {
 		return expiring(now, s.Certificates.FrontProxy, "the certificate that this server shows to extension servers")
@@ -188,6 +188,17 @@ const (
 	expiringPart = 4
 )
 
+// lastAuthority is what of the CA bundle expires last: while an authority is replaced, its old
+// certificate may expire beside the new one. It is nil where there is none.
+func (s *Subject) lastAuthority() (last *v1alpha1.Certificate) {
+	for i := range s.Certificates.CABundle {
+		if c := &s.Certificates.CABundle[i]; last == nil || c.NotAfter.After(last.NotAfter.Time) {
+			last = c
+		}
+	}
+	return last
+}
+
 // verifiedCertificate is the extension server's if anybody minds that it expires.
 func (s *Subject) verifiedCertificate() *v1alpha1.Certificate {
 	if s.InsecureSkipTLSVerify {
@@ -208,12 +219,12 @@ func (s *Subject) servingShown(now time.Time) time.Time {
 // showAgainAfter is how old may be what is known of a certificate that expires soon.
 const showAgainAfter = time.Hour
 
-// ShowAgain says that it is time to see whether the extension server has another
-// certificate than the one that it showed.
-func (s *Subject) ShowAgain(now time.Time) bool {
-	c, shown := s.verifiedCertificate(), s.servingShown(now)
+// ShowAgain says that it is time to see whether an endpoint has another certificate than the
+// one that it showed.
+func ShowAgain(now time.Time, showed *x509.Certificate, shown time.Time) bool {
+	c := &v1alpha1.Certificate{NotBefore: metav1.NewTime(showed.NotBefore), NotAfter: metav1.NewTime(showed.NotAfter)}
 	switch {
-	case c == nil || expired(now, c, "") == "" && expiring(now, c, "") == "":
+	case expired(now, c, "") == "" && expiring(now, c, "") == "":
 		return false
 	case expired(now, c, "") != "" && expired(shown, c, "") == "":
 		return true

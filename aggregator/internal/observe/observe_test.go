@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"crypto/x509"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,12 @@ func TestStatesAndFaults(t *testing.T) {
 		"and is no other": {func(s *Subject) {
 			s.Certificates.Serving, s.Certificates.ServingShown = certificate(-20*week, -time.Second), now.Add(-time.Minute)
 		}, v1alpha1.Degraded, "ServingCertificateExpiring", "expires at"},
+		"an authority expires": {func(s *Subject) {
+			s.Certificates.CABundle = []v1alpha1.Certificate{*certificate(-20*week, week)}
+		}, v1alpha1.Degraded, "ServingCertificateExpiring", "caBundle"},
+		"an old one does beside a new one": {func(s *Subject) {
+			s.Certificates.CABundle = []v1alpha1.Certificate{*certificate(-20*week, 20*week), *certificate(-20*week, week)}
+		}, v1alpha1.Healthy, "", ""},
 		"nobody minds": {func(s *Subject) {
 			s.Certificates.Serving, s.InsecureSkipTLSVerify = certificate(-week, -time.Second), true
 		}, v1alpha1.Healthy, "", ""},
@@ -317,7 +324,6 @@ func TestWhenACertificateIsToBeShownAgain(t *testing.T) {
 		shown       time.Duration // ago
 		again       bool
 	}{
-		"there is none":                {nil, time.Hour, false},
 		"it lasts":                     {certificate(-20*day, 40*day), 10 * day, false},
 		"it expires":                   {certificate(-80*day, 10*day), 10 * day, true},
 		"it expires, and is new here":  {certificate(-80*day, 10*day), time.Minute, false},
@@ -325,14 +331,9 @@ func TestWhenACertificateIsToBeShownAgain(t *testing.T) {
 		"it had expired when shown":    {certificate(-80*day, -time.Hour), time.Minute, false},
 		"it had expired, long ago now": {certificate(-80*day, -3*day), 2 * day, true},
 	} {
-		s := subject()
-		s.Certificates.Serving, s.Certificates.ServingShown = c.certificate, now.Add(-c.shown)
-		if got := s.ShowAgain(now); got != c.again {
+		showed := &x509.Certificate{NotBefore: c.certificate.NotBefore.Time, NotAfter: c.certificate.NotAfter.Time}
+		if got := ShowAgain(now, showed, now.Add(-c.shown)); got != c.again {
 			t.Errorf("%s: %v", what, got)
-		}
-		s.InsecureSkipTLSVerify = true
-		if s.ShowAgain(now) {
-			t.Errorf("%s: nobody minds", what)
 		}
 	}
 }

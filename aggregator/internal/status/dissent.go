@@ -146,6 +146,7 @@ func (w *Writer) dissent(ctx context.Context) {
 	p := publication{unsure: true, changes: newDissentBounds()} // an earlier life may have left a Lease
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var lasting time.Time // when one more of this server's own views lasts; zero for never
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,7 +163,13 @@ func (w *Writer) dissent(ctx context.Context) {
 			w.config.PeersChanged()
 		}
 		if w.Term() != 0 {
-			views, wait = nil, 0
+			if views, wait = nil, w.own.next(now); !lasting.IsZero() && !now.Before(lasting) && w.peers.any() {
+				wake(w.wakeWriting) // what others see counts from now on
+				w.config.PeersChanged()
+			}
+			if lasting = (time.Time{}); wait > 0 {
+				lasting = now.Add(wait)
+			}
 		}
 		change, renew, later := p.next(now, views)
 		if change || renew {

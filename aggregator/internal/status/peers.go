@@ -98,6 +98,13 @@ func (p *peerViews) forget(lease string) {
 	}
 }
 
+// any says whether another server has told of anything.
+func (p *peerViews) any() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.reports) > 0
+}
+
 func (p *peerViews) forgetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -274,9 +281,14 @@ func (w *Writer) deleteExpired(ctx context.Context, mayWrite func() error) (done
 	return true, wait
 }
 
-// withPeerViews is a verdict with what the other servers see, where that differs.
+// withPeerViews is a verdict with what the other servers see, where that has differed for
+// dissentAfter.
 func (w *Writer) withPeerViews(name string, v catalog.Verdict) catalog.Verdict {
-	if others := w.peers.others(time.Now(), name, v.Status); others != "" {
+	now := time.Now()
+	if !w.own.lasts(now, name, v.Status) {
+		return v
+	}
+	if others := w.peers.others(now, name, v.Status); others != "" {
 		v.Message += " (seen by " + w.serverName() + "; " + others + ")"
 	}
 	return v

@@ -66,6 +66,7 @@ type Writer struct {
 	term     atomic.Int64 // see Term
 	election atomic.Pointer[election]
 	differs  atomic.Pointer[map[string]view] // what has differed from the conditions for dissentAfter
+	own      ownViews
 	peers    *peerViews
 	bounds   conditionBudget // of one APIService, not spent
 	// One slot each: what wakes the loop that writes conditions, and the one that
@@ -105,6 +106,7 @@ func New(config Config) *Writer {
 
 // Sync takes over the verdicts of a snapshot.
 func (w *Writer) Sync(s *catalog.Snapshot) {
+	w.own.update(time.Now(), s)
 	w.snapshot.Store(s)
 	wake(w.wakeWriting)
 	wake(w.wakeDissent)
