@@ -71,12 +71,24 @@ type Finding struct {
 	Confidence string `json:"confidence,omitempty"`
 	// Evidence is what was seen, in a sentence.
 	Evidence string `json:"evidence"`
-	// Remedy are shell lines; "#" begins a remark.
-	Remedy []string `json:"remedy,omitempty"`
+	// Remedy is what to do: first what looks, last what destroys.
+	Remedy []Action `json:"remedy,omitempty"`
 	// Because is the code of the finding that explains this one.
 	Because string `json:"because,omitempty"`
 	// See is the address of the fault's page; the page shows it as a link where it is https.
 	See string `json:"see,omitempty"`
+}
+
+// Action is one thing to do, as package diagnosis says it.
+type Action struct {
+	// Does is what the command does: looks, changes or destroys; empty where there is none.
+	Does string `json:"does,omitempty"`
+	// Remark is what to know of it; without a command, what to do by hand.
+	Remark string `json:"remark,omitempty"`
+	// Command is a line for a shell.
+	Command string `json:"command,omitempty"`
+	// Warning is what is lost by a command that destroys, and when that is right.
+	Warning string `json:"warning,omitempty"`
 }
 
 // about is what the page asks first.

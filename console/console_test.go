@@ -153,7 +153,7 @@ func TestDoctor(t *testing.T) {
 		case "hangs":
 			return Verdict{}, context.DeadlineExceeded
 		}
-		return Verdict{Summary: "<b>bad</b>", Findings: []Finding{{Code: "ANX101", Remedy: []string{"kubectl get pods"}}}}, nil
+		return Verdict{Summary: "<b>bad</b>", Findings: []Finding{{Code: "ANX101", Remedy: []Action{{Does: "looks", Command: "kubectl get pods"}}}}}, nil
 	}})
 	var told about
 	if _, body := ask(t, h, http.MethodGet, "/console/api/about"); json.Unmarshal([]byte(body), &told) != nil || told != (about{"here", "https://api.test", true}) {

@@ -38,7 +38,7 @@ func TestFaultsAreNamed(t *testing.T) {
 			if !strings.Contains(f.Evidence, c.evidence) {
 				t.Errorf("evidence %q lacks %q", f.Evidence, c.evidence)
 			}
-			if remedy := strings.Join(f.Remedy, "\n"); !strings.Contains(remedy, c.remedy) {
+			if remedy := strings.Join(Script(f.Remedy), "\n"); !strings.Contains(remedy, c.remedy) {
 				t.Errorf("remedy lacks %q:\n%s", c.remedy, remedy)
 			}
 			if fault, _ := Lookup(string(c.code)); f.Name != fault.Name || f.Title != fault.Title || f.See != c.code.See() {
@@ -139,7 +139,7 @@ func TestHostileTextIsMadeHarmless(t *testing.T) {
 			findings += len(r.Findings)
 			for _, f := range r.Findings {
 				harmlessLine(t, c.name, f.Evidence, maxEvidence)
-				for _, line := range f.Remedy {
+				for _, line := range Script(f.Remedy) {
 					if strings.Contains(line, "reboot<") || strings.ContainsAny(line, "\x00\x1b\r") || strings.Contains(line, "$(reboot") || strings.Contains(line, "`reboot") || strings.Contains(line, ";reboot") {
 						t.Errorf("%s: remedy %q", c.name, line)
 					}
@@ -249,12 +249,12 @@ func TestRemediesRenderAndDocumentsHaveThem(t *testing.T) {
 	for _, f := range Faults() {
 		for i := range f.Remedy {
 			for _, fields := range []Fields{{}, sampleFields()} {
-				if err := faults().remedy[f.Code][i].Execute(new(strings.Builder), fields.filled()); err != nil {
+				if _, err := faults().remedy[f.Code][i].fill(fields.filled()); err != nil {
 					t.Errorf("%s: %v", f.Code, err)
 				}
 			}
 		}
-		lines := append(f.Explain(), render(f.Code, Fields{})...)
+		lines := append(Script(f.Explain()), Script(render(f.Code, Fields{}))...)
 		for _, line := range lines {
 			if strings.Contains(line, "\n") {
 				t.Errorf("%s: a command of several lines cannot be copied from where each is shown as one: %q", f.Code, line)
@@ -267,9 +267,11 @@ func TestRemediesRenderAndDocumentsHaveThem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range f.Explain() {
-			if !strings.Contains(string(page), line+"\n") {
-				t.Errorf("%s lacks %q", f.Code.Page(), line)
+		for _, a := range f.Explain() {
+			for _, want := range []string{a.Command + "\n", a.Remark, a.Loses, a.OnlyIf} {
+				if !strings.Contains(string(page), want) {
+					t.Errorf("%s lacks %q", f.Code.Page(), want)
+				}
 			}
 		}
 	}

@@ -28,14 +28,14 @@ func Example() {
 	first := diagnosis.Diagnose(facts, "v1.example.com").Findings[0]
 	fmt.Println(first.Code, first.Name, first.Severity, first.Confidence)
 	fmt.Println(first.Evidence)
-	for _, line := range first.Remedy {
+	for _, line := range diagnosis.Script(first.Remedy) {
 		fmt.Println(line)
 	}
 	// Output:
 	// ANX102 ServiceNotFound error Certain
 	// the APIService leads to Service shop/widgets, and there is not even namespace shop
-	// # what Services there are:
+	// # what Services there are
 	// kubectl -n shop get services
-	// # if the extension server is gone for good; its API goes with it:
-	// kubectl delete apiservice v1.example.com
+	// # This takes away the API example.com/v1, for every client, until it is registered again. Do it only if no Service above is the extension server's, and it is gone for good.
+	// #   kubectl delete apiservice v1.example.com
 }

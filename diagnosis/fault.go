@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/template"
 )
 
 //go:generate go run ./internal/generate
@@ -42,8 +41,8 @@ type Fault struct {
 	Symptom string `json:"symptom"`
 	// Cause is why it happens.
 	Cause string `json:"cause"`
-	// Remedy are templates of shell lines over [Fields].
-	Remedy []string `json:"remedy"`
+	// Remedy is what to do, its texts templates over [Fields].
+	Remedy []Action `json:"remedy"`
 	// Severity says how bad it is.
 	Severity Severity `json:"severity"`
 	// Fatal says that what comes later on a request's way cannot be judged.
@@ -69,7 +68,7 @@ type table struct {
 	document
 	byCode  map[Code]Fault
 	byWord  map[string]Code
-	remedy  map[Code][]*template.Template
+	remedy  map[Code][]actionTemplate
 	ordered []Code
 }
 
@@ -83,7 +82,7 @@ var faults = sync.OnceValue(func() *table {
 })
 
 func readTable(content []byte) (*table, error) {
-	t := &table{byCode: map[Code]Fault{}, byWord: map[string]Code{}, remedy: map[Code][]*template.Template{}}
+	t := &table{byCode: map[Code]Fault{}, byWord: map[string]Code{}, remedy: map[Code][]actionTemplate{}}
 	if err := json.Unmarshal(content, &t.document); err != nil {
 		return nil, err
 	}
@@ -99,10 +98,10 @@ func readTable(content []byte) (*table, error) {
 			}
 			t.byWord[word] = f.Code
 		}
-		for _, line := range f.Remedy {
-			parsed, err := template.New(string(f.Code)).Parse(line)
+		for _, a := range f.Remedy {
+			parsed, err := parseAction(a)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", f.Code, err)
 			}
 			t.remedy[f.Code] = append(t.remedy[f.Code], parsed)
 		}
@@ -144,18 +143,4 @@ func (c Code) See() string {
 func (c Code) Page() string { return "docs/operate/faults/" + string(c) + ".md" }
 
 // Explain is the remedy with placeholders in upper case for all names.
-func (f Fault) Explain() []string { return render(f.Code, sampleFields()) }
-
-// render fills in a remedy. Lines that are empty then are left out.
-func render(code Code, fields Fields) []string {
-	fields = fields.filled()
-	var lines []string
-	for _, line := range faults().remedy[code] {
-		var b strings.Builder
-		// Fields that do not exist are found by the test that renders all.
-		if err := line.Execute(&b, fields); err == nil && strings.TrimSpace(b.String()) != "" {
-			lines = append(lines, b.String())
-		}
-	}
-	return lines
-}
+func (f Fault) Explain() []Action { return render(f.Code, sampleFields()) }

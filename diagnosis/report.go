@@ -27,8 +27,8 @@ type Finding struct {
 	Confidence Confidence `json:"confidence"`
 	// Evidence is what was seen, in a sentence.
 	Evidence string `json:"evidence"`
-	// Remedy are shell lines with names filled in; "#" begins a remark.
-	Remedy []string `json:"remedy"`
+	// Remedy is what to do, with names filled in: first what looks, last what destroys.
+	Remedy []Action `json:"remedy"`
 	// See is the address of the fault's page.
 	See string `json:"see"`
 	// Because is the finding that explains this one; empty for a root.

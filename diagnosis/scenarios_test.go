@@ -357,7 +357,7 @@ func scenarios() []scenario {
 			})
 			s.object().Status.Conditions = nil
 		}, false},
-		{"404", GroupVersionNotServed, Certain, "it serves gadgets.example.com/v2", "# what it serves (gadgets.example.com/v2):", func(s *scene) {
+		{"404", GroupVersionNotServed, Certain, "it serves gadgets.example.com/v2", "# what it serves (gadgets.example.com/v2)", func(s *scene) {
 			s.badStatus("404")
 			s.a.Endpoints.Value[0].Forwarded.Value.Groups = &Answer{Code: 200, Body: []byte(`{"groups":[{"name":"gadgets.example.com","versions":[{"groupVersion":"gadgets.example.com/v2","version":"v2"}]}]}`)}
 		}, false},

@@ -117,7 +117,7 @@ func (c *cluster) prove(t *testing.T, f fault, r *row) {
 	for _, part := range f.run {
 		lines := remedies(report, part)
 		if len(lines) == 0 {
-			t.Fatalf("no line of a remedy has %q:\n%s", part, strings.Join(found.Remedy, "\n"))
+			t.Fatalf("no line of a remedy has %q:\n%s", part, strings.Join(diagnosis.Script(found.Remedy), "\n"))
 		}
 		line := lines[0]
 		for open, value := range f.fill {
@@ -129,7 +129,7 @@ func (c *cluster) prove(t *testing.T, f fault, r *row) {
 	}
 	if f.mend != nil {
 		if err := f.mend(ctx, s); err != nil {
-			t.Fatalf("after the remedy %q: %v", found.Remedy, err)
+			t.Fatalf("after the remedy %q: %v", diagnosis.Script(found.Remedy), err)
 		}
 	}
 	if err := s.well(ctx, f); err != nil {
@@ -138,13 +138,13 @@ func (c *cluster) prove(t *testing.T, f fault, r *row) {
 	r.mended = len(f.remains) == 0
 }
 
-// remedies are the lines of a report's remedies with a text, those of roots first.
+// remedies are the commands of a report's remedies with a text, those of roots first.
 func remedies(r diagnosis.Report, part string) []string {
 	var lines []string
 	for _, f := range r.Findings {
-		for _, line := range f.Remedy {
-			if !strings.HasPrefix(line, "#") && strings.Contains(line, part) {
-				lines = append(lines, line)
+		for _, a := range f.Remedy {
+			if strings.Contains(a.Command, part) {
+				lines = append(lines, a.Command)
 			}
 		}
 	}

@@ -57,7 +57,7 @@ func TestRealServers(t *testing.T) {
 			p.click(".doctor button")
 			p.await("doctor's answer", `document.querySelector(".doctor .finding") !== null`)
 			said := oneLine(eval[string](p, `document.querySelector(".doctor").innerText`))
-			for _, want := range []string{"ANX206 A replica cannot be reached", packages.replicas[1].settings.Address, "kubectl -n packages get pod registry-2 -o wide"} {
+			for _, want := range []string{"ANX206 A replica cannot be reached", packages.replicas[1].settings.Address, "Look first; this changes nothing:", "kubectl -n packages describe pod registry-2", "Careful. This takes away the Pod"} {
 				if !strings.Contains(said, want) {
 					t.Errorf("doctor says %q, and nothing of %q", said, want)
 				}

@@ -82,6 +82,9 @@ export interface APIService {
 /** What the server of the page says of itself. */
 export interface About { cluster?: string; server?: string; doctor?: boolean }
 
+/** One thing to do. Without a command it is done by hand. */
+export interface Action { does?: string; remark?: string; command?: string; warning?: string }
+
 /** What doctor says of one APIService. */
 export interface Verdict { summary?: string; findings?: Finding[]; unseen?: string[] }
 export interface Finding {
@@ -90,7 +93,7 @@ export interface Finding {
   severity?: string;
   confidence?: string;
   evidence?: string;
-  remedy?: string[];
+  remedy?: Action[];
   because?: string;
   see?: string;
 }

@@ -5,6 +5,7 @@ import { ago, bytes, days, milliseconds, percent, span } from "../src/format";
 import { byGravity, countByState, matches, seenBy, serversOf, stateOf } from "../src/order";
 import { fromAPIService } from "../src/plain";
 import { kept, Samples } from "../src/samples";
+import { grouped } from "../src/remedy";
 import { clean, printable } from "../src/text";
 import type { Service, Status } from "../src/types";
 
@@ -116,4 +117,24 @@ test("samples are kept in rings, with the highest of all", () => {
   for (let i = 0; i < kept; i++) samples.take([a], 5000 + i);
   assert.equal(samples.of("a").at.length, kept);
   assert.deepEqual(samples.of("b").p99.filter((v) => v !== null), [], "what is gone is forgotten");
+});
+
+test("what destroys stands apart from what looks and what changes", () => {
+  const groups = grouped([
+    { does: "looks", remark: "how they are", command: "kubectl get pods" },
+    { does: "looks", command: "kubectl get nodes" },
+    { remark: "wait for it" },
+    { does: "changes", command: "kubectl annotate pod a b=c" },
+    { does: "destroys", command: "kubectl delete pod a", warning: "This takes away Pod a." },
+    { does: "destroys", command: "kubectl delete pod b", warning: "This takes away Pod b." },
+  ]);
+  assert.deepEqual(groups, [
+    { does: "looks", title: "Look first; this changes nothing:", lines: ["# how they are", "kubectl get pods", "kubectl get nodes"] },
+    { does: "changes", title: "Then mend:", lines: ["# wait for it", "kubectl annotate pod a b=c"] },
+    { does: "destroys", title: "This takes away Pod a.", lines: ["kubectl delete pod a"] },
+    { does: "destroys", title: "This takes away Pod b.", lines: ["kubectl delete pod b"] },
+  ]);
+  assert.deepEqual(grouped([{ does: "looks", command: "date" }]).map((g) => g.title), ["Look; this changes nothing:"]);
+  assert.deepEqual(grouped([{ does: "new", command: "date" }, { does: "destroys", command: "rm" }]).map((g) => [g.does, g.title]), [["changes", "Mend:"], ["destroys", "This takes something away."]]);
+  assert.deepEqual(grouped([]), []);
 });

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 
 	"sigs.k8s.io/yaml"
 )
@@ -22,7 +21,7 @@ type fault struct {
 	Title    string   `json:"title"`
 	Symptom  string   `json:"symptom"`
 	Cause    string   `json:"cause"`
-	Remedy   []string `json:"remedy"`
+	Remedy   []action `json:"remedy"`
 	Severity string   `json:"severity"`
 	Fatal    bool     `json:"fatal"`
 	Explains []string `json:"explains,omitempty"`
@@ -96,6 +95,9 @@ func check(d document) error {
 		if f.Title == "" || f.Symptom == "" || f.Cause == "" || len(f.Remedy) == 0 {
 			say("title, symptom, cause and remedy must be set")
 		}
+		for _, sentence := range wrongRemedy(f.Remedy) {
+			say("%s", sentence)
+		}
 		if !slices.Contains([]string{"error", "warning", "info"}, f.Severity) {
 			say("severity %q", f.Severity)
 		}
@@ -165,21 +167,13 @@ func page(d document, f fault) ([]byte, error) {
 	fmt.Fprintf(&b, "<!-- %s -->\n\n# %s: %s\n\n", marked, f.Code, f.Title)
 	words := "`" + strings.Join(append([]string{f.Name}, f.Reasons...), "`, `") + "`"
 	fmt.Fprintf(&b, "%s, severity %s, one of [all faults](README.md).\n", words, f.Severity)
-	fmt.Fprintf(&b, "\n## What you see\n\n    %s\n\n## Why\n\n%s\n\n## What to do\n\n```sh\n", f.Symptom, f.Cause)
-	for _, line := range f.Remedy {
-		t, err := template.New(f.Code).Option("missingkey=error").Parse(line)
-		if err != nil {
-			return nil, err
-		}
-		var out strings.Builder
-		if err := t.Execute(&out, samples); err != nil {
-			return nil, err
-		}
-		if strings.TrimSpace(out.String()) != "" {
-			b.WriteString(out.String() + "\n")
-		}
+	fmt.Fprintf(&b, "\n## What you see\n\n    %s\n\n## Why\n\n%s\n\n## What to do\n\n", f.Symptom, f.Cause)
+	actions, err := render(f.Remedy, samples)
+	if err != nil {
+		return nil, err
 	}
-	fmt.Fprintf(&b, "```\n\n`annex doctor` fills in the names.")
+	toDo(&b, actions)
+	b.WriteString("`annex doctor` fills in the names.")
 	if f.Fatal {
 		b.WriteString(" What comes later on a request's way is not checked while this is so.")
 	}
@@ -213,15 +207,4 @@ func source(s string) string {
 		repository = "kubernetes/kubernetes"
 	}
 	return fmt.Sprintf("[%s#%s](https://github.com/%s/issues/%s)", repository, number, repository, number)
-}
-
-// samples are the fields of remedies in documents: what they stand for, in upper case. Those that
-// diagnosis.Fields has and these lack are a mistake that shows when pages are made.
-var samples = map[string]any{
-	"APIService": "APISERVICE", "Group": "GROUP", "Version": "VERSION", "Namespace": "NAMESPACE",
-	"Service": "SERVICE", "Port": "443", "TargetPort": "443", "PortIndex": "0", "Pod": "POD", "Node": "NODE",
-	"Workload": "deployment/DEPLOYMENT", "ServiceAccount": "SERVICEACCOUNT", "SelectorJSON": `{"app":"LABEL"}`,
-	"Resource": "RESOURCE", "CommonName": "COMMON_NAME", "Server": "APISERVER", "StuckNamespace": "STUCK_NAMESPACE",
-	"Scaled": false, "Other": "OTHER", "OtherPort": "OTHER_PORT", "Secret": "SECRET", "Policy": "NETWORKPOLICY",
-	"Manager": "MANAGER", "Provider": "", "ServiceCIDR": "SERVICE_CIDR",
 }

@@ -35,11 +35,19 @@ func verdict(report diagnosis.Report) console.Verdict {
 	for _, f := range report.Findings {
 		v.Findings = append(v.Findings, console.Finding{
 			Code: string(f.Code), Title: f.Title, Severity: string(f.Severity), Confidence: string(f.Confidence),
-			Evidence: f.Evidence, Remedy: f.Remedy, Because: string(f.Because), See: f.See,
+			Evidence: f.Evidence, Remedy: actions(f.Remedy), Because: string(f.Because), See: f.See,
 		})
 	}
 	for _, b := range report.Unseen {
 		v.Unseen = append(v.Unseen, fmt.Sprintf("%s: %s was not seen: %s", b.Check, b.What, b.Why))
 	}
 	return v
+}
+
+func actions(remedy []diagnosis.Action) []console.Action {
+	var all []console.Action
+	for _, a := range remedy {
+		all = append(all, console.Action{Does: string(a.Does), Remark: a.Remark, Command: a.Command, Warning: a.Warning()})
+	}
+	return all
 }

@@ -12,11 +12,19 @@ import (
 func TestReportsAsThePageReadsThem(t *testing.T) {
 	found := diagnosis.Finding{
 		Code: "ANX101", Title: "no Pod is ready", Severity: diagnosis.Error, Confidence: diagnosis.Certain,
-		Evidence: "0 of 2", Remedy: []string{"kubectl get pods"}, See: "https://example.com", Because: "ANX102",
+		Evidence: "0 of 2", See: "https://example.com", Because: "ANX102",
+		Remedy: []diagnosis.Action{
+			{Does: diagnosis.Looks, Remark: "how they are", Command: "kubectl get pods"},
+			{Does: diagnosis.Destroys, Command: "kubectl delete pod a", Loses: "the Pod", OnlyIf: "another is made"},
+		},
 	}
 	shown := console.Finding{
 		Code: "ANX101", Title: "no Pod is ready", Severity: "error", Confidence: "Certain",
-		Evidence: "0 of 2", Remedy: []string{"kubectl get pods"}, See: "https://example.com", Because: "ANX102",
+		Evidence: "0 of 2", See: "https://example.com", Because: "ANX102",
+		Remedy: []console.Action{
+			{Does: "looks", Remark: "how they are", Command: "kubectl get pods"},
+			{Does: "destroys", Command: "kubectl delete pod a", Warning: "This takes away the Pod. Do it only if another is made."},
+		},
 	}
 	for name, c := range map[string]struct {
 		report diagnosis.Report

@@ -121,7 +121,7 @@ func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code
 			if p == nil {
 				p = &problem{Message: string(f.Code) + " " + f.Title, Type: f.Name}
 			}
-			p.Text += fmt.Sprintf("%s %s (%s)\n%s\n%s\n%s\n", f.Code, f.Title, f.Confidence, f.Evidence, strings.Join(f.Remedy, "\n"), f.See)
+			p.Text += fmt.Sprintf("%s %s (%s)\n%s\n%s\n%s\n", f.Code, f.Title, f.Confidence, f.Evidence, strings.Join(diagnosis.Script(f.Remedy), "\n"), f.See)
 		}
 	}
 	return p

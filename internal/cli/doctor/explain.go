@@ -36,9 +36,7 @@ func (o *Options) explain() error {
 	p.section("Why", f.Cause)
 	p.line("")
 	p.line("What to do")
-	for _, line := range f.Explain() {
-		p.line("  " + line)
-	}
+	p.remedy("  ", f.Explain())
 	if len(f.Source) > 0 {
 		p.section("Where people met it", strings.Join(f.Source, ", "))
 	}

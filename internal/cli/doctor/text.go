@@ -218,20 +218,9 @@ func (o *Options) finding(p *page, f diagnosis.Finding) {
 	if f.Because != "" && !o.Verbose {
 		return // the root's remedy is this one's
 	}
-	for _, line := range f.Remedy {
-		// Commands stay whole, to be copied.
-		line = diagnosis.Printable(line, maxCommand)
-		if strings.HasPrefix(line, "#") {
-			p.wrap(other+"  ", other+"  # ", line)
-			continue
-		}
-		p.line(other + "  " + line)
-	}
+	p.remedy(other, f.Remedy)
 	p.line(other + p.dim(o.program+" doctor --explain "+string(f.Code)))
 }
-
-// maxCommand bounds a line of a remedy.
-const maxCommand = 8000
 
 // unseen writes what could not be seen, and why.
 func (o *Options) unseen(p *page, r diagnosis.Report) {

@@ -31,12 +31,17 @@ func broken() diagnosis.Report {
 				Code: "ANX201", Name: "MissingEndpoints", Title: "No Pod of the extension server is ready",
 				Severity: diagnosis.Error, Confidence: diagnosis.Certain,
 				Evidence: "Pod metrics-server-0 waits: CrashLoopBackOff; its last line is " + evil,
-				Remedy:   []string{"# what it says:", "kubectl -n kube-system logs metrics-server-0 --all-containers --tail=50"},
+				Remedy: []diagnosis.Action{
+					{Does: diagnosis.Looks, Remark: "what it says", Command: "kubectl -n kube-system logs metrics-server-0 --all-containers --tail=50"},
+					{Remark: "mend what it says"},
+					{Does: diagnosis.Changes, Command: "kubectl -n kube-system rollout restart deployment/metrics-server"},
+					{Does: diagnosis.Destroys, Command: "kubectl delete apiservice v1beta1.metrics.k8s.io", Loses: "the API, for every client", OnlyIf: "nobody needs it"},
+				},
 			},
 			{
 				Code: "ANX801", Name: "NamespaceStuck", Title: "Namespaces cannot be deleted",
 				Severity: diagnosis.Warning, Confidence: diagnosis.Likely, Because: "ANX201", Evidence: "namespace old waits",
-				Remedy: []string{"kubectl get namespace old"},
+				Remedy: []diagnosis.Action{{Does: diagnosis.Looks, Command: "kubectl get namespace old"}},
 			},
 		},
 		Unseen: []diagnosis.Blind{{Check: "the extension server may ask who is allowed what", What: "its rights", Why: "forbidden: " + evil}},
@@ -72,8 +77,15 @@ func TestTextOnATerminal(t *testing.T) {
   × ANX201 No Pod of the extension server is ready (certain)
     Pod metrics-server-0 waits: CrashLoopBackOff; its last
     line is �[2Jgone� <b>bold</b> �back
-      # what it says:
+    look first; this changes nothing:
+      # what it says
       kubectl -n kube-system logs metrics-server-0 --all-containers --tail=50
+    then mend:
+      # mend what it says
+      kubectl -n kube-system rollout restart deployment/metrics-server
+    ! This takes away the API, for every client. Do it only
+      if nobody needs it.
+      kubectl delete apiservice v1beta1.metrics.k8s.io
     annex doctor --explain ANX201
 
   ‼ ANX801 Namespaces cannot be deleted (likely, follows
@@ -96,7 +108,8 @@ func TestTextIsWordsWhereItIsPiped(t *testing.T) {
 	got := written(t, &Options{Verbose: true}, page{})
 	for _, want := range []string{
 		"\n  ok   registration and Service\n    ok   the APIService exists\n", "\n  FAIL endpoints and Pods: ANX201 No Pod", "\n  WARN cluster, and who suffers: ",
-		"\n  FAIL ANX201 No Pod of the extension server is ready (certain)\n", "\n         kubectl get namespace old\n",
+		"\n  FAIL ANX201 No Pod of the extension server is ready (certain)\n", "\n       look; this changes nothing:\n         kubectl get namespace old\n",
+		"\n       ! This takes away the API, for every client. Do it only if nobody needs it.\n         kubectl delete apiservice",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
@@ -177,6 +190,9 @@ func TestJUnit(t *testing.T) {
 		t.Errorf("got\n%s", &b)
 	}
 	c := got.Suites[0].Cases[2]
+	if c.Failure != nil && (strings.Contains(c.Failure.Text, "\nkubectl delete") || !strings.Contains(c.Failure.Text, "# This takes away the API, for every client. Do it only if nobody needs it.\n#   kubectl delete")) {
+		t.Errorf("what destroys is not apart in\n%s", c.Failure.Text)
+	}
 	if c.Failure == nil || c.Failure.Message != "ANX201 No Pod of the extension server is ready" || !strings.Contains(c.Failure.Text, "kubectl -n kube-system logs") {
 		t.Errorf("got %+v", c)
 	}

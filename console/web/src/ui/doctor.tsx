@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { describe, diagnose } from "../feed";
+import { grouped, type Group } from "../remedy";
 import type { Finding, Verdict } from "../types";
 
 type Asked = { state: "idle" | "asking" } | { state: "answered"; verdict: Verdict } | { state: "failed"; why: string };
@@ -55,8 +56,21 @@ function FindingView({ finding: f }: { finding: Finding }) {
       <h4>{f.code && <code>{f.code}</code>} {f.title}</h4>
       <p class="quiet">{[f.severity, f.confidence, f.because && `because of ${f.because}`].filter(Boolean).join(", ")}</p>
       {f.evidence && <p>{f.evidence}</p>}
-      {(f.remedy?.length ?? 0) > 0 && <pre tabIndex={0} aria-label="Remedy">{f.remedy!.join("\n")}</pre>}
+      {grouped(f.remedy ?? []).map((g, i) => <Remedy key={i} group={g} />)}
       {f.see?.startsWith("https://") && <p><a href={f.see} rel="noreferrer" target="_blank">more on {f.code}</a></p>}
     </article>
+  );
+}
+
+const labels: Record<Group["does"], string> = {
+  looks: "Commands that change nothing", changes: "Commands that mend", destroys: "A command that takes something away",
+};
+
+function Remedy({ group: g }: { group: Group }) {
+  return (
+    <div class={`remedy is-${g.does}`}>
+      <p>{g.does === "destroys" && <strong>Careful. </strong>}{g.title}</p>
+      <pre tabIndex={0} aria-label={labels[g.does]}>{g.lines.join("\n")}</pre>
+    </div>
   );
 }
