@@ -33,7 +33,7 @@ func scenarios() []scenario {
 	ca := testAuthorities()
 	hosts := []string{"widgets.shop.svc"}
 	return []scenario{
-		{"misspelt", APIServiceNotFound, Certain, "near are v1.widgets.example.com", "kubectl get apiservices v1.widgets.example.com", func(s *scene) {
+		{"misspelt", APIServiceNotFound, Certain, "did you mean v1.widgets.example.com", "kubectl get apiservices v1.widgets.example.com", func(s *scene) {
 			s.name = "v1.widget.example.com"
 		}, false},
 		{"unlike any", APIServiceNotFound, Certain, `no APIService "nothing"`, "kubectl get apiservices", func(s *scene) { s.name = "nothing" }, false},
