@@ -149,13 +149,35 @@ func (f Fault) Explain() []string { return render(f.Code, sampleFields()) }
 // render fills in a remedy. Lines that are empty then are left out.
 func render(code Code, fields Fields) []string {
 	fields = fields.filled()
-	var lines []string
-	for _, line := range faults().remedy[code] {
+	var lines, remarks []string // remarks wait for the command that they are about
+	outside := false
+	for i, line := range faults().remedy[code] {
 		var b strings.Builder
 		// Fields that do not exist are found by the test that renders all.
-		if err := line.Execute(&b, fields); err == nil && strings.TrimSpace(b.String()) != "" {
-			lines = append(lines, b.String())
+		if err := line.Execute(&b, fields); err != nil || strings.TrimSpace(b.String()) == "" {
+			continue
+		}
+		switch text := b.String(); {
+		case fields.Outside != "" && aboutPods(faults().byCode[code].Remedy[i]):
+			outside, remarks = true, nil
+		case strings.HasPrefix(text, "#"):
+			remarks = append(remarks, text)
+		default:
+			lines, remarks = append(append(lines, remarks...), text), nil
 		}
 	}
+	lines = append(lines, remarks...)
+	if outside {
+		lines = append(lines,
+			"# no Pod is behind the Service, the extension server runs outside of the cluster: look there whether it runs, at its log, and at what answers:",
+			fmt.Sprintf("curl -sk 'https://%s/apis/%s/%s'", fields.Outside, fields.Group, fields.Version))
+	}
 	return lines
+}
+
+// aboutPods says of a line's template that it leads nowhere without Pods of the extension server.
+func aboutPods(line string) bool {
+	return slices.ContainsFunc([]string{
+		"{{.Pod}}", "{{.Node}}", "{{.Workload}}", "-n {{.Namespace}} get pods", "-n {{.Namespace}} port-forward", "//127.0.0.1:8443/",
+	}, func(part string) bool { return strings.Contains(line, part) })
 }

@@ -198,6 +198,17 @@ func scenarios() []scenario {
 			s.servicePort().TargetPort = intstr.FromInt32(9443)
 			s.a.EndpointSlices.Value[0].Ports[0].Port = new(int32(9443))
 		}, false},
+		{"nobody at a name outside of the cluster", ConnectionRefused, Certain, "leads out of the cluster, to widgets.example.net:443", "curl -sk 'https://widgets.example.net:443/apis/widgets.example.com/v1'", func(s *scene) {
+			s.fails("dial tcp 192.0.2.7:443: connect: connection refused")
+			s.outside()
+			s.a.Service.Value.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "widgets.example.net"}
+			s.a.EndpointSlices = Saw([]discoveryv1.EndpointSlice{})
+		}, false},
+		{"nobody at an address outside of the cluster", ConnectionRefused, Certain, "leads out of the cluster, to 10.1.0.1:8443", "curl -sk 'https://10.1.0.1:8443/apis/widgets.example.com/v1'", func(s *scene) {
+			s.fails("dial tcp 10.1.0.1:8443: connect: connection refused")
+			s.outside()
+			s.a.Service.Value.Spec.Selector = nil
+		}, false},
 		{"target port by a name that no Pod has", ConnectionRefused, Certain, `called "api"`, `"value":8443`, func(s *scene) {
 			s.unready()
 			s.a.EndpointSlices = Unseen[[]discoveryv1.EndpointSlice](ErrForbidden)
