@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,6 +47,29 @@ func read(t *testing.T, file string, into any) {
 	}
 	if err := yaml.Unmarshal(content, into); err != nil {
 		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+// TestConfigOfTheREADME: Prometheus takes what people copy.
+func TestConfigOfTheREADME(t *testing.T) {
+	content, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(content), "```yaml\n# prometheus.yml\n")
+	config, _, ended := strings.Cut(rest, "```")
+	if !found || !ended {
+		t.Fatal("README.md has no prometheus.yml")
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), toolTimeout)
+	defer cancel()
+	// The files of certificates and tokens are not here.
+	if out, err := exec.CommandContext(ctx, tool(t, "promtool"), "check", "config", "--syntax-only", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 	"pgregory.net/rapid"
 
 	corev1 "k8s.io/api/core/v1"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 )
 
 func TestFaultsAreNamed(t *testing.T) {
@@ -373,5 +376,46 @@ func TestKnown(t *testing.T) {
 	}
 	if v, ok := Look(1, nil).Get(); v != 1 || !ok || Saw(1).String() != "1" {
 		t.Errorf("seen: %v %v", v, ok)
+	}
+}
+
+// TestWhatAnnexSeesOfARefusedAPIServiceFollows: endpoints that fail their probes and documents that
+// grow old come with every fault for which requests are refused. To name them as roots would send
+// people to delete Pods.
+func TestWhatAnnexSeesOfARefusedAPIServiceFollows(t *testing.T) {
+	tried := 0
+	for _, c := range scenarios() {
+		s := healthy()
+		c.change(s)
+		if s.a.Remote.Value != nil || !faults().byCode[c.code].Fatal || c.confidence == Possible || s.a.File {
+			continue
+		}
+		if status := newLook(s.Facts, s.name).available().Status; status != apiregistrationv1.ConditionFalse {
+			continue
+		}
+		tried++
+		t.Run(string(c.code)+" "+c.name, func(t *testing.T) {
+			const why = "no answer"
+			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
+				r.State, r.EndpointSummary = v1alpha1.Unavailable, "0/2"
+				r.Discovery.Freshness, r.Discovery.Problem = v1alpha1.Stale, why
+				r.OpenAPIV2, r.OpenAPIV3 = v1alpha1.Document{Freshness: v1alpha1.Stale, Problem: why}, v1alpha1.Document{Freshness: v1alpha1.Stale, Problem: why}
+				for _, reason := range []string{"FailedDiscoveryCheck", "EndpointUnreachable", "DiscoveryStale", "OpenAPIStale"} {
+					r.Faults = append(r.Faults, v1alpha1.Fault{Reason: reason, Message: why})
+				}
+			})
+			r := Diagnose(s.Facts, s.name)
+			for _, f := range r.Findings {
+				if follows := slices.Contains([]Code{EndpointUnreachable, DiscoveryStale, OpenAPIStale}, f.Code); follows && f.Because == "" {
+					t.Errorf("%s is a root of\n%s", f.Code, outline(r))
+				}
+			}
+			if !r.Has(OpenAPIStale) || !r.Has(EndpointUnreachable) {
+				t.Errorf("not found in\n%s", outline(r))
+			}
+		})
+	}
+	if tried < 20 {
+		t.Errorf("only %d scenarios", tried)
 	}
 }

@@ -49,6 +49,9 @@ type Fields struct {
 	Provider string
 	// ServiceCIDR is the range of cluster IPs.
 	ServiceCIDR string
+	// Outside is where the extension server listens if it runs outside of the cluster. Lines about
+	// Pods and nodes are left out then.
+	Outside string
 }
 
 // placeholders stand for what is not known.
@@ -78,7 +81,7 @@ func (f Fields) filled() Fields {
 		if field.Kind() != reflect.String {
 			continue
 		}
-		if all.Type().Field(i).Name != "SelectorJSON" { // made harmless where it is made
+		if name := all.Type().Field(i).Name; name != "SelectorJSON" && name != "Outside" { // made harmless where they are made
 			field.SetString(harmless(field.String()))
 		}
 		if field.String() == "" {

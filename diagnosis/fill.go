@@ -30,6 +30,7 @@ func (l *look) fill() Fields {
 			x.PortIndex = strconv.Itoa(i)
 		}
 	}
+	x.Outside = l.outside()
 	if port := l.targetPort(); port != 0 {
 		x.TargetPort = strconv.Itoa(int(port))
 	}
@@ -58,6 +59,35 @@ func (l *look) fill() Fields {
 	}
 	x.ServiceCIDR = strings.Join(l.f.Cluster.ServiceCIDRs.Value, ",")
 	return x
+}
+
+// outside is the address of an extension server that runs outside of the cluster: no Pod can be
+// behind its Service. It is empty where there are Pods, or that is not known.
+func (l *look) outside() string {
+	s := l.a.Service.Value
+	switch {
+	case s == nil || len(l.podSpecs()) > 0:
+		return ""
+	case s.Spec.Type == corev1.ServiceTypeExternalName:
+		return net.JoinHostPort(harmless(s.Spec.ExternalName), strconv.Itoa(int(l.port())))
+	case len(s.Spec.Selector) > 0:
+		return ""
+	}
+	address := ""
+	for _, slice := range l.a.EndpointSlices.Value {
+		for _, e := range slice.Endpoints {
+			if e.TargetRef != nil {
+				return ""
+			}
+			if address == "" && len(e.Addresses) > 0 {
+				address = e.Addresses[0]
+			}
+		}
+	}
+	if port := l.targetPort(); address != "" && port != 0 {
+		return net.JoinHostPort(harmless(address), strconv.Itoa(int(port)))
+	}
+	return ""
 }
 
 // port is the Service's, as the APIService names it.

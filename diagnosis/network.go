@@ -37,6 +37,10 @@ func checkNetwork(l *look) {
 		return
 	}
 	if f, ok := l.tells(refused); ok {
+		if x.Outside != "" {
+			l.found(ConnectionRefused, Certain, x, "Service %s leads out of the cluster, to %s; %s says: %s", x.Namespace+"/"+x.Service, x.Outside, f.from, f.text)
+			return
+		}
 		_, have := l.containerPortNames()
 		x.OtherPort = l.likelyPort()
 		ports := ""

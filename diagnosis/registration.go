@@ -26,7 +26,7 @@ func checkExists(l *look) {
 		return
 	}
 	x.Other = near[0]
-	l.found(APIServiceNotFound, Certain, x, "there is no APIService %q; near are %s", Printable(l.name, maxValue), list(near))
+	l.found(APIServiceNotFound, Certain, x, "there is no APIService %q; did you mean %s?", Printable(l.name, maxValue), list(near))
 }
 
 // checkClaims: a group version has one APIService, so that the second server's claim shows only

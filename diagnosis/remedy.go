@@ -1,6 +1,8 @@
 package diagnosis
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -98,15 +100,42 @@ func (t actionTemplate) fill(fields Fields) (Action, error) {
 	return a, nil
 }
 
-// render fills in a remedy. Actions whose command is empty then are left out, with their remarks.
+// render fills in a remedy. Actions whose command is empty then are left out, with their remarks, and so
+// are those about Pods where the extension server runs outside of the cluster.
 func render(code Code, fields Fields) []Action {
 	fields = fields.filled()
 	var actions []Action
-	for _, t := range faults().remedy[code] {
+	outside := false
+	for i, t := range faults().remedy[code] {
 		a, err := t.fill(fields)
-		if err == nil && (a.Command != "" || a.Does == "" && a.Remark != "") {
+		if fields.Outside != "" && aboutPods(faults().byCode[code].Remedy[i].Remark) {
+			a.Remark, outside = "", true
+		}
+		switch {
+		case err != nil || a.Command == "" && (a.Does != "" || a.Remark == ""):
+		case fields.Outside != "" && aboutPods(faults().byCode[code].Remedy[i].Command):
+			outside = true
+		default:
 			actions = append(actions, a)
 		}
 	}
+	if outside {
+		changing := slices.IndexFunc(actions, func(a Action) bool { return a.Does == Changes || a.Does == Destroys })
+		if changing < 0 {
+			changing = len(actions)
+		}
+		actions = slices.Insert(actions, changing, Action{
+			Does:    Looks,
+			Remark:  "no Pod is behind the Service, the extension server runs outside of the cluster: look there whether it runs, at its log, and at what answers:",
+			Command: fmt.Sprintf("curl -sk 'https://%s/apis/%s/%s'", fields.Outside, fields.Group, fields.Version),
+		})
+	}
 	return actions
+}
+
+// aboutPods says of a command's or remark's template that it leads nowhere without Pods of the extension server.
+func aboutPods(text string) bool {
+	return slices.ContainsFunc([]string{
+		"{{.Pod}}", "{{.Node}}", "{{.Workload}}", "-n {{.Namespace}} get pods", "-n {{.Namespace}} port-forward", "//127.0.0.1:8443/",
+	}, func(part string) bool { return strings.Contains(text, part) })
 }

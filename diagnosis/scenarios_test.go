@@ -33,7 +33,7 @@ func scenarios() []scenario {
 	ca := testAuthorities()
 	hosts := []string{"widgets.shop.svc"}
 	return []scenario{
-		{"misspelt", APIServiceNotFound, Certain, "near are v1.widgets.example.com", "kubectl get apiservices v1.widgets.example.com", func(s *scene) {
+		{"misspelt", APIServiceNotFound, Certain, "did you mean v1.widgets.example.com", "kubectl get apiservices v1.widgets.example.com", func(s *scene) {
 			s.name = "v1.widget.example.com"
 		}, false},
 		{"unlike any", APIServiceNotFound, Certain, `no APIService "nothing"`, "kubectl get apiservices", func(s *scene) { s.name = "nothing" }, false},
@@ -197,6 +197,17 @@ func scenarios() []scenario {
 			s.fails("dial tcp 10.96.0.7:443: connect: connection refused")
 			s.servicePort().TargetPort = intstr.FromInt32(9443)
 			s.a.EndpointSlices.Value[0].Ports[0].Port = new(int32(9443))
+		}, false},
+		{"nobody at a name outside of the cluster", ConnectionRefused, Certain, "leads out of the cluster, to widgets.example.net:443", "curl -sk 'https://widgets.example.net:443/apis/widgets.example.com/v1'", func(s *scene) {
+			s.fails("dial tcp 192.0.2.7:443: connect: connection refused")
+			s.outside()
+			s.a.Service.Value.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "widgets.example.net"}
+			s.a.EndpointSlices = Saw([]discoveryv1.EndpointSlice{})
+		}, false},
+		{"nobody at an address outside of the cluster", ConnectionRefused, Certain, "leads out of the cluster, to 10.1.0.1:8443", "curl -sk 'https://10.1.0.1:8443/apis/widgets.example.com/v1'", func(s *scene) {
+			s.fails("dial tcp 10.1.0.1:8443: connect: connection refused")
+			s.outside()
+			s.a.Service.Value.Spec.Selector = nil
 		}, false},
 		{"target port by a name that no Pod has", ConnectionRefused, Certain, `called "api"`, `"value":8443`, func(s *scene) {
 			s.unready()

@@ -242,3 +242,9 @@ func (s *scene) wrote(manager string, ago time.Duration) {
 
 // servicePort is the Service's, to change it.
 func (s *scene) servicePort() *corev1.ServicePort { return &s.a.Service.Value.Spec.Ports[0] }
+
+// outside leaves the Service without Pods: the extension server runs outside of the cluster.
+func (s *scene) outside() {
+	s.a.Pods, s.a.Workloads, s.a.ServiceAccount = Saw([]Pod{}), Saw([]Workload{}), ""
+	s.a.Endpoints = Saw([]Endpoint{{Address: "10.1.0.1:8443", Ready: true}})
+}

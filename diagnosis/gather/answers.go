@@ -59,7 +59,7 @@ func (g *gathering) answers(ctx context.Context, a *apiregistrationv1.APIService
 	}
 	listable, can := first(served, "list")
 	if !can {
-		why := fmt.Errorf("no resource can be listed: %w", diagnosis.ErrUnsupported)
+		why := unsupported("no resource can be listed")
 		f.List, f.Protobuf = diagnosis.Unseen[diagnosis.Answer](why), diagnosis.Unseen[diagnosis.Answer](why)
 		f.WatchList, f.Counts = diagnosis.Unseen[diagnosis.WatchList](why), diagnosis.Unseen[[]diagnosis.Count](why)
 		return
@@ -84,7 +84,7 @@ func (g *gathering) answers(ctx context.Context, a *apiregistrationv1.APIService
 			switch {
 			case !g.WatchList:
 			case !can:
-				f.WatchList = diagnosis.Unseen[diagnosis.WatchList](fmt.Errorf("no resource can be watched: %w", diagnosis.ErrUnsupported))
+				f.WatchList = diagnosis.Unseen[diagnosis.WatchList](unsupported("no resource can be watched"))
 			default:
 				f.WatchList = diagnosis.Saw(g.watchList(ctx, path, watchable))
 			}

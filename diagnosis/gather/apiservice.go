@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -25,7 +24,14 @@ const (
 )
 
 // errNoAccount: the extension server runs elsewhere, or its Pods may not be seen.
-var errNoAccount = fmt.Errorf("no Pods are known, whose ServiceAccount could be asked about: %w", diagnosis.ErrUnsupported)
+var errNoAccount error = unsupported("no Pods of the extension server are known, so that its ServiceAccount is not either")
+
+// unsupported is a [diagnosis.ErrUnsupported] that says itself what there is not.
+type unsupported string
+
+func (u unsupported) Error() string { return string(u) }
+
+func (unsupported) Unwrap() error { return diagnosis.ErrUnsupported }
 
 // apiService sees one APIService and what stands behind it. f has the object.
 func (g *gathering) apiService(ctx context.Context, name string, f *diagnosis.APIServiceFacts) {

@@ -45,7 +45,7 @@ func (g *gathering) controlPlane(ctx context.Context) {
 			pods, err := list(ctx, g.cluster, "/api/v1/namespaces/kube-system/pods",
 				selecting("labelSelector", "component=kube-apiserver"), maxNodes, all[corev1.Pod])
 			if err == nil && len(pods) == 0 {
-				err = fmt.Errorf("kube-apiserver does not run as a Pod of kube-system: %w", diagnosis.ErrUnsupported)
+				err = unsupported("kube-apiserver does not run as a Pod of kube-system")
 			}
 			if err != nil {
 				f.APIServerPods, g.log = diagnosis.Unseen[[]diagnosis.APIServerPod](err), diagnosis.Unseen[[]string](err)

@@ -141,7 +141,7 @@ func (g *gathering) views(name string, remote *v1alpha1.RemoteAPIService) diagno
 		views = append(views, view)
 	}
 	if len(views) == 0 {
-		return diagnosis.Unseen[[]v1alpha1.View](fmt.Errorf("the API server has no metric of it: %w", diagnosis.ErrUnsupported))
+		return diagnosis.Unseen[[]v1alpha1.View](unsupported("the API server has no metric of it"))
 	}
 	return diagnosis.Saw(views)
 }

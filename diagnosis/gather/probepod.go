@@ -75,7 +75,7 @@ func (g *gathering) probePod(ctx context.Context, a *apiregistrationv1.APIServic
 	if ip := service.Spec.ClusterIP; ip != "" && ip != corev1.ClusterIPNone {
 		addresses = append(addresses, net.JoinHostPort(ip, strconv.Itoa(int(port(a.Spec.Service)))))
 	} else {
-		f.ServiceFromPod = diagnosis.Unseen[diagnosis.Attempt](fmt.Errorf("the Service has no cluster IP: %w", diagnosis.ErrUnsupported))
+		f.ServiceFromPod = diagnosis.Unseen[diagnosis.Attempt](unsupported("the Service has no cluster IP"))
 	}
 	if len(addresses) == 0 {
 		return

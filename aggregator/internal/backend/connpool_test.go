@@ -139,7 +139,9 @@ func TestSilentConnectionsAreGivenUp(t *testing.T) {
 				if err == nil {
 					t.Error("the watch ended as if it were complete")
 				}
-				t.Log(time.Since(began), err)
+				if text := ErrorText(err); text != givenUp {
+					t.Errorf("it is said of it: %s", text)
+				}
 			case <-time.After(20 * time.Second): // unless it is given up, it stands for good
 				t.Errorf("a frozen connection still stands after %v", time.Since(began))
 			}

@@ -8,6 +8,13 @@ import (
 // maxErrorText bounds what is said of an error, in bytes.
 const maxErrorText = 1 << 10
 
+// closedByUs is what requests are told whose connection this package closes, and givenUp what it
+// means: they were under way, so that the far end was silent.
+const (
+	closedByUs = "http2: client connection force closed via ClientConn.Close"
+	givenUp    = "the connection timed out: the far end does not answer pings"
+)
+
 // ErrorText is what an error says, cut to a bound, for conditions and logs. An extension
 // server decides most of the text: of an answer that is none, of names in a certificate,
 // of a connection that it ends with a word.
@@ -15,7 +22,7 @@ func ErrorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), closedByUs, givenUp)
 	if len(text) <= maxErrorText {
 		return strings.ToValidUTF8(text, "\uFFFD")
 	}

@@ -23,8 +23,10 @@ func (o *Options) explain() error {
 		text := fmt.Sprintf("no fault is called %q", diagnosis.Printable(o.Explain, maxName))
 		if near := diagnosis.Nearest(strings.ToUpper(o.Explain), codes); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		} else {
+			text += ";"
 		}
-		return unasked{fmt.Errorf("%s; %s doctor --explain all lists them", text, o.program)}
+		return unasked{fmt.Errorf("%s %s doctor --explain all lists them", text, o.program)}
 	}
 	if o.Output != "text" {
 		return o.document(f)

@@ -51,7 +51,7 @@ func (o outcome) faulty() int {
 	return n
 }
 
-// faults is the error that says that there are some.
+// faults is the error that says that there are some. Its text is empty where the report has said it.
 type faults struct{ text string }
 
 func (f faults) Error() string { return f.text }

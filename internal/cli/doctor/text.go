@@ -39,7 +39,7 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 	default:
 		p.wrap("", "", fmt.Sprintf("%s at fault, %d well.", count(n, "APIService is", "APIServices are"), looked-n))
 		if found.SeemWell > 0 {
-			p.wrap("", "", fmt.Sprintf("%s well and not looked at closely.", count(found.SeemWell, "other seems", "others seem")))
+			p.wrap("", "", fmt.Sprintf("%s well.", count(found.SeemWell, "other seems", "others seem")))
 		}
 	}
 	if found.Stopped != "" {
@@ -50,6 +50,7 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 		p.wrap("", "", fmt.Sprintf("%s not available, and not looked at: name them, or look at --all.", count(found.LeftOut, "more is", "more are")))
 	}
 	if found.SeemWell > 0 {
+		p.wrap("", "", "To look closely at all of them:")
 		p.line("  " + o.program + " doctor --all")
 	}
 }

@@ -96,7 +96,8 @@ func TestTextOnATerminal(t *testing.T) {
       its rights: forbidden: �[2Jgone� <b>bold</b> �back
 
 1 APIService is at fault, 0 well.
-5 others seem well and not looked at closely.
+5 others seem well.
+To look closely at all of them:
   annex doctor --all
 `
 	if got != want {
@@ -162,7 +163,7 @@ func TestLongWordsAreBroken(t *testing.T) {
 func TestSummaries(t *testing.T) {
 	for want, found := range map[string]outcome{
 		"No APIService leads to an extension server: there is nothing to look at.\n":          {},
-		"3 APIServices seem well.\n  annex doctor --all\n":                                    {Remote: 3, SeemWell: 3},
+		"3 APIServices seem well.\nTo look closely at all of them:\n  annex doctor --all\n":   {Remote: 3, SeemWell: 3},
 		"3 more are not available, and not looked at: name them, or look at --all.\n":         {LeftOut: 3, Remote: 53, Reports: []diagnosis.Report{broken()}},
 		"0 APIServices are at fault, 1 well.\n":                                               {Remote: 1, Reports: []diagnosis.Report{{APIService: "v1.x"}}},
 		"The cluster could not be asked, so that only the files were looked at: no way\n":     {Offline: "no way", Reports: []diagnosis.Report{{APIService: "v1.x"}}},

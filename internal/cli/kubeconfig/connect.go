@@ -156,7 +156,7 @@ func (f *Flags) check(rules *clientcmd.ClientConfigLoadingRules, raw *api.Config
 	case name != "" && !ok:
 		text := fmt.Sprintf("%s has no context %q", source, shown(name))
 		if near := diagnosis.Nearest(name, contexts); len(near) > 0 {
-			return "", failed(nil, "%s; did you mean %s?%s", text, list(near), among(contexts))
+			return "", failed(nil, "%s; did you mean %s? There are: %s", text, list(near), list(contexts))
 		}
 		return "", failed(nil, "%s; choose one with --context%s", text, among(contexts))
 	}

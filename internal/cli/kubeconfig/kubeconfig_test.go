@@ -146,7 +146,7 @@ func TestWrongNames(t *testing.T) {
 		flags Flags
 		want  []string
 	}{
-		"context, nearly":   {Flags{Context: "prodution"}, []string{`has no context "prodution"; did you mean production?; there are: nobody, production, staging`}},
+		"context, nearly":   {Flags{Context: "prodution"}, []string{`has no context "prodution"; did you mean production? There are: nobody, production, staging`}},
 		"context":           {Flags{Context: "x\x1b[2J"}, []string{`has no context "x�[2J"; choose one with --context; there are: nobody`}},
 		"no context":        {Flags{Kubeconfig: odd}, []string{"has no current context; choose one with --context; there are: nobody"}},
 		"cluster":           {Flags{Cluster: "there"}, []string{`has no cluster "there", which --cluster names; there are: here`}},

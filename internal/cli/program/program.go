@@ -22,7 +22,7 @@ import (
 )
 
 // Run runs the command line that args, without the program's name, spell. It returns the exit
-// code: 0, or 1, or what the error says, after one line on the error stream. The first SIGINT or
+// code: 0, or 1, or what the error says, after one line on the error stream if the error has a text. The first SIGINT or
 // SIGTERM ends the command gracefully, the second ends the process.
 func Run(root *cobra.Command, args []string, streams terminal.IO) int {
 	ctx, stop := signals(streams.Err, root.DisplayName())
@@ -33,11 +33,13 @@ func Run(root *cobra.Command, args []string, streams terminal.IO) int {
 		fmt.Fprintln(streams.Out, version.Text())
 		return 0
 	}
-	if err != nil {
-		fmt.Fprintf(streams.Err, "%s: %s\n", root.DisplayName(), Describe(err))
-		return exitCode(err)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if err.Error() != "" { // else it has been said
+		fmt.Fprintf(streams.Err, "%s: %s\n", root.DisplayName(), Describe(err))
+	}
+	return exitCode(err)
 }
 
 func exitCode(err error) int {

@@ -97,7 +97,9 @@ func (a *appender) change(item *v1alpha1.RemoteAPIService) error {
 	if a.structured() {
 		return a.one(item)
 	}
-	return a.write([]string{a.layout.line(a.row(item, a.columns, a.now()))})
+	r := a.row(item, a.columns, a.now())
+	a.layout.widen(r)
+	return a.write([]string{a.layout.line(r)})
 }
 
 // contact says that the API server cannot be asked, or answers again.

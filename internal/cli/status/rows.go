@@ -146,5 +146,9 @@ func counted(all []v1alpha1.RemoteAPIService) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ToLower(string(s))))
 		}
 	}
-	return fmt.Sprintf("%d APIServices: %s.", len(all), strings.Join(parts, ", "))
+	noun := "APIServices"
+	if len(all) == 1 {
+		noun = "APIService"
+	}
+	return fmt.Sprintf("%d %s: %s.", len(all), noun, strings.Join(parts, ", "))
 }

@@ -200,13 +200,16 @@ func (o *Options) missing(items []v1alpha1.RemoteAPIService) error {
 		have = append(have, items[i].Name)
 	}
 	var sentences []string
+	end := ";"
 	for _, name := range o.Names {
 		if slices.Contains(have, name) {
 			continue
 		}
 		sentence := fmt.Sprintf("no APIService %q has an extension server", shown(name))
+		end = ";"
 		if near := diagnosis.Nearest(name, have); len(near) > 0 {
 			sentence += "; did you mean " + strings.Join(near, " or ") + "?"
+			end = ""
 		}
 		if sentences = append(sentences, sentence); len(sentences) == maxMissing {
 			break
@@ -215,7 +218,7 @@ func (o *Options) missing(items []v1alpha1.RemoteAPIService) error {
 	if len(sentences) == 0 {
 		return nil
 	}
-	return exit{errors.New(strings.Join(sentences, "; ") + `; "kubectl get apiservices" lists all, with those that the API server answers itself`), notFound}
+	return exit{errors.New(strings.ReplaceAll(strings.Join(sentences, "; "), "?;", "?") + end + ` "kubectl get apiservices" lists all, with those that the API server answers itself`), notFound}
 }
 
 // maxMissing is how many names that are not there are told of.

@@ -111,6 +111,15 @@ func (l layout) shrink(limit int) bool {
 	return true
 }
 
+// widen makes room for a row that comes later, so that those after it stand below it.
+func (l layout) widen(r row) {
+	for i, w := range l.widths {
+		if w > 0 { // else the column is left out
+			l.widths[i] = max(w, terminal.Width(r.cells[i]))
+		}
+	}
+}
+
 // line writes a row. It never takes more than the limit.
 func (l layout) line(r row) string {
 	var b strings.Builder

@@ -173,6 +173,26 @@ func TestWatchAppendsWhatChanges(t *testing.T) {
 	}
 }
 
+func TestRowsThatAreAppendedStandBelowEachOther(t *testing.T) {
+	server := observe(t, some()[:1])
+	out, _, _ := watching(t, server.connect, nil)
+	out.untilLine(t, `^v1beta1\.metrics\.k8s\.io .* Healthy `)
+	become := func(state v1alpha1.State, reason, endpoints string) string {
+		server.set(func(all []v1alpha1.RemoteAPIService) []v1alpha1.RemoteAPIService {
+			all[0].Status.State, all[0].Status.Reason, all[0].Status.EndpointSummary = state, reason, endpoints
+			return all
+		})
+		pattern := `(?m)^.* ` + string(state) + ` .* ` + endpoints + ` .*$`
+		out.untilLine(t, pattern)
+		return regexp.MustCompile(pattern).FindString(out.String())
+	}
+	wide := become(v1alpha1.Unavailable, "FailedDiscoveryCheck", "0/2")
+	narrow := become(v1alpha1.Degraded, "EndpointEjected", "1/2")
+	if strings.Index(wide, "0/2") != strings.Index(narrow, "1/2") {
+		t.Errorf("columns do not stand below each other:\n%s", out)
+	}
+}
+
 func TestWatchOfAState(t *testing.T) {
 	server := observe(t, some())
 	out, _, _ := watching(t, server.connect, nil, "--state", "unhealthy", "-o", "name")
