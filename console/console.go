@@ -11,6 +11,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ const Path = "/console/"
 const (
 	// diagnosisLimit bounds one diagnosis.
 	diagnosisLimit = 60 * time.Second
-	// maxDiagnoses is how many run at a time; more are refused.
+	// maxDiagnoses is how many run at a time unless Options say otherwise; more are refused.
 	maxDiagnoses = 4
 	// maxName is the longest name that an object can have.
 	maxName = 253
@@ -49,46 +50,8 @@ type Options struct {
 	// Diagnose has doctor say what is at fault with one APIService, with the rights of the request.
 	// Nil means that there is no doctor here: the page shows the faults of the resource.
 	Diagnose func(r *http.Request, name string) (Verdict, error)
-}
-
-// Verdict is what doctor says of one APIService.
-type Verdict struct {
-	// Summary is one sentence.
-	Summary string `json:"summary"`
-	// Findings are the faults, gravest first.
-	Findings []Finding `json:"findings,omitempty"`
-	// Unseen is what could not be asked, one sentence each.
-	Unseen []string `json:"unseen,omitempty"`
-}
-
-// Finding is one fault, as package diagnosis says it.
-type Finding struct {
-	// Code is the fault's stable name, Title what it is in a line, Severity how bad it is.
-	Code     string `json:"code"`
-	Title    string `json:"title"`
-	Severity string `json:"severity"`
-	// Confidence says how sure doctor is.
-	Confidence string `json:"confidence,omitempty"`
-	// Evidence is what was seen, in a sentence.
-	Evidence string `json:"evidence"`
-	// Remedy is what to do: first what looks, last what destroys.
-	Remedy []Action `json:"remedy,omitempty"`
-	// Because is the code of the finding that explains this one.
-	Because string `json:"because,omitempty"`
-	// See is the address of the fault's page; the page shows it as a link where it is https.
-	See string `json:"see,omitempty"`
-}
-
-// Action is one thing to do, as package diagnosis says it.
-type Action struct {
-	// Does is what the command does: looks, changes or destroys; empty where there is none.
-	Does string `json:"does,omitempty"`
-	// Remark is what to know of it; without a command, what to do by hand.
-	Remark string `json:"remark,omitempty"`
-	// Command is a line for a shell.
-	Command string `json:"command,omitempty"`
-	// Warning is what is lost by a command that destroys, and when that is right.
-	Warning string `json:"warning,omitempty"`
+	// Diagnoses is how many run at a time; 0 means 4.
+	Diagnoses int
 }
 
 // about is what the page asks first.
@@ -108,7 +71,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc(Path+"api/about", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, about{Cluster: o.Cluster, Server: o.Server, Doctor: o.Diagnose != nil})
 	})
-	mux.Handle(Path+"api/doctor", doctor(o.Diagnose))
+	mux.Handle(Path+"api/doctor", doctor(o.Diagnose, cmp.Or(o.Diagnoses, maxDiagnoses)))
 	mux.HandleFunc(Path, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "the console has no such page")
 	})
@@ -143,8 +106,8 @@ func allowed(ask func(*http.Request) (bool, error), r *http.Request) bool {
 }
 
 // doctor answers with a verdict.
-func doctor(diagnose func(*http.Request, string) (Verdict, error)) http.Handler {
-	places := make(chan struct{}, maxDiagnoses)
+func doctor(diagnose func(*http.Request, string) (Verdict, error), atOnce int) http.Handler {
+	places := make(chan struct{}, atOnce)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := r.URL.Query().Get("name")
 		switch {

@@ -17,6 +17,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -42,11 +43,12 @@ var buildControllerManager = sync.OnceValue(func() error {
 	return nil
 })
 
-// startControllers runs the namespace controller and the garbage collector, as the admin.
+// startControllers runs the namespace controller, the garbage collector, and what aggregates ClusterRoles, as
+// the admin.
 func startControllers(t *testing.T, c *cluster) *process {
 	t.Helper()
 	return start(t, controllerManager, "--kubeconfig="+c.kubeconfig, "--secure-port=0", "--leader-elect=false",
-		"--controllers=namespace-controller,garbage-collector-controller", "--kube-api-qps=200", "--kube-api-burst=400", "--v=2")
+		"--controllers=namespace-controller,garbage-collector-controller,clusterrole-aggregation-controller", "--kube-api-qps=200", "--kube-api-burst=400", "--v=2")
 }
 
 // arguments of a running process.
@@ -211,6 +213,28 @@ func (e *environment) frontProxy(t *testing.T, args []string) func(ctx context.C
 	}
 }
 
+// seesExtensionServers waits until who has one of the cluster's own roles may read what API servers see of
+// extension servers.
+func (c *cluster) seesExtensionServers(t *testing.T, role string) {
+	t.Helper()
+	name := "has-" + role
+	if _, err := c.kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	user := c.user(t, name)
+	eventually(t, "the right of who has the ClusterRole "+role, func(ctx context.Context) error {
+		a, err := do(ctx, user, http.MethodGet, "/apis/aggregation.annex.dev/v1alpha1/remoteapiservices", "")
+		if err == nil && a.code != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.code, a.body)
+		}
+		return err
+	})
+}
+
 // TestControllersBesideADeadExtensionServer runs the real namespace controller and garbage
 // collector while an extension server is dead, over a restart of the API server and of theirs.
 func TestControllersBesideADeadExtensionServer(t *testing.T) {
@@ -260,6 +284,9 @@ func TestControllersBesideADeadExtensionServer(t *testing.T) {
 	}
 	dependent := e.configMap(t, stays, "of-flunder", owner)
 	controllers := startControllers(t, e.cluster)
+	for _, role := range []string{"view", "edit", "admin"} {
+		e.seesExtensionServers(t, role)
+	}
 	t.Logf("before: garbage is collected after %v", e.collected(t, stays, "before"))
 
 	begin := time.Now()

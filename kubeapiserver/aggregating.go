@@ -114,7 +114,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, nil, err
 	}
 	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)
-	installConsole(server, generic.Authorization.Authorizer)
+	installConsole(server, generic.Authorization.Authorizer, generic.LoopbackClientConfig)
 	setPriorities(generic.AggregatedDiscoveryGroupManager)
 
 	if err := server.RegisterMuxAndDiscoveryCompleteSignal("APIServiceRegistrationControllerInitiated", l.aggregator.Routes()); err != nil {

@@ -76,8 +76,11 @@ func (m *Manifests) add(document []byte, depth int) error {
 	if len(bytes.TrimSpace(document)) == 0 {
 		return nil
 	}
+	if _, err := yaml.YAMLToJSON(document); err != nil {
+		return fmt.Errorf("it is no YAML: %w", err)
+	}
 	if err := yaml.Unmarshal(document, &is); err != nil {
-		return err
+		return errors.New("it is no object of Kubernetes, which has an apiVersion and a kind")
 	}
 	if is.Kind == "List" || is.Kind == "APIServiceList" {
 		if depth == maxDepth {

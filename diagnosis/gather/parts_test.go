@@ -140,6 +140,7 @@ items:
 		t.Errorf("got %+v", got)
 	}
 	for text, want := range map[string]string{
+		"words alone": "no object of Kubernetes", "kind: {a: b}": "no object of Kubernetes",
 		"kind: [": "document 1", "a: b\n---\nkind: {": "document 2", strings.Repeat("a", maxManifests+1): "larger than",
 		"{apiVersion: apiregistration.k8s.io/v1, kind: APIService, spec: 7}": "APIService",
 	} {

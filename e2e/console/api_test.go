@@ -21,6 +21,8 @@ type object = map[string]any
 type api struct {
 	*httptest.Server
 	plain bool
+	// ahead is how far its clock is.
+	ahead time.Duration
 
 	mu      sync.Mutex
 	version int
@@ -45,6 +47,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		served = "/apis/apiregistration.k8s.io/v1/apiservices"
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Date", time.Now().Add(a.ahead).UTC().Format(http.TimeFormat))
 	if r.URL.Path != served {
 		w.WriteHeader(http.StatusNotFound)
 		_ = json.NewEncoder(w).Encode(object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": "the server could not find the requested resource", "code": 404})

@@ -270,6 +270,22 @@ func TestAKubeAPIServerWithoutAnnex(t *testing.T) {
 	p.await("the change", rowHas("v1.good", "Unavailable MissingEndpoints"))
 }
 
+// Ages are told by the API server's clock, whatever this machine's says.
+func TestAClockThatIsWrongByADay(t *testing.T) {
+	const day = 24 * time.Hour
+	for ahead, said := range map[time.Duration]string{day: "24h behind the API server's", -day: "24h ahead of the API server's"} {
+		a := newAPI(t, false)
+		a.ahead = ahead
+		const name = "v1.packages.example.com"
+		a.set(name, with(healthy("packages/registry:443", "9.8ms", "61ms", "10.244.1.12:8443"), object{"state": "Degraded", "reason": "DiscoveryStale", "since": ago(10*time.Minute - ahead)}))
+		p := open(t, a.kubeconfig(t))
+		p.await("the row", rowHas(name, "Degraded"))
+		p.await("what is said of the clocks", fmt.Sprintf(`document.querySelector("header .notice")?.innerText.includes(%q) === true`, said))
+		p.click(`[data-name="` + name + `"]`)
+		p.await("the age", `/for 1[01]m/.test(document.querySelector(".details")?.innerText ?? "")`)
+	}
+}
+
 func TestDarkAndLight(t *testing.T) {
 	a := newAPI(t, false)
 	fleet(a)

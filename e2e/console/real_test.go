@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// goal is when a dead replica is to be on the page, and latest when it must be even on a busy
-	// machine. What it took is logged.
+	// goal is when a dead replica is to be on the page: at one of so many tries, since a machine that
+	// is busy has a calm moment. latest is when it must be even on a busy one.
 	goal   = 3 * time.Second
 	latest = 20 * time.Second
+	tries  = 4
 )
 
 // TestRealServers kills a replica of a real extension server behind a real API server, and mends
@@ -37,16 +38,24 @@ func TestRealServers(t *testing.T) {
 		p.await("a well extension server", well)
 		p.await("a certificate that expires soon", rowHas("v1alpha1.bulletin.example.com", "Degraded ServingCertificateExpiring"))
 		p.await("a live watch", `document.querySelector(".connection").innerText === "live"`)
-		begin := time.Now()
-		dead.kill(t)
-		p.await("the dead replica", broken)
-		timely(t, "a dead replica", time.Since(begin))
-		p.await("the timeline", fmt.Sprintf(`document.querySelector(".timeline").innerText.includes("%s: Healthy → ")`, dead.settings.Address))
-		meanwhile()
-		begin = time.Now()
-		dead.run(t)
-		p.await("the replica that is back", well)
-		timely(t, "its return", time.Since(begin))
+		inTime := false
+		for try := 0; try < tries && !inTime; try++ {
+			begin := time.Now()
+			dead.kill(t)
+			p.await("the dead replica", broken)
+			inTime = timely(t, "a dead replica", time.Since(begin))
+			p.await("the timeline", fmt.Sprintf(`document.querySelector(".timeline").innerText.includes("%s: Healthy → ")`, dead.settings.Address))
+			if try == 0 {
+				meanwhile()
+			}
+			begin = time.Now()
+			dead.run(t)
+			p.await("the replica that is back", well)
+			timely(t, "its return", time.Since(begin))
+		}
+		if !inTime {
+			t.Errorf("at none of %d tries the page showed a dead replica within %v", tries, goal)
+		}
 	}
 
 	t.Run("annex console", func(t *testing.T) {
@@ -70,19 +79,48 @@ func TestRealServers(t *testing.T) {
 		replace(t, p, packages.replicas[0], func() {
 			p.click(`[data-name="v1.packages.example.com"]`)
 			p.await("the fault", `document.querySelector(".details")?.innerText.includes("ANX206") === true`)
-			if eval[bool](p, `document.querySelector(".doctor") !== null`) {
-				t.Error("there is a doctor, whose rights would be the API server's")
-			}
+			// Doctor has the rights of who asks: a viewer of the page alone may not read APIServices.
+			p.click(".doctor button")
+			p.await("that the viewer may not", `document.querySelector(".doctor .notice")?.innerText.includes('User "viewer" cannot') === true`)
+			c.mayRead(t, "viewer", "apiregistration.k8s.io", "apiservices")
+			c.mayRead(t, "viewer", "", "services", "pods")
+			c.mayRead(t, "viewer", "discovery.k8s.io", "endpointslices")
+			eventually(t, "what doctor says to who may read more", func() error {
+				p.click(".doctor button")
+				p.await("an answer", `document.querySelector(".doctor button").getAttribute("aria-disabled") !== "true" && document.querySelector(".doctor").innerText.includes("Ask again")`)
+				if said := oneLine(eval[string](p, `document.querySelector(".doctor").innerText`)); !strings.Contains(said, "ANX206") {
+					return fmt.Errorf("it says %s", said)
+				}
+				return nil
+			})
 		})
 	})
 }
 
-func timely(t *testing.T, what string, took time.Duration) {
+// timely says whether the goal was met.
+func timely(t *testing.T, what string, took time.Duration) bool {
 	t.Helper()
 	t.Logf("the page showed %s after %v; the goal is %v", what, took.Round(time.Millisecond), goal)
 	if took > latest {
 		t.Errorf("the page showed %s after %v, which is more than %v", what, took, latest)
 	}
+	return took <= goal
+}
+
+// mayRead gives a user the right to get and list some resources.
+func (c *cluster) mayRead(t *testing.T, user, group string, resources ...string) {
+	t.Helper()
+	name := "reads-" + strings.Join(resources, "-")
+	const rbac = "rbac.authorization.k8s.io"
+	c.create(t, "/apis/"+rbac+"/v1/clusterroles", object{
+		"apiVersion": rbac + "/v1", "kind": "ClusterRole", "metadata": object{"name": name},
+		"rules": []object{{"apiGroups": []string{group}, "resources": resources, "verbs": []string{"get", "list"}}},
+	})
+	c.create(t, "/apis/"+rbac+"/v1/clusterrolebindings", object{
+		"apiVersion": rbac + "/v1", "kind": "ClusterRoleBinding", "metadata": object{"name": name},
+		"roleRef":  object{"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+		"subjects": []object{{"apiGroup": rbac, "kind": "User", "name": user}},
+	})
 }
 
 // viewersProxy is like kubectl proxy, for a user who has the ClusterRole of viewers and no other.

@@ -15,7 +15,15 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// TestStatusOfFiveHundred asks a real server, as its user does, and tells how long that takes.
+const (
+	// statusGoal is how long annex status of 500 APIServices may take, from its start to its end.
+	statusGoal = 300 * time.Millisecond
+	// statusTries is how often it is tried: a machine that is busy has a calm moment in so many.
+	statusTries = 60
+)
+
+// TestStatusOfFiveHundred asks a real server, as its user does, and tells how long that takes. It is to be
+// within the goal once: what takes longer by itself never is.
 func TestStatusOfFiveHundred(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a server, and registers 500 APIServices")
@@ -64,7 +72,7 @@ func TestStatusOfFiveHundred(t *testing.T) {
 		t.Errorf("completion gives %q, code %d, %s", out, code, errs)
 	}
 	var times, starts []time.Duration
-	for range 11 {
+	for try := 0; try < 11 || slices.Min(times) > statusGoal && try < statusTries; try++ {
 		begin := time.Now()
 		if code, lines, out, errs := status(); code != 0 || lines != count+1 {
 			t.Fatalf("%d lines, code %d, %s\n%.500s", lines, code, errs, out)
@@ -76,5 +84,9 @@ func TestStatusOfFiveHundred(t *testing.T) {
 	}
 	slices.Sort(times)
 	slices.Sort(starts)
-	t.Logf("annex status of %d APIServices takes %v (%v to %v); of this the program's start takes %v", count, times[5], times[0], times[10], starts[5])
+	middle := len(times) / 2
+	t.Logf("annex status of %d APIServices takes %v (%v to %v); of this the program's start takes %v", count, times[middle], times[0], times[len(times)-1], starts[middle])
+	if times[0] > statusGoal {
+		t.Errorf("annex status of %d APIServices took %v or more in %d tries; the goal is %v", count, times[0], len(times), statusGoal)
+	}
 }

@@ -165,8 +165,8 @@ func (b *Backend) Health() []balance.Health { return b.endpoints.Health(time.Now
 // Traffic is Health with what clients' requests of the last minute came to.
 func (b *Backend) Traffic() []balance.Traffic { return b.endpoints.Traffic(time.Now()) }
 
-// Totals is what all of clients' requests came to, for metrics.
-func (b *Backend) Totals() []balance.Totals { return b.endpoints.Totals() }
+// Totals is Health with what all of clients' requests came to, for metrics.
+func (b *Backend) Totals() []balance.Totals { return b.endpoints.Totals(time.Now()) }
 
 // ClientCertificate is what this server shows to the extension server; nil for none.
 func (b *Backend) ClientCertificate() *x509.Certificate { return b.current.Load().clientCertificate() }

@@ -12,6 +12,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/backend/histogram"
 	"github.com/annex-api/annex/aggregator/internal/backend/limit"
+	"github.com/annex-api/annex/aggregator/internal/backend/stats"
 )
 
 var (
@@ -26,6 +27,12 @@ var (
 		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
 	endpointFailures = metrics.NewDesc("annex_aggregation_endpoint_failures_total",
 		"Attempts at clients' requests that failed at an endpoint, or were answered with a failure of the server.",
+		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
+	endpointDuration = histogram.NewDesc("annex_aggregation_endpoint_request_duration_seconds",
+		"How long an endpoint of an extension server took to begin its answers to clients' requests; without watches and sessions.",
+		"service", "endpoint", "kind")
+	endpointEjections = metrics.NewDesc("annex_aggregation_endpoint_ejections_total",
+		"How often an endpoint was left out because requests failed there.",
 		[]string{"service", "endpoint", "kind"}, nil, metrics.ALPHA, "")
 	requestsInFlight = metrics.NewDesc("annex_aggregation_requests_in_flight",
 		"Requests under way at an extension server that its limit counts.",
@@ -69,8 +76,8 @@ func (m *Metrics) Forget(p *Pool) { m.pool.CompareAndSwap(p, nil) }
 // DescribeWithStability implements metrics.StableCollector.
 func (m *Metrics) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{
-		endpointUp, endpointInFlight, endpointRequests, endpointFailures, requestsInFlight, requestsQueued, requestsSending,
-		requestsLimit, longRunningInFlight, queueWait.Desc, ejections, refusalsHeld,
+		endpointUp, endpointInFlight, endpointRequests, endpointFailures, endpointDuration.Desc, endpointEjections,
+		requestsInFlight, requestsQueued, requestsSending, requestsLimit, longRunningInFlight, queueWait.Desc, ejections, refusalsHeld,
 	} {
 		ch <- d
 	}
@@ -92,8 +99,8 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 	pool.Each(func(b *Backend) {
 		service := b.service.String()
 		loads[service] = loads[service].plus(b)
-		for _, h := range b.Health() {
-			endpoints = append(endpoints, measured{service, h})
+		for _, t := range b.Totals() {
+			endpoints = append(endpoints, measured{service, t})
 		}
 	})
 	for service, l := range loads {
@@ -114,6 +121,10 @@ func (m *Metrics) CollectWithStability(ch chan<- metrics.Metric) {
 		gauge(endpointInFlight, float64(e.InFlight), e.service, e.Address, kind(e.Health))
 		count(endpointRequests, e.Requests, e.service, e.Address, kind(e.Health))
 		count(endpointFailures, e.Failed, e.service, e.Address, kind(e.Health))
+		count(endpointEjections, e.Ejections, e.service, e.Address, kind(e.Health))
+		if t := e.Total; t != nil && t.Measured > 0 {
+			ch <- endpointDuration.Metric(t.Measured, t.Took.Seconds(), t.Histogram(), e.service, e.Address, kind(e.Health))
+		}
 	}
 	gauge(refusalsHeld, float64(pool.HeldRefusals()))
 }
@@ -145,7 +156,7 @@ const (
 // measured is an endpoint with what is told of it.
 type measured struct {
 	service string
-	balance.Health
+	balance.Totals
 }
 
 // bounded are the endpoints to be told of, each once: the first ones by Service and
@@ -166,10 +177,21 @@ func bounded(all []measured) []measured {
 		o.InFlight += e.InFlight
 		o.Requests += e.Requests
 		o.Failed += e.Failed
+		o.Ejections += e.Ejections
+		o.Total = together(o.Total, e.Total)
 		o.Down = o.Down || e.Down || e.Ejected
 		others[e.service] = o
 	}
 	return append(all[:maxMeasured:maxMeasured], slices.Collect(maps.Values(others))...)
+}
+
+// together is what two endpoints' requests came to; nil is none.
+func together(a, b *stats.Total) *stats.Total {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	sum := a.Plus(*b)
+	return &sum
 }
 
 func kind(h balance.Health) string {

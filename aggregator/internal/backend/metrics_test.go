@@ -11,6 +11,7 @@ import (
 	"k8s.io/component-base/metrics/testutil"
 
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
+	"github.com/annex-api/annex/aggregator/internal/backend/stats"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 )
 
@@ -28,7 +29,7 @@ func TestMetricsTellOfEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer choice.Done(time.Now(), balance.Neutral)
-	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Error: "answered with 500"})
+	choice.NoteRequest(time.Now(), balance.Answered, balance.Request{Took: 40 * time.Millisecond, Error: "answered with 500"})
 	failing, err := b.Pick(a.Target, "192.0.2.1:443", "10.0.0.1:443")
 	if err != nil || failing.Address != "192.0.2.2:443" || !failing.Done(time.Now(), balance.Failed) {
 		t.Fatalf("no endpoint was left out: %v, %v", failing, err)
@@ -71,6 +72,23 @@ annex_aggregation_endpoint_requests_total{endpoint="192.0.2.2:443",kind="endpoin
 annex_aggregation_endpoint_failures_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
 annex_aggregation_endpoint_failures_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
 annex_aggregation_endpoint_failures_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 0
+# HELP annex_aggregation_endpoint_ejections_total [ALPHA] How often an endpoint was left out because requests failed there.
+# TYPE annex_aggregation_endpoint_ejections_total counter
+annex_aggregation_endpoint_ejections_total{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 0
+annex_aggregation_endpoint_ejections_total{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 0
+annex_aggregation_endpoint_ejections_total{endpoint="192.0.2.2:443",kind="endpoint",service="ns/api:443"} 1
+# HELP annex_aggregation_endpoint_request_duration_seconds [ALPHA] How long an endpoint of an extension server took to begin its answers to clients' requests; without watches and sessions.
+# TYPE annex_aggregation_endpoint_request_duration_seconds histogram
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="0.005"} 0
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="0.02"} 0
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="0.08"} 1
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="0.32"} 1
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="1.28"} 1
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="5.12"} 1
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="20.48"} 1
+annex_aggregation_endpoint_request_duration_seconds_bucket{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443",le="+Inf"} 1
+annex_aggregation_endpoint_request_duration_seconds_sum{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 0.04
+annex_aggregation_endpoint_request_duration_seconds_count{endpoint="192.0.2.1:443",kind="endpoint",service="ns/api:443"} 1
 # HELP annex_aggregation_endpoint_up [ALPHA] Whether an endpoint of an extension server is sent requests (1) or left out (0). The kind cluster_ip stands in while no endpoint is well.
 # TYPE annex_aggregation_endpoint_up gauge
 annex_aggregation_endpoint_up{endpoint="10.0.0.1:443",kind="cluster_ip",service="ns/api:443"} 1
@@ -128,17 +146,27 @@ func TestMetricsOfEndpointsAreBounded(t *testing.T) {
 		if i%2 == 0 {
 			service = "ns/b:443"
 		}
-		h := balance.Health{Member: balance.Member{Address: fmt.Sprintf("192.0.2.1:%d", 10000+i)}, InFlight: 1, Requests: 3, Failed: 2, Down: i == maxMeasured+498}
-		all = append(all, measured{service, h}, measured{service, h}) // behind two CAs
+		h := balance.Health{
+			Member: balance.Member{Address: fmt.Sprintf("192.0.2.1:%d", 10000+i)}, InFlight: 1, Requests: 3, Failed: 2, Ejections: 4, Down: i == maxMeasured+498,
+		}
+		m := measured{service, balance.Totals{Health: h}}
+		if i%4 == 0 {
+			m.Total = &stats.Total{Requests: 3, Measured: 2, Took: time.Second}
+		}
+		all = append(all, m, m) // behind two CAs
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	got := bounded(all)
 	if len(got) != maxMeasured+1 {
 		t.Fatalf("%d endpoints", len(got))
 	}
-	want := measured{"ns/b:443", balance.Health{Member: balance.Member{Address: "other"}, InFlight: 500, Requests: 1500, Failed: 1000, Down: true}}
-	if other := got[maxMeasured]; other != want {
+	want := balance.Health{Member: balance.Member{Address: "other"}, InFlight: 500, Requests: 1500, Failed: 1000, Ejections: 2000, Down: true}
+	other := got[maxMeasured]
+	if other.service != "ns/b:443" || other.Health != want {
 		t.Errorf("got %+v, want %+v", other, want)
+	}
+	if total := other.Total; total == nil || total.Requests != 3*250 || total.Measured != 2*250 || total.Took != 250*time.Second {
+		t.Errorf("its requests came to %+v", total)
 	}
 	if got[0].Address != "192.0.2.1:10001" || got[0].InFlight != 1 {
 		t.Errorf("the first is %+v", got[0])

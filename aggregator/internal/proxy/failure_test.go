@@ -309,9 +309,24 @@ func (l *lab) failures(address string) int {
 	return 0
 }
 
-// listen has it noted how attempts end, by what is logged of them.
+// listen has it noted how attempts end, by what is logged of them. None of it is to be seen where nobody
+// has asked for more than changes of state.
 func (l *lab) listen() {
+	var loud []string
+	l.t.Cleanup(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(loud) > 0 {
+			l.t.Errorf("of requests there are lines in the log of who has asked for none: %q", loud)
+		}
+	})
 	logger := funcr.NewJSON(func(line string) {
+		// Errors have no level.
+		if !strings.Contains(line, `"level":`) || strings.Contains(line, `"level":0`) {
+			l.mu.Lock()
+			loud = append(loud, line)
+			l.mu.Unlock()
+		}
 		if _, how, ok := strings.Cut(line, `"how":"`); ok {
 			how, _, _ = strings.Cut(how, `","`)
 			l.mu.Lock()

@@ -1,4 +1,5 @@
 import { atStart, changesBetween, type Change } from "./changes";
+import { clock } from "./clock";
 import type { Receiver, Source } from "./feed";
 import { byGravity } from "./order";
 import { every, Samples } from "./samples";
@@ -62,7 +63,7 @@ export class Store implements Receiver {
     if (first) {
       this.lines = this.byGravity().slice(0, shownBefore).flatMap((s) => {
         const change = atStart(s);
-        return change ? [{ ...change, id: this.nextID++, at: Date.parse(s.status.since ?? "") || Date.now() }] : [];
+        return change ? [{ ...change, id: this.nextID++, at: Date.parse(s.status.since ?? "") || clock.now() }] : [];
       }).sort((a, b) => b.at - a.at);
     }
     this.samples.take(this.services.values(), Date.now());
@@ -90,7 +91,7 @@ export class Store implements Receiver {
 
   private note(changes: Change[]) {
     if (changes.length === 0) return;
-    const lines = changes.map((c) => ({ ...c, id: this.nextID++, at: Date.now() }));
+    const lines = changes.map((c) => ({ ...c, id: this.nextID++, at: clock.now() }));
     this.lines = [...lines, ...this.lines].slice(0, keptLines);
     this.unspoken.push(...lines);
   }

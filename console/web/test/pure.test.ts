@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { atStart, changesBetween } from "../src/changes";
+import { Clock } from "../src/clock";
 import { ago, bytes, days, milliseconds, percent, span } from "../src/format";
 import { byGravity, countByState, matches, seenBy, serversOf, stateOf } from "../src/order";
 import { fromAPIService } from "../src/plain";
@@ -29,6 +30,22 @@ test("durations, shares, sizes and ages are read and written", () => {
   assert.equal(bytes(2048), "2.0 KiB");
   assert.equal(days(-1), "expired 1 day ago");
   assert.equal(days(1), "1 day left");
+});
+
+test("times are told by the API server's clock", () => {
+  const local = Date.parse("2026-01-02T00:00:00Z");
+  const clock = new Clock();
+  assert.equal(clock.now(local), local);
+  clock.heard("Sat, 03 Jan 2026 00:00:00 GMT", local);
+  assert.equal(clock.now(local), local + 86400000);
+  assert.equal(clock.note(), "This machine's clock is 24h behind the API server's; times are told by the API server's.");
+  for (const nothing of [null, "", "soon"]) clock.heard(nothing, local);
+  assert.equal(clock.now(local), local + 86400000, "what is no date changes nothing");
+  clock.heard("Thu, 01 Jan 2026 00:00:00 GMT", local);
+  assert.match(clock.note(), /24h ahead of/);
+  clock.heard("Thu, 01 Jan 2026 23:59:45 GMT", local);
+  assert.equal(clock.now(local), local, "what the way of an answer explains");
+  assert.equal(clock.note(), "");
 });
 
 test("what cannot be seen is shown as its code, and nothing is without end", () => {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/annex-api/annex/internal/cli/definitions"
+	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/gocommand"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/scaffold"
@@ -139,7 +140,7 @@ func (o *Options) controller() *cobra.Command {
 		Use:     "controller",
 		Short:   "Give a kind a controller",
 		Example: "  annex add controller --kind Widget",
-		Args:    cobra.NoArgs,
+		Args:    flags.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), scaffold.AddController(kind))
 		},

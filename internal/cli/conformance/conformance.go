@@ -15,6 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/annex-api/annex/extension/extensiontest/conformance"
+	"github.com/annex-api/annex/internal/cli/completion"
+	"github.com/annex-api/annex/internal/cli/flags"
+	"github.com/annex-api/annex/internal/cli/kubeconfig"
 	"github.com/annex-api/annex/internal/cli/terminal"
 )
 
@@ -68,7 +71,7 @@ The exit code is 1 when a check failed, and 2 when nothing could be checked.`,
 
   # All checks, and what each is about.
   annex conformance --list`,
-		Args: cobra.NoArgs,
+		Args: flags.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
 				return err
@@ -103,12 +106,36 @@ The exit code is 1 when a check failed, and 2 when nothing could be checked.`,
 	fs.BoolVar(&o.Plan, "plan", false, "Print what would be created, and create nothing")
 	fs.BoolVar(&o.List, "list", false, "Print all checks, with what they promise and where that is written")
 	fs.StringVarP(&o.Output, "output", "o", "table", "table, json or junit")
+	o.complete(cmd)
 	return cmd
+}
+
+// outputs are the forms of a report.
+var outputs = []string{"table", "json", "junit"}
+
+// complete gives shells the words of flags: what the API server knows, and what the kubeconfig names.
+func (o *Options) complete(cmd *cobra.Command) {
+	contexts := func(kubeconfigFile *string) cobra.CompletionFunc {
+		return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return (&kubeconfig.Flags{Kubeconfig: *kubeconfigFile}).Contexts(), cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	for flag, words := range map[string]cobra.CompletionFunc{
+		"apiservice": func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return completion.APIServices(&kubeconfig.Flags{Kubeconfig: o.Kubeconfig, Context: o.Context})(cmd, args, begun)
+		},
+		"context":        contexts(&o.Kubeconfig),
+		"second-context": contexts(&o.SecondKubeconfig),
+		"output":         cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp),
+	} {
+		// An error means that a flag is not there, which the tests would find.
+		_ = cmd.RegisterFlagCompletionFunc(flag, words)
+	}
 }
 
 func (o *Options) validate() error {
 	switch {
-	case !slices.Contains([]string{"table", "json", "junit"}, o.Output):
+	case !slices.Contains(outputs, o.Output):
 		return fmt.Errorf("--output %q is none of table, json and junit", o.Output)
 	case o.List:
 		return nil

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/annex-api/annex/console"
@@ -17,37 +16,6 @@ func diagnose(c *kubeconfig.Connection) func(*http.Request, string) (console.Ver
 		if err != nil {
 			return console.Verdict{}, c.Explain("look at the APIService", err)
 		}
-		return verdict(diagnosis.Diagnose(&facts, name)), nil
+		return console.VerdictOf(diagnosis.Diagnose(&facts, name)), nil
 	}
-}
-
-// verdict says a report as the page reads it.
-func verdict(report diagnosis.Report) console.Verdict {
-	v := console.Verdict{Summary: "Nothing is found to be wrong."}
-	switch n := len(report.Findings); {
-	case report.Local:
-		v.Summary = "The API server itself answers for it: there is nothing to check."
-	case n == 1:
-		v.Summary = "One fault was found."
-	case n > 1:
-		v.Summary = fmt.Sprintf("%d faults were found, the root of them first.", n)
-	}
-	for _, f := range report.Findings {
-		v.Findings = append(v.Findings, console.Finding{
-			Code: string(f.Code), Title: f.Title, Severity: string(f.Severity), Confidence: string(f.Confidence),
-			Evidence: f.Evidence, Remedy: actions(f.Remedy), Because: string(f.Because), See: f.See,
-		})
-	}
-	for _, b := range report.Unseen {
-		v.Unseen = append(v.Unseen, fmt.Sprintf("%s: %s was not seen: %s", b.Check, b.What, b.Why))
-	}
-	return v
-}
-
-func actions(remedy []diagnosis.Action) []console.Action {
-	var all []console.Action
-	for _, a := range remedy {
-		all = append(all, console.Action{Does: string(a.Does), Remark: a.Remark, Command: a.Command, Warning: a.Warning()})
-	}
-	return all
 }

@@ -109,6 +109,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if date := response.Header.Get("Date"); date != "" {
+		w.Header().Set("Date", date) // by which the page tells times
+	}
 	w.WriteHeader(response.StatusCode)
 	copyAtOnce(w, response.Body)
 }

@@ -170,19 +170,19 @@ func (o *Options) validate() error {
 	case o.Explain != "" && (len(o.Names)+len(o.Files) > 0 || o.All || o.Wait):
 		return errors.New("--explain asks no cluster: it takes no names, and neither --all, --wait nor -f")
 	case o.Explain != "" && o.Output == "junit":
-		return errors.New("--explain has no junit form")
+		return errors.New("--explain has no junit form; take -o json or -o yaml")
 	case o.All && len(o.Names) > 0:
 		return errors.New("name APIServices, or look at --all")
 	case o.ProbePod && (len(o.Names) == 0 || len(o.Files) > 0 || o.Wait):
 		return errors.New("--probe-pod creates a Pod for each APIService: name those that it is for, without --wait and -f")
 	case o.ProbePod && !imageName(o.ProbeImage):
-		return fmt.Errorf("--probe-image %q is no name of an image", diagnosis.Printable(o.ProbeImage, maxName))
+		return fmt.Errorf("--probe-image %q is no name of an image; they are like %s", diagnosis.Printable(o.ProbeImage, maxName), gather.ProbeImage)
 	case o.Wait && len(o.Files) > 0:
 		return errors.New("--wait is for what is applied: leave out -f, or check first and wait afterwards")
 	case o.Wait && o.Interval < minInterval:
 		return fmt.Errorf("--interval %v is shorter than %v", o.Interval, minInterval)
 	case o.Wait && o.Timeout <= 0:
-		return fmt.Errorf("--timeout %v is no time to wait", o.Timeout)
+		return fmt.Errorf("--timeout %v is no time to wait; give one such as 2m", o.Timeout)
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func apiServiceName(text string) (string, error) {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 	})
 	if !valid || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
-		return "", fmt.Errorf("%q is no name of an APIService: they are like v1.example.com", diagnosis.Printable(text, maxName))
+		return "", fmt.Errorf("%q is no name of an APIService: they are like v1.example.com, and \"kubectl get apiservices\" lists them", diagnosis.Printable(text, maxName))
 	}
 	return name, nil
 }

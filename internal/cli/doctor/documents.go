@@ -5,7 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 
 	"github.com/annex-api/annex/diagnosis"
 )
@@ -80,10 +80,11 @@ func writeJUnit(w io.Writer, found outcome) error {
 }
 
 func suiteOf(r diagnosis.Report) suite {
-	s := suite{Name: r.APIService}
+	name := diagnosis.Printable(r.APIService, maxName)
+	s := suite{Name: name}
 	told := map[diagnosis.Code]bool{}
 	for _, step := range r.Steps {
-		c := testcase{Class: r.APIService + "." + string(step.Stage), Name: step.Check}
+		c := testcase{Class: name + "." + string(step.Stage), Name: step.Check}
 		switch step.Result {
 		case diagnosis.Found:
 			if c.Failure = failure(r, step.Codes, told); c.Failure != nil {
@@ -100,7 +101,7 @@ func suiteOf(r diagnosis.Report) suite {
 	}
 	for _, f := range r.Findings { // one that belongs to no step
 		if p := failure(r, []diagnosis.Code{f.Code}, told); p != nil {
-			s.Cases = append(s.Cases, testcase{Class: r.APIService, Name: f.Title, Failure: p})
+			s.Cases = append(s.Cases, testcase{Class: name, Name: f.Title, Failure: p})
 			s.Failures++
 		}
 	}
@@ -121,7 +122,10 @@ func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code
 			if p == nil {
 				p = &problem{Message: string(f.Code) + " " + f.Title, Type: f.Name}
 			}
-			p.Text += fmt.Sprintf("%s %s (%s)\n%s\n%s\n%s\n", f.Code, f.Title, f.Confidence, f.Evidence, strings.Join(diagnosis.Script(f.Remedy), "\n"), f.See)
+			lines := []string{fmt.Sprintf("%s %s (%s)", f.Code, f.Title, f.Confidence), f.Evidence}
+			for _, line := range slices.Concat(lines, diagnosis.Script(f.Remedy), []string{f.See}) {
+				p.Text += diagnosis.Printable(line, maxCommand) + "\n" // XML has room for some of what a terminal obeys
+			}
 		}
 	}
 	return p

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/annex-api/annex/diagnosis"
@@ -135,11 +137,11 @@ func (o *Options) manifests() (*gather.Manifests, error) {
 	m := &gather.Manifests{}
 	for _, name := range o.Files {
 		if err := o.readManifests(m, name); err != nil {
-			return nil, fmt.Errorf("read %s: %w", diagnosis.Printable(name, maxName), err)
+			return nil, unreadable(name, err)
 		}
 	}
 	if len(m.APIServices) == 0 {
-		return nil, fmt.Errorf("there is no APIService in %s", diagnosis.Printable(strings.Join(o.Files, ", "), maxName))
+		return nil, fmt.Errorf("there is no APIService in %s; name a manifest that has one, such as \"kubectl get apiservice NAME -o yaml\" prints", o.files())
 	}
 	var names []string
 	for _, a := range m.APIServices {
@@ -147,10 +149,25 @@ func (o *Options) manifests() (*gather.Manifests, error) {
 	}
 	for _, name := range o.Names {
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("APIService %s is not in %s", name, diagnosis.Printable(strings.Join(o.Files, ", "), maxName))
+			return nil, fmt.Errorf("APIService %s is not in %s; there are: %s", name, o.files(), diagnosis.Printable(strings.Join(names, ", "), maxText))
 		}
 	}
 	return m, nil
+}
+
+// files are those of -f, as they may be shown.
+func (o *Options) files() string { return diagnosis.Printable(strings.Join(o.Files, ", "), maxName) }
+
+// unreadable says why a file of -f could not be read, and what to give in its place.
+func unreadable(name string, err error) error {
+	shown := diagnosis.Printable(name, maxName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no file %s; -f takes the path of a manifest, or - for standard input", shown)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%s is a folder; name the files in it, each with -f", shown)
+	}
+	return fmt.Errorf("read %s: %s; -f takes a manifest: objects in YAML or JSON", shown, diagnosis.Printable(err.Error(), maxText))
 }
 
 func (o *Options) readManifests(m *gather.Manifests, name string) error {

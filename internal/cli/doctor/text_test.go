@@ -178,10 +178,16 @@ func TestSummaries(t *testing.T) {
 
 func TestJUnit(t *testing.T) {
 	report := broken()
-	report.Findings[0].Evidence = evil // it is made printable before, and must not break the document if not
+	// They are made printable before, and must neither break the document nor reach a terminal if not.
+	report.Findings[0].Evidence = evil + "\u009b2J\u202e"
+	report.Unseen[0].Why += "\u009b2J"
+	report.APIService += "\u009b2J"
 	var b bytes.Buffer
 	if err := writeJUnit(&b, outcome{Reports: []diagnosis.Report{report}}); err != nil {
 		t.Fatal(err)
+	}
+	if i := strings.IndexFunc(b.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("it has %.20q", b.String()[i:])
 	}
 	var got junit
 	if err := xml.Unmarshal(b.Bytes(), &got); err != nil {

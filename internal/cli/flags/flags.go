@@ -1,4 +1,4 @@
-// Package flags explains what is wrong with a command line's flags.
+// Package flags explains what is wrong with a command line.
 package flags
 
 import (

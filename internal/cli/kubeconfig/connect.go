@@ -284,6 +284,9 @@ func (f *Flags) named() names {
 	return names{slices.Sorted(maps.Keys(raw.Contexts)), slices.Sorted(maps.Keys(raw.Clusters)), slices.Sorted(maps.Keys(raw.AuthInfos))}
 }
 
+// Contexts are those of the kubeconfig, for completion.
+func (f *Flags) Contexts() []string { return f.named().contexts }
+
 // address is that of a server, as it may be shown.
 func address(host string) string {
 	u, err := url.Parse(host)

@@ -65,7 +65,7 @@ func (f *Flags) Bind(cmd *cobra.Command) {
 	fs.StringVar(&f.RequestTimeout, "request-timeout", DefaultRequestTimeout.String(), "How long to wait for the answer to a request; 0 for ever")
 
 	for flag, names := range map[string]func() []string{
-		"context": func() []string { return f.named().contexts },
+		"context": f.Contexts,
 		"cluster": func() []string { return f.named().clusters },
 		"user":    func() []string { return f.named().users },
 	} {

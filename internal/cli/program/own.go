@@ -1,15 +1,20 @@
 package program
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
 
-// OwnCommands gives the commands that cobra makes itself examples, as all have them.
+	"github.com/annex-api/annex/internal/cli/flags"
+)
+
+// OwnCommands gives the commands that cobra makes itself examples, as all have them, and has them refuse
+// what they do not know.
 func OwnCommands(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "help":
-			cmd.Example = "  annex help status"
+			cmd.Example, cmd.Args = "  annex help status", flags.Topic
 		case "completion":
 			cmd.Long = `Print a script that has a shell complete commands, flags, and names: those of
 APIServices are asked of the API server, those of contexts are in the kubeconfig.`
@@ -24,8 +29,10 @@ APIServices are asked of the API server, those of contexts are in the kubeconfig
 
   # In every fish.
   annex completion fish > ~/.config/fish/completions/annex.fish`
+			cmd.Args = flags.Verb
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			for _, shell := range cmd.Commands() {
-				shell.Example = completionExamples[shell.Name()]
+				shell.Example, shell.Args = completionExamples[shell.Name()], flags.None
 			}
 		}
 	}

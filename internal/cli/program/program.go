@@ -78,19 +78,8 @@ func Verbs(root *cobra.Command) {
 		}
 		return nil
 	}
-	root.Args = knownVerb
+	root.Args = flags.Verb
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-}
-
-// knownVerb explains an unknown verb.
-func knownVerb(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(near, " or "))
-	}
-	return fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
 }
 
 // together is how long after the first signal further ones belong to it: timeout(1), for example,

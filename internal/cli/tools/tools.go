@@ -11,6 +11,7 @@ import (
 
 	"github.com/annex-api/annex/internal/cli/console"
 	"github.com/annex-api/annex/internal/cli/doctor"
+	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/program"
 	"github.com/annex-api/annex/internal/cli/status"
 	"github.com/annex-api/annex/internal/cli/terminal"
@@ -84,7 +85,7 @@ func forKubectl(name, called string) *cobra.Command {
 name. It is to be in a folder of the PATH, executable, and called
 kubectl_complete-` + verb + `; kubectl's own completion must be set up in the shell, too.`,
 		Example: "  " + called + " completion kubectl > ~/bin/kubectl_complete-" + verb + "\n  chmod +x ~/bin/kubectl_complete-" + verb,
-		Args:    cobra.NoArgs,
+		Args:    flags.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "#!/bin/sh\nexec %s __complete \"$@\"\n", name)
 			return err

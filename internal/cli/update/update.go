@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/gocommand"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/scaffold"
@@ -42,7 +43,7 @@ done: their types can be custom resources as well.`,
 
   # The kinds as custom resources.
   annex update --to-crd crds.yaml`,
-		Args: cobra.NoArgs,
+		Args: flags.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.ToCRD != "" {
 				return o.writeCRDs(cmd.Context())

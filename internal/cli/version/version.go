@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	baseversion "k8s.io/component-base/version"
 
+	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/kubeapiserver/version"
 )
@@ -17,7 +18,7 @@ func New(streams terminal.IO) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  annex version",
-		Args:    cobra.NoArgs,
+		Args:    flags.None,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(streams.Out, Text())
 			return err

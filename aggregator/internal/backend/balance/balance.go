@@ -47,7 +47,9 @@ type endpoint struct {
 	ejected  time.Time // left out until then
 	down     bool      // the last probe failed
 	streams  map[*Stream]struct{}
-	record   record
+	// ejections is how often it was left out.
+	ejections uint64
+	record    record
 }
 
 // Set is the endpoints of one extension server.
@@ -298,6 +300,7 @@ func (s *Set) note(now time.Time, e *endpoint, o Outcome) bool {
 		e.settle(now)
 		e.ejected = now.Add(backoff(e.failures))
 		s.ejections++
+		e.ejections++
 		s.settle(now, e)
 		return true
 	}

@@ -108,14 +108,16 @@ type Health struct {
 	// Requests counts those of clients since the endpoint joined, and Failed those of
 	// them that failed there.
 	Requests, Failed uint64
-	LastError        LastError
+	// Ejections is how often it was left out because requests failed there.
+	Ejections uint64
+	LastError LastError
 }
 
 func (e *endpoint) health(now time.Time) Health {
 	e.settle(now)
 	h := Health{
 		Member: e.Member, InFlight: e.inFlight, Failures: e.failures, Ejected: now.Before(e.ejected), Down: e.down,
-		State: e.record.state, Since: e.record.since, LastError: e.record.lastError,
+		State: e.record.state, Since: e.record.since, Ejections: e.ejections, LastError: e.record.lastError,
 	}
 	if r := e.record.requests; r != nil {
 		h.Requests, h.Failed = r.Count()
@@ -155,20 +157,23 @@ func (s *Set) Traffic(now time.Time) []Traffic {
 	return out
 }
 
-// Totals is what all of clients' requests came to at an endpoint.
+// Totals is the health of an endpoint with what all of clients' requests came to there.
 type Totals struct {
-	Member
-	stats.Total
+	Health
+	// Total is nil where there were none.
+	Total *stats.Total
 }
 
-// Totals lists the members that had any, for metrics.
-func (s *Set) Totals() []Totals {
+// Totals lists the members, for metrics.
+func (s *Set) Totals(now time.Time) []Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Totals
-	for _, e := range s.endpoints {
+	out := make([]Totals, len(s.endpoints))
+	for i, e := range s.endpoints {
+		out[i].Health = e.health(now)
 		if e.record.requests != nil {
-			out = append(out, Totals{e.Member, e.record.requests.Total()})
+			total := e.record.requests.Total()
+			out[i].Total = &total
 		}
 	}
 	return out

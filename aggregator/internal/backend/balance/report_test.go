@@ -77,7 +77,7 @@ func TestRequestsOfClientsAreCounted(t *testing.T) {
 	own := pick(t, s, epoch, "b:1") // this server's own
 	own.Note(epoch, balance.Answered)
 	own.Done(epoch, balance.Neutral)
-	if got := s.Traffic(epoch); got[0].Recent != nil || got[0].Requests != 0 || len(s.Totals()) != 0 {
+	if got := s.Traffic(epoch); got[0].Recent != nil || got[0].Requests != 0 || s.Totals(epoch)[0].Total != nil {
 		t.Fatalf("without a client's request: %+v", got)
 	}
 	answered := pick(t, s, epoch, "b:1")
@@ -97,8 +97,11 @@ func TestRequestsOfClientsAreCounted(t *testing.T) {
 	if want := (balance.LastError{Message: "connection refused", Time: epoch}); a.LastError != want {
 		t.Errorf("the last error is %+v", a.LastError)
 	}
-	if totals := s.Totals(); len(totals) != 1 || totals[0].Address != "a:1" || totals[0].Total.Requests != 2 {
+	if totals := s.Totals(epoch)[0]; totals.Address != "a:1" || totals.Ejections != 1 || totals.Total == nil || totals.Total.Requests != 2 || totals.Total.Took != 10*time.Millisecond {
 		t.Errorf("%+v", totals)
+	}
+	if totals := s.Totals(epoch)[1]; totals.Address != "b:1" || totals.Ejections != 0 || totals.Total != nil {
+		t.Errorf("where nobody asked: %+v", totals)
 	}
 	later := epoch.Add(2 * time.Minute)
 	if a := s.Traffic(later)[0]; a.Recent != nil || a.Requests != 2 {

@@ -93,6 +93,12 @@ func NewDesc(name, help string, labels ...string) Desc {
 	}
 }
 
+// Metric is a histogram that was counted elsewhere: how many values there were, their sum, and how many
+// of them each bound is above.
+func (d Desc) Metric(count uint64, sum float64, cumulative map[float64]uint64, labels ...string) metrics.Metric {
+	return prometheus.MustNewConstHistogram(d.made, count, sum, cumulative, labels...)
+}
+
 // Metric is what has been counted, as a metric.
 func (b Buckets) Metric(d Desc, c Counts, labels ...string) metrics.Metric {
 	cumulative, total := make(map[float64]uint64, len(b.bounds)), uint64(0)
@@ -102,5 +108,5 @@ func (b Buckets) Metric(d Desc, c Counts, labels ...string) metrics.Metric {
 			cumulative[float64(b.bounds[i])/b.unit] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(d.made, total, float64(c.sum)/b.unit, cumulative, labels...)
+	return d.Metric(total, float64(c.sum)/b.unit, cumulative, labels...)
 }

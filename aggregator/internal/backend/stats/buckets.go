@@ -13,12 +13,11 @@ const (
 	buckets = 160                      // up to 262 s; the last one has what is longer too
 )
 
-// bounds are those of histograms for metrics: each is one of the buckets'.
+// bounds are those of histograms for metrics: each is one of the buckets'. They are few, since each
+// endpoint has all of them.
 var bounds = [...]time.Duration{
-	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond,
-	20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond, 160 * time.Millisecond, 320 * time.Millisecond,
-	640 * time.Millisecond, 1280 * time.Millisecond, 2560 * time.Millisecond, 5120 * time.Millisecond,
-	10240 * time.Millisecond, 20480 * time.Millisecond, 40960 * time.Millisecond,
+	5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond, 320 * time.Millisecond,
+	1280 * time.Millisecond, 5120 * time.Millisecond, 20480 * time.Millisecond,
 }
 
 func bucketOf(d time.Duration) int {

@@ -145,6 +145,18 @@ type Total struct {
 	took     [buckets]uint64
 }
 
+// Plus is what this and another endpoint's came to together.
+func (t Total) Plus(other Total) Total {
+	t.Requests += other.Requests
+	t.Failed += other.Failed
+	t.Measured += other.Measured
+	t.Took += other.Took
+	for b, n := range other.took {
+		t.took[b] += n
+	}
+	return t
+}
+
 // Count is how many there were, and how many of them failed.
 func (r *Requests) Count() (requests, failed uint64) { return r.total.Requests, r.total.Failed }
 

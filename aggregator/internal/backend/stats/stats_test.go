@@ -115,13 +115,26 @@ func TestHistogram(t *testing.T) {
 	}
 	total := r.Total()
 	counts := total.Histogram()
-	for bound, want := range map[float64]uint64{0.0005: 0, 0.001: 1, 0.002: 2, 0.005: 2, 0.01: 3, 40.96: 3} {
+	for bound, want := range map[float64]uint64{0.005: 2, 0.02: 3, 0.08: 3, 20.48: 3} {
 		if counts[bound] != want {
 			t.Errorf("below %v s: %d, want %d", bound, counts[bound], want)
 		}
 	}
 	if len(counts) != len(bounds) {
 		t.Errorf("%d bounds, want %d", len(counts), len(bounds))
+	}
+	twice := total.Plus(total)
+	if got := twice.Histogram(); got[0.005] != 4 || got[20.48] != 6 || twice.Measured != 8 || twice.Requests != 8 || twice.Took != 2*total.Took || total.Measured != 4 {
+		t.Errorf("twice the same is %v of %d, %d requests, %v", got, twice.Measured, twice.Requests, twice.Took)
+	}
+}
+
+// A bound of a metric within a bucket would tell of less than there is.
+func TestBoundsAreThoseOfBuckets(t *testing.T) {
+	for _, bound := range bounds {
+		if got := lower(bucketOf(bound)); got != bound {
+			t.Errorf("%v is within the bucket that begins at %v", bound, got)
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ export function App({ store, about }: { store: Store; about: About }) {
         <Timeline lines={store.lines} onOpen={open} services={store.services} />
       </div>
       <footer>
-        Read-only. Times are those of this browser's clock. <a href="licenses.txt">Licenses</a>
+        Read-only. Times are told by the API server's clock, in the time zone of this browser. <a href="licenses.txt">Licenses</a>
       </footer>
     </>
   );

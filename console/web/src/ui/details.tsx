@@ -1,4 +1,5 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { clock } from "../clock";
 import { ago, latency } from "../format";
 import { stateOf } from "../order";
 import type { Store } from "../store";
@@ -16,7 +17,7 @@ export function Details({ store, service, doctor, onClose }: Props) {
   const { metadata: { name }, status } = service;
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => heading.current?.focus(), []);
-  const now = Date.now();
+  const now = clock.now();
   const since = ago(status.since, now);
   const plain = store.source.plain;
   return (

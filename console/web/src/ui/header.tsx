@@ -1,3 +1,4 @@
+import { clock } from "../clock";
 import { countByState, states, type Filter } from "../order";
 import { span } from "../format";
 import type { Store } from "../store";
@@ -20,6 +21,7 @@ export function Header({ store, about, filter, onFilter }: Props) {
         <ConnectionState store={store} />
       </div>
       {store.source.plain && <p class="notice">{store.source.why}</p>}
+      {clock.note() && <p class="notice">{clock.note()}</p>}
       {store.connection.state === "lost" && (
         <p class="notice is-lost" role="alert">
           Not connected: {store.connection.why}. {store.services.size > 0 ? "What is shown is what was known then." : ""}

@@ -1,3 +1,4 @@
+import { clock } from "../clock";
 import { ago, count, days, latency } from "../format";
 import type { Store } from "../store";
 import type { Document, Service } from "../types";
@@ -76,7 +77,7 @@ function Documents({ all, onOpen }: Opens) {
       <ul class="short">
         {stale.slice(0, few).map(({ name, title, fetched }) => (
           <li key={`${name} ${title}`}>
-            <button type="button" class="link" onClick={() => onOpen(name)}>{name}</button> {title} is stale, from {ago(fetched, Date.now()) || "some time"} ago
+            <button type="button" class="link" onClick={() => onOpen(name)}>{name}</button> {title} is stale, from {ago(fetched, clock.now()) || "some time"} ago
           </li>
         ))}
         {stale.length > few && <li>and {count(stale.length - few, "document", "documents")} more</li>}

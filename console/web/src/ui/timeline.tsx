@@ -1,4 +1,5 @@
 import { useState } from "preact/hooks";
+import { clock } from "../clock";
 import type { Line } from "../store";
 import type { Service } from "../types";
 import { Glyph } from "./glyph";
@@ -18,7 +19,7 @@ export function Timeline({ lines, services, onOpen }: Props) {
       <ol>
         {shown.map((l) => (
           <li key={l.id}>
-            <time dateTime={new Date(l.at).toISOString()}>{clock(l.at)}</time>
+            <time dateTime={new Date(l.at).toISOString()}>{timeOfDay(l.at)}</time>
             <Glyph state={l.state} />
             <span class="event">
               {services.has(l.name)
@@ -37,8 +38,8 @@ export function Timeline({ lines, services, onOpen }: Props) {
   );
 }
 
-function clock(at: number): string {
+function timeOfDay(at: number): string {
   const day = new Date(at);
   const time = day.toLocaleTimeString(undefined, { hour12: false });
-  return day.toDateString() === new Date().toDateString() ? time : `${day.toLocaleDateString()} ${time}`;
+  return day.toDateString() === new Date(clock.now()).toDateString() ? time : `${day.toLocaleDateString()} ${time}`;
 }
