@@ -7,6 +7,7 @@ package observe
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -79,7 +80,7 @@ func RemoteAPIService(now time.Time, server string, s *Subject, a Assessment, st
 		},
 	}
 	if s.Object != nil {
-		o.UID, o.CreationTimestamp = s.Object.UID, s.Object.CreationTimestamp
+		o.UID, o.CreationTimestamp, o.Labels = s.Object.UID, s.Object.CreationTimestamp, maps.Clone(s.Object.Labels)
 	}
 	if d := s.Document.Discovery; d != nil {
 		o.Status.Discovery.Resources = int64(len(d.Resources))

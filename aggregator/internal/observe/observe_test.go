@@ -43,7 +43,7 @@ func traffic(address string, state balance.State) balance.Traffic {
 
 // subject is one with which all is well.
 func subject() *Subject {
-	o := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.a.example", UID: "u-1", CreationTimestamp: metav1.NewTime(ago(48 * time.Hour))}}
+	o := &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.a.example", UID: "u-1", Labels: map[string]string{"team": "storage"}, CreationTimestamp: metav1.NewTime(ago(48 * time.Hour))}}
 	o.Spec.Group, o.Spec.Version = "a.example", "v1"
 	o.Spec.Service = &apiregistrationv1.ServiceReference{Namespace: "ns", Name: "api"}
 	fine := Download{Fetched: ago(time.Minute), Bytes: 1000}
@@ -91,7 +91,7 @@ func TestTheWholeObject(t *testing.T) {
 	ca.DaysLeft = 3000
 	want := v1alpha1.RemoteAPIService{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "aggregation.annex.dev/v1alpha1", Kind: "RemoteAPIService"},
-		ObjectMeta: metav1.ObjectMeta{Name: "v1.a.example", UID: "u-1", CreationTimestamp: at(48 * time.Hour)},
+		ObjectMeta: metav1.ObjectMeta{Name: "v1.a.example", UID: "u-1", Labels: map[string]string{"team": "storage"}, CreationTimestamp: at(48 * time.Hour)},
 		Status: v1alpha1.RemoteAPIServiceStatus{
 			Group: "a.example", Version: "v1", Service: "ns/api:443",
 			State: v1alpha1.Degraded, Reason: "EndpointUnreachable", Message: message, Since: at(0),
