@@ -50,8 +50,9 @@ type Computed[T any] struct {
 	OnDemand bool
 	// Stale is how long List may fail; zero means a minute.
 	Stale time.Duration
-	// Equal says that two objects are the same to a watcher; nil compares everything but
-	// metadata.resourceVersion.
+	// Equal says that two objects are the same to a watcher, who is told nothing then. A get and
+	// a list show the newer one all the same. It has to heed labels, annotations, and what
+	// SelectableFields gives. Nil compares everything but metadata.resourceVersion.
 	Equal func(a, b *T) bool
 
 	// Allowed says whether the caller of ctx may see an object, for the verbs get, list and

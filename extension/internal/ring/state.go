@@ -65,7 +65,10 @@ type State struct {
 	equal   func(a, b runtime.Object) bool
 
 	objects map[string]runtime.Object
-	events  []Event
+	// latest are objects that came after those and are the same to a watcher, with their
+	// resourceVersions; nil where none are kept.
+	latest map[string]runtime.Object
+	events []Event
 	// size is that of all events.
 	size int64
 	// start is the first resourceVersion that was issued, oldest the one before the
@@ -89,11 +92,14 @@ func NewStateByMoment(replica Replica, window Window, equal func(a, b runtime.Ob
 }
 
 func newState(n numbers, start uint64, window Window, equal func(a, b runtime.Object) bool) *State {
+	var latest map[string]runtime.Object
 	if equal == nil {
-		equal = equalButVersion
+		equal = equalButVersion // then there is nothing newer in what is the same
+	} else {
+		latest = map[string]runtime.Object{}
 	}
 	return &State{
-		numbers: n, window: window, equal: equal,
+		numbers: n, window: window, equal: equal, latest: latest,
 		objects: map[string]runtime.Object{},
 		start:   start, oldest: start, last: start,
 	}
@@ -121,6 +127,15 @@ func deleted(key string, old runtime.Object, at Moment) Change {
 	return Change{kind: watch.Deleted, key: key, object: old.DeepCopyObject(), old: old, moment: at, size: eventSize + 2*sizeOf(old)}
 }
 
+// same is no event, and replaces what is shown to those who get or list.
+const same watch.EventType = ""
+
+func unchanged(o Object, old runtime.Object) Change {
+	c := Change{kind: same, key: o.Key, object: o.Object.DeepCopyObject()}
+	setVersion(c.object, versionOf(old))
+	return c
+}
+
 // Compare finds what leads from what is remembered to a complete answer, and changes
 // nothing. The order is deletions by key, and then by moment, changes, additions, key. The
 // objects are copied where they differ. Of two with one key the last counts.
@@ -139,7 +154,7 @@ func (s *State) Compare(objects []Object) []Change {
 		changes = append(changes, s.CompareOne(o)...)
 	}
 	order := func(c Change) int {
-		return slices.Index([]watch.EventType{watch.Deleted, watch.Modified, watch.Added}, c.kind)
+		return slices.Index([]watch.EventType{watch.Deleted, watch.Modified, watch.Added, same}, c.kind)
 	}
 	slices.SortFunc(changes, func(a, b Change) int {
 		if a.kind == watch.Deleted || b.kind == watch.Deleted {
@@ -157,7 +172,10 @@ func (s *State) CompareOne(o Object) []Change {
 	case !exists:
 		return []Change{added(o)}
 	case s.equal(old, o.Object) && s.numbers.at(o.Moment) <= versionOf(old):
-		return nil
+		if s.latest == nil {
+			return nil
+		}
+		return []Change{unchanged(o, old)}
 	}
 	return []Change{modified(o, old)}
 }
@@ -175,6 +193,11 @@ func (s *State) CompareGone(key string, at Moment) []Change {
 func (s *State) Apply(now time.Time, changes []Change) []Event {
 	events := make([]Event, 0, len(changes))
 	for _, c := range changes {
+		if c.kind == same {
+			s.latest[c.key] = c.object
+			continue
+		}
+		delete(s.latest, c.key)
 		if c.kind == watch.Deleted && c.moment == 0 {
 			s.last = s.numbers.soonAfter(now, s.last)
 		} else {
@@ -270,6 +293,13 @@ func (s *State) Len() int { return len(s.objects) }
 func (s *State) Get(key string) (runtime.Object, bool) {
 	object, ok := s.objects[key]
 	return object, ok
+}
+
+// Latest gives what came after an object with this resourceVersion, and is the same to a watcher,
+// if there is any.
+func (s *State) Latest(key string, version uint64) (runtime.Object, bool) {
+	object, ok := s.latest[key]
+	return object, ok && versionOf(object) == version
 }
 
 // List gives all objects by key.

@@ -391,7 +391,32 @@ func TestOwnEqual(t *testing.T) {
 	if events := s.Put(time.UnixMicro(3), object("a", "34")); len(events) != 0 {
 		t.Errorf("an object that is the same made %s", showEvents(events))
 	}
+	latest := func(want string) {
+		t.Helper()
+		got := ""
+		if o, ok := s.Latest("a", s.Last()); ok {
+			got = valueOf(o)
+		}
+		if got != want {
+			t.Errorf("what came since is %q, want %q", got, want)
+		}
+	}
+	latest("34")
+	if _, ok := s.Latest("a", s.Last()-1); ok {
+		t.Error("it came after what was there earlier")
+	}
+	if was := valueOf(s.List()[0].Object); was != "12" {
+		t.Errorf("watchers are shown %q", was)
+	}
 	if events := s.Put(time.UnixMicro(3), object("a", "345")); len(events) != 1 {
 		t.Errorf("an object that is not the same made %d events", len(events))
+	}
+	latest("")
+	s.Put(time.UnixMicro(4), object("a", "678"))
+	latest("678")
+	s.Remove(time.UnixMicro(5), "a")
+	latest("")
+	if len(s.latest) != 0 {
+		t.Errorf("%d objects are kept of what is gone", len(s.latest))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,7 +30,7 @@ type Config struct {
 	// name and namespace.
 	Attributes func(runtime.Object) (labels.Set, fields.Set, error)
 	// Equal says that two objects are the same to a watcher; nil compares everything
-	// but metadata.resourceVersion.
+	// but metadata.resourceVersion. See Latest for the newer one.
 	Equal func(old, object runtime.Object) bool
 	// Replica is that of the process.
 	Replica Replica
@@ -275,6 +276,22 @@ func (s *Storage) Showed(resourceVersion string, object runtime.Object) bool {
 	was, found := s.state.Was(s.Key(m.GetNamespace(), m.GetName()), version)
 	s.mu.RUnlock()
 	return version != 0 && version == versionOf(object) || found && s.state.equal(was, object)
+}
+
+// Latest gives what an object has become since without a change to a watcher; nil where it is
+// what it was. Nobody may change it.
+func (s *Storage) Latest(object metav1.Object) runtime.Object {
+	version, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	latest, ok := s.state.Latest(s.Key(object.GetNamespace(), object.GetName()), version)
+	if !ok {
+		return nil
+	}
+	return latest
 }
 
 // EventAt gives the event with this resourceVersion, if it is remembered. Nobody may

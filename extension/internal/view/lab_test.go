@@ -66,12 +66,19 @@ func letWaitsEnd(t *testing.T) {
 
 func newLab(t *testing.T, window ring.Window, config Config) lab {
 	t.Helper()
+	return newLabWhere(t, nil, window, config)
+}
+
+// newLabWhere says what is the same to a watcher.
+func newLabWhere(t *testing.T, equal func(old, object runtime.Object) bool, window ring.Window, config Config) lab {
+	t.Helper()
 	s, err := ring.NewStorage(ring.Config{
 		Resource:   schema.GroupResource{Resource: "pods"},
 		Namespaced: true,
 		New:        func() runtime.Object { return &example.Pod{} },
 		NewList:    func() runtime.Object { return &example.PodList{} },
 		Attributes: attributes,
+		Equal:      equal,
 		Replica:    mine,
 		Window:     window,
 	})

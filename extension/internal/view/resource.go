@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -140,6 +141,7 @@ func (r *Resource) Get(ctx context.Context, name string, options *metav1.GetOpti
 	if err := r.cache.Get(ctx, key, storage.GetOptions{ResourceVersion: options.ResourceVersion}, object); err != nil {
 		return nil, storeerr.InterpretGetError(err, r.cache.Resource(), name)
 	}
+	r.bringUpToDate(reflect.ValueOf(object).Elem())
 	switch visible, err := r.visible(ctx, "get", object); {
 	case err != nil:
 		return nil, err

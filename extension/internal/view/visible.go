@@ -49,7 +49,7 @@ func (r *Resource) may(ctx context.Context, verb, name string, object runtime.Ob
 func (r *Resource) visibleList(ctx context.Context, root string, opts storage.ListOptions) (runtime.Object, error) {
 	list := r.NewList()
 	if r.config.Allowed == nil {
-		return list, r.cache.GetList(ctx, root, opts, list)
+		return list, r.latestList(ctx, root, opts, list)
 	}
 	limit := int(opts.Predicate.Limit)
 	if opts.ResourceVersion == "0" { // the cache does not cut such a list
@@ -66,7 +66,7 @@ func (r *Resource) visibleList(ctx context.Context, root string, opts storage.Li
 	version := ""
 	for {
 		part := r.NewList()
-		if err := r.cache.GetList(ctx, root, opts, part); err != nil {
+		if err := r.latestList(ctx, root, opts, part); err != nil {
 			return nil, err
 		}
 		m, err := meta.ListAccessor(part)
@@ -108,6 +108,31 @@ func (r *Resource) visibleList(ctx context.Context, root string, opts storage.Li
 			return list, setList(list, version, "")
 		}
 		opts.Predicate.Continue, opts.ResourceVersion, opts.ResourceVersionMatch = m.GetContinue(), "", ""
+	}
+}
+
+// latestList lists objects as they are by now.
+func (r *Resource) latestList(ctx context.Context, root string, opts storage.ListOptions, list runtime.Object) error {
+	if err := r.cache.GetList(ctx, root, opts, list); err != nil {
+		return err
+	}
+	items, err := itemsOf(list)
+	if err != nil {
+		return err
+	}
+	for i := range items.Len() {
+		r.bringUpToDate(items.Index(i))
+	}
+	return nil
+}
+
+// bringUpToDate replaces an object of the cache, which watches fill, by what it has become since
+// without a change to a watcher.
+func (r *Resource) bringUpToDate(object reflect.Value) {
+	if m, err := meta.Accessor(object.Addr().Interface()); err == nil {
+		if latest := r.cache.Ring.Latest(m); latest != nil {
+			object.Set(reflect.ValueOf(latest).Elem())
+		}
 	}
 }
 
