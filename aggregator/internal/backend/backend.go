@@ -32,6 +32,7 @@ type Backend struct {
 	resolve   func(namespace, name string, port int32) (*url.URL, error) // nil where Services say where it is
 	limits    limit.Config
 	transport transportConfig
+	later     *timers // the Pool's
 
 	admission    *admission
 	current      atomic.Pointer[transport]
@@ -47,6 +48,7 @@ func newBackend(p *Pool, a *catalog.APIService) *Backend {
 		service:   a.Service,
 		resolve:   p.config.Resolve,
 		limits:    p.config.Limits,
+		later:     &p.later,
 		admission: newAdmission(p.config.Limits),
 		endpoints: balance.New(rand.IntN, p.endpointChanged),
 	}
@@ -132,14 +134,14 @@ func (b *Backend) update(a *catalog.APIService, asked catalog.Settings) {
 	for i, e := range a.Target.Endpoints {
 		members[i] = balance.Member{Address: e.Address, OtherZone: e.OtherZone, Terminating: e.Terminating, Fallback: e.Fallback}
 	}
-	drain(b.endpoints.Update(time.Now(), members))
+	b.drain(b.endpoints.Update(time.Now(), members))
 }
 
 // drain ends long-running requests one after the other, so that their clients
 // do not all come back in the same moment.
-func drain(streams []*balance.Stream) {
+func (b *Backend) drain(streams []*balance.Stream) {
 	for i, s := range streams {
-		time.AfterFunc(drainAfter+drainOver*time.Duration(i)/time.Duration(len(streams)), s.End)
+		b.later.after(drainAfter+drainOver*time.Duration(i)/time.Duration(len(streams)), s.End)
 	}
 }
 

@@ -55,6 +55,7 @@ type Pool struct {
 	dial     DialFunc
 	backends sync.Map        // catalog.BackendID -> *Backend
 	refusals *limit.Refusals // of all Backends; nil where they are not held back
+	later    timers
 }
 
 // New returns an empty Pool.
@@ -114,7 +115,7 @@ func (p *Pool) endpointChanged(again time.Duration) {
 	}
 	told()
 	if again > 0 {
-		time.AfterFunc(again, told)
+		p.later.after(again, told)
 	}
 }
 
@@ -162,8 +163,10 @@ func (p *Pool) ReloadClientCertificate() {
 	})
 }
 
-// Close closes all idle connections.
+// Close closes all idle connections, and ends what was to be done later. Streams at endpoints that
+// have left are left to those who hold them.
 func (p *Pool) Close() {
+	p.later.stop()
 	p.backends.Range(func(_, b any) bool {
 		b.(*Backend).retire()
 		return true
