@@ -72,7 +72,7 @@ type RemoteAPIServiceStatus struct {
 	// Message is why, in a sentence. It is at most 1,000 bytes long.
 	Message string `json:"message,omitempty"`
 	// Since is when State or Reason changed last.
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitempty,omitzero"`
 	// Faults are what is known to be wrong, gravest first.
 	Faults []Fault `json:"faults,omitempty"`
 
@@ -134,7 +134,7 @@ type View struct {
 	// Reason is the condition's reason.
 	Reason string `json:"reason,omitempty"`
 	// Since is when this began.
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitempty,omitzero"`
 }
 
 // EndpointState says whether requests go to an endpoint.
@@ -170,7 +170,7 @@ type Endpoint struct {
 	// State says whether requests go there.
 	State EndpointState `json:"state"`
 	// Since is when State changed last.
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitempty,omitzero"`
 	// InFlight is how many requests are under way there, watches included.
 	InFlight int64 `json:"inFlight"`
 	// Requests is how many requests were sent there in the last minute.
@@ -237,8 +237,8 @@ type Discovery struct {
 type Document struct {
 	// Freshness says how much it can be relied on.
 	Freshness Freshness `json:"freshness"`
-	// Fetched is when it was downloaded, or found unchanged, last.
-	Fetched metav1.Time `json:"fetched,omitempty"`
+	// Fetched is when it was downloaded, or found unchanged, last. A watch does not tell of it alone.
+	Fetched metav1.Time `json:"fetched,omitempty,omitzero"`
 	// Bytes is its size as it is kept.
 	Bytes int64 `json:"bytes"`
 	// Problem is why the last download failed. It is at most 1,000 bytes long.
@@ -247,7 +247,8 @@ type Document struct {
 
 // Certificates are those that a request to an extension server depends on.
 type Certificates struct {
-	// Serving is what the extension server showed last.
+	// Serving is what the extension server shows; where its endpoints have certificates of their
+	// own, the one that expires first.
 	Serving *Certificate `json:"serving,omitempty"`
 	// CABundle is what the APIService trusts; empty means the system's roots.
 	CABundle []Certificate `json:"caBundle,omitempty"`
