@@ -163,7 +163,8 @@ func (w *Writer) dissent(ctx context.Context) {
 			w.config.PeersChanged()
 		}
 		if w.Term() != 0 {
-			if views, wait = nil, w.own.next(now); !lasting.IsZero() && !now.Before(lasting) && w.peers.any() {
+			views, wait = nil, w.own.next(now)
+			if !lasting.IsZero() && !now.Before(lasting) && w.peers.any() {
 				wake(w.wakeWriting) // what others see counts from now on
 				w.config.PeersChanged()
 			}
