@@ -169,6 +169,9 @@ type Config struct {
 	Status *StatusConfig
 	// Metrics are kept up to date. Nil keeps none.
 	Metrics *Metrics
+	// FaultCode gives the code by which a fault with this reason is explained to people, in
+	// what Observe says and in metrics; empty for none. Nil knows none.
+	FaultCode func(reason string) string
 }
 
 // StatusConfig says how the Available condition of APIServices is written. Of all
@@ -237,6 +240,9 @@ func (c *Config) validate() error {
 func (c *Config) setDefaults() {
 	if c.DiscoveryTimeout == 0 {
 		c.DiscoveryTimeout = DefaultDiscoveryTimeout
+	}
+	if c.FaultCode == nil {
+		c.FaultCode = func(string) string { return "" }
 	}
 }
 

@@ -117,8 +117,7 @@ func (o *observer) readBundles(all []judged) {
 
 // Observe says how each remote APIService fares as this server sees it, by name: what
 // aggregation.annex.dev/v1alpha1 serves. Status.Affected is left to who knows the
-// namespaces, and Fault.Code to who knows the codes. Numbers and ages are those of the
-// moment.
+// namespaces. Numbers and ages are those of the moment.
 func (a *Aggregator) Observe() []v1alpha1.RemoteAPIService {
 	all, now := a.glance()
 	server := a.config.server()
@@ -218,6 +217,10 @@ func (a *Aggregator) judge(now time.Time) (all []judged) {
 	a.observer.readBundles(all)
 	for i := range all {
 		all[i].assessment = observe.Assess(now, &all[i].Subject)
+		for f := range all[i].assessment.Faults {
+			fault := &all[i].assessment.Faults[f]
+			fault.Code = a.config.FaultCode(fault.Reason)
+		}
 	}
 	return all
 }

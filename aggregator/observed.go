@@ -15,8 +15,8 @@ var (
 		"1 for the state of an APIService as this server sees it: Healthy, Degraded, Unavailable or Unknown.",
 		[]string{"name", "state"}, nil, metrics.ALPHA, "")
 	faultDesc = metrics.NewDesc("annex_aggregation_fault",
-		"1 for each fault of an APIService that this server knows of, as a word.",
-		[]string{"name", "reason"}, nil, metrics.ALPHA, "")
+		"1 for each fault of an APIService that this server knows of, as a word, with the code that explains it.",
+		[]string{"name", "reason", "code"}, nil, metrics.ALPHA, "")
 	documentSuccessDesc = metrics.NewDesc("annex_aggregation_document_success_timestamp_seconds",
 		"When a document of an extension server was downloaded, or found unchanged, for the last time.",
 		[]string{"name", "document"}, nil, metrics.ALPHA, "")
@@ -64,7 +64,11 @@ func collectObserved(objects []v1alpha1.RemoteAPIService, gauge func(d *metrics.
 		for _, f := range s.Faults {
 			if !told[f.Reason] && word(f.Reason) {
 				told[f.Reason] = true
-				gauge(faultDesc, 1, name, f.Reason)
+				code := f.Code
+				if !word(code) {
+					code = ""
+				}
+				gauge(faultDesc, 1, name, f.Reason, code)
 			}
 		}
 		for document, d := range map[string]v1alpha1.Document{"discovery": s.Discovery.Document, "openapi_v2": s.OpenAPIV2, "openapi_v3": s.OpenAPIV3} {

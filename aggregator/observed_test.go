@@ -32,10 +32,11 @@ func TestMetricsOfWhatIsObserved(t *testing.T) {
 		{ObjectMeta: metav1.ObjectMeta{Name: "v1.a"}, Status: v1alpha1.RemoteAPIServiceStatus{
 			State: v1alpha1.Degraded,
 			Faults: []v1alpha1.Fault{
-				{Reason: "EndpointEjected", Message: "10.0.0.1"},
+				{Reason: "EndpointEjected", Message: "10.0.0.1", Code: "ANX205"},
 				{Reason: "EndpointEjected", Message: "10.0.0.2"}, // the same
 				{Reason: "Endpoint\x1b[31m"},                     // no words
-				{Reason: "as the server says"},
+				{Reason: "as the server says", Code: "ANX601"},
+				{Reason: "FailedDiscoveryCheck", Code: "ANX601\n"},
 				{},
 			},
 			Discovery: v1alpha1.Discovery{Document: v1alpha1.Document{Fetched: at(100), Bytes: 4000}},
@@ -73,7 +74,8 @@ func TestMetricsOfWhatIsObserved(t *testing.T) {
 		"annex_aggregation_document_size_bytes [openapi_v3 v1.a] 5000",
 		"annex_aggregation_document_success_timestamp_seconds [discovery v1.a] 100",
 		"annex_aggregation_document_success_timestamp_seconds [openapi_v3 v1.a] 200",
-		"annex_aggregation_fault [v1.a EndpointEjected] 1",
+		"annex_aggregation_fault [ v1.a FailedDiscoveryCheck] 1",
+		"annex_aggregation_fault [ANX205 v1.a EndpointEjected] 1",
 		"annex_aggregation_front_proxy_certificate_expiration_timestamp_seconds [] 500",
 	}
 	if !slices.Equal(got, want) {

@@ -3,6 +3,7 @@ package kubeapiserver
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -17,10 +18,11 @@ import (
 )
 
 const (
-	// affectedAge is how old may be what is known of who suffers, and affectedTimeout how long
-	// finding it out may take.
-	affectedAge     = 10 * time.Second
-	affectedTimeout = 3 * time.Second
+	// affectedAge is after which time is asked again who suffers, affectedTimeout how long
+	// finding it out may take, and affectedPatience how much of that other news wait for.
+	affectedAge      = 10 * time.Second
+	affectedTimeout  = 3 * time.Second
+	affectedPatience = 200 * time.Millisecond
 	// affectedPage and affectedPages bound how many namespaces and autoscalers are looked at.
 	affectedPage  = 500
 	affectedPages = 10
@@ -39,13 +41,22 @@ var starved = map[string][]string{
 }
 
 // affected finds out who suffers from APIServices that are not available. While there are none
-// it asks nobody. It is for one goroutine at a time.
+// it asks nobody.
 type affected struct {
-	client kubernetes.Interface
-	now    func() time.Time
+	client   kubernetes.Interface
+	now      func() time.Time
+	patience time.Duration // affectedPatience
+	wanted   chan question // one slot: for run
 
+	mu    sync.Mutex
 	asked time.Time // zero before the first time
 	found sufferers
+}
+
+// question is what run is to find out.
+type question struct {
+	autoscalers bool
+	answered    chan struct{} // closed when it has
 }
 
 // sufferers are namespaces that are being deleted, and autoscalers that are not at work.
@@ -55,10 +66,11 @@ type sufferers struct {
 }
 
 func newAffected(client kubernetes.Interface) *affected {
-	return &affected{client: client, now: time.Now}
+	return &affected{client: client, now: time.Now, patience: affectedPatience, wanted: make(chan question, 1)}
 }
 
-// addTo says of each that is not available who suffers.
+// addTo says of each that is not available who suffers, as far as that is known. It waits for
+// news of them no longer than its patience: what else there is to tell is more urgent.
 func (a *affected) addTo(ctx context.Context, all []aggregationv1alpha1.RemoteAPIService) {
 	var down []*aggregationv1alpha1.RemoteAPIServiceStatus
 	metrics := false
@@ -71,34 +83,78 @@ func (a *affected) addTo(ctx context.Context, all []aggregationv1alpha1.RemoteAP
 	if len(down) == 0 {
 		return
 	}
-	found := a.sufferers(ctx, metrics)
+	if answered := a.ask(metrics); answered != nil {
+		enough := time.NewTimer(a.patience)
+		defer enough.Stop()
+		select {
+		case <-answered:
+		case <-enough.C:
+		case <-ctx.Done():
+		}
+	}
+	found := a.known()
 	for _, s := range down {
 		s.Affected = found.from(s.Group, s.Version)
 	}
 }
 
-// sufferers are those of a moment ago, or those that there are now. What cannot be found out
-// stays as it was.
-func (a *affected) sufferers(ctx context.Context, autoscalers bool) sufferers {
-	if !a.asked.IsZero() && a.now().Sub(a.asked) < affectedAge {
-		return a.found
+// ask has run find out anew where what is known is old; nil where it is not, or run is at it.
+func (a *affected) ask(autoscalers bool) (answered <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if !a.asked.IsZero() && now.Sub(a.asked) < affectedAge {
+		return nil
 	}
-	a.asked = a.now()
+	q := question{autoscalers, make(chan struct{})}
+	select {
+	case a.wanted <- q:
+		a.asked = now
+		return q.answered
+	default:
+		return nil
+	}
+}
+
+func (a *affected) known() sufferers {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.found
+}
+
+// run finds out what it is asked until ctx ends.
+func (a *affected) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case q := <-a.wanted:
+			a.find(ctx, q.autoscalers)
+			close(q.answered)
+		}
+	}
+}
+
+// find takes note of who suffers now. What cannot be found out stays as it was.
+func (a *affected) find(ctx context.Context, autoscalers bool) {
 	ctx, cancel := context.WithTimeout(ctx, affectedTimeout)
 	defer cancel()
+	found := a.known()
 	if now, err := a.namespaces(ctx); err == nil {
-		a.found.namespaces = now
+		found.namespaces = now
 	} else {
 		klog.FromContext(ctx).V(2).Info("Finding namespaces that are stuck failed", "err", err)
 	}
 	if !autoscalers {
-		a.found.autoscalers = nil
+		found.autoscalers = nil
 	} else if now, err := a.autoscalers(ctx); err == nil {
-		a.found.autoscalers = now
+		found.autoscalers = now
 	} else {
 		klog.FromContext(ctx).V(2).Info("Finding autoscalers without metrics failed", "err", err)
 	}
-	return a.found
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.found = found // replaced, never changed
 }
 
 func (a *affected) namespaces(ctx context.Context) (all []corev1.Namespace, err error) {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -52,7 +54,8 @@ func TestAffected(t *testing.T) {
 	client := fake.NewClientset(objects...)
 	now := time.Now()
 	a := newAffected(client)
-	a.now = func() time.Time { return now }
+	a.now, a.patience = func() time.Time { return now }, time.Minute
+	defer running(t, a)()
 	ask := func(all ...aggregationv1alpha1.RemoteAPIService) []*aggregationv1alpha1.Affected {
 		a.addTo(t.Context(), all)
 		var out []*aggregationv1alpha1.Affected
@@ -99,14 +102,99 @@ func TestAffected(t *testing.T) {
 	}
 }
 
+// running runs a until the returned func is called, which waits for its end.
+func running(t *testing.T, a *affected) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { a.run(ctx) })
+	return func() {
+		cancel()
+		run.Wait()
+	}
+}
+
 func TestAffectedGivesUp(t *testing.T) {
 	client := fake.NewClientset()
 	client.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, context.DeadlineExceeded
 	})
+	a := newAffected(client)
+	a.patience = time.Minute
+	defer running(t, a)()
 	all := []aggregationv1alpha1.RemoteAPIService{remoteAPIService("metrics.k8s.io", aggregationv1alpha1.Unavailable)}
-	newAffected(client).addTo(t.Context(), all)
+	a.addTo(t.Context(), all)
 	if a := all[0].Status.Affected; a == nil || a.NamespaceCount != 0 || !slices.Equal(a.Controllers, heldUp) {
 		t.Errorf("%+v", a)
 	}
+}
+
+// That a document was found unchanged is told to nobody who watches, and all else is.
+func TestWhatIsTheSameToWatchers(t *testing.T) {
+	at := func(unix int64) metav1.Time { return metav1.Unix(unix, 0) }
+	status := func() *aggregationv1alpha1.RemoteAPIServiceStatus {
+		document := aggregationv1alpha1.Document{Freshness: aggregationv1alpha1.Current, Fetched: at(1), Bytes: 10}
+		return &aggregationv1alpha1.RemoteAPIServiceStatus{
+			State: aggregationv1alpha1.Healthy, Since: at(1),
+			Discovery: aggregationv1alpha1.Discovery{Document: document}, OpenAPIV2: document, OpenAPIV3: document,
+			Endpoints: []aggregationv1alpha1.Endpoint{{Address: "192.0.2.1:443", Requests: 1}},
+		}
+	}
+	for what, c := range map[string]struct {
+		change func(s *aggregationv1alpha1.RemoteAPIServiceStatus)
+		same   bool
+	}{
+		"nothing":              {func(*aggregationv1alpha1.RemoteAPIServiceStatus) {}, true},
+		"discovery is checked": {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) { s.Discovery.Fetched = at(2) }, true},
+		"OpenAPI is checked": {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) {
+			s.OpenAPIV2.Fetched, s.OpenAPIV3.Fetched = at(2), at(3)
+		}, true},
+		"it is another": {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) {
+			s.OpenAPIV3.Fetched, s.OpenAPIV3.Bytes = at(2), 11
+		}, false},
+		"it is stale": {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) { s.Discovery.Freshness = aggregationv1alpha1.Stale }, false},
+		"a state":     {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) { s.State = aggregationv1alpha1.Degraded }, false},
+		"a time":      {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) { s.Since = at(2) }, false},
+		"a number":    {func(s *aggregationv1alpha1.RemoteAPIServiceStatus) { s.Endpoints[0].Requests++ }, false},
+	} {
+		before, after := status(), status()
+		c.change(after)
+		if got := sameToWatchers(before, after); got != c.same {
+			t.Errorf("%s: the same is %v", what, got)
+		}
+	}
+}
+
+// What else there is to tell does not wait for an API server that is slow; what it says in the
+// end is told then.
+func TestNewsDoNotWaitForWhoSuffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(terminating("one", "a.test/v1: stale"))
+		const slow = affectedTimeout - time.Second
+		client.PrependReactor("list", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+			time.Sleep(slow)
+			return false, nil, nil
+		})
+		a := newAffected(client)
+		stop := running(t, a)
+		ask := func() (took time.Duration, count int64) {
+			all := []aggregationv1alpha1.RemoteAPIService{remoteAPIService("a.test", aggregationv1alpha1.Unavailable)}
+			began := time.Now()
+			a.addTo(t.Context(), all)
+			return time.Since(began), all[0].Status.Affected.NamespaceCount
+		}
+		for i, want := range []time.Duration{affectedPatience, 0, 0} {
+			if took, count := ask(); took != want || count != 0 {
+				t.Errorf("%d: after %v %d namespaces, want none after %v", i, took, count, want)
+			}
+		}
+		time.Sleep(slow)
+		if took, count := ask(); took != 0 || count != 1 {
+			t.Errorf("after %v %d namespaces", took, count)
+		}
+		time.Sleep(affectedAge) // and while that is asked again it is still told
+		if took, count := ask(); took != affectedPatience || count != 1 {
+			t.Errorf("when it is old: after %v %d namespaces", took, count)
+		}
+		stop()
+	})
 }

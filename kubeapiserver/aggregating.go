@@ -81,7 +81,8 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 		return nil, nil, err
 	}
 
-	kinds, err := remoteAPIServices(l.aggregator, newAffected(client))
+	affected := newAffected(client)
+	kinds, err := remoteAPIServices(l.aggregator, affected)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +111,7 @@ func newAggregatingServer(config app.CompletedConfig, delegate genericapiserver.
 	if err := installAPIServices(server, generic, owners, events); err != nil {
 		return nil, nil, err
 	}
-	if err := installRemoteAPIServices(server, generic, kinds, newViewRole(client.RbacV1()), &l.work); err != nil {
+	if err := installRemoteAPIServices(server, generic, kinds, affected, newViewRole(client.RbacV1()), &l.work); err != nil {
 		return nil, nil, err
 	}
 	installOwnDocuments(server.Handler.GoRestfulContainer, ownTypes, generic, o)

@@ -111,6 +111,7 @@ func newLayer(config app.CompletedConfig, parts layerParts, o chainOptions) (*la
 		LastGroups:       []metav1.APIGroup{aggregationGroup()},
 		OpenAPI:          parts.openAPI,
 		Metrics:          metrics,
+		FaultCode:        codeOf,
 		Memory:           remembering,
 		Status: &aggregator.StatusConfig{
 			Client:    parts.registrations.ApiregistrationV1(),

@@ -44,9 +44,6 @@ func remoteAPIServices(layer observer, affected *affected) (*embed.Kinds, error)
 		Schema:       aggregationv1alpha1.CRD,
 		List: func(ctx context.Context) ([]aggregationv1alpha1.RemoteAPIService, error) {
 			all := layer.Observe()
-			for i := range all {
-				addCodes(all[i].Status.Faults)
-			}
 			affected.addTo(ctx, all)
 			return all, nil
 		},
@@ -55,20 +52,24 @@ func remoteAPIServices(layer observer, affected *affected) (*embed.Kinds, error)
 		OnDemand: true,
 		Equal: func(a, b *aggregationv1alpha1.RemoteAPIService) bool {
 			return a.CreationTimestamp.Equal(&b.CreationTimestamp) && a.UID == b.UID &&
-				maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) &&
-				reflect.DeepEqual(&a.Status, &b.Status) // apiequality takes six times as long
+				maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) && sameToWatchers(&a.Status, &b.Status)
 		},
 		History: extension.History{Age: observeHistory, Bytes: observeHistoryBytes},
 	})
 }
 
-// addCodes gives faults their codes, by which diagnosis explains them.
-func addCodes(faults []aggregationv1alpha1.Fault) {
-	for i := range faults {
-		if code, ok := diagnosis.CodeOf(faults[i].Reason); ok {
-			faults[i].Code = string(code)
-		}
-	}
+// sameToWatchers says that nothing differs but when documents were found unchanged last, which
+// is each minute.
+func sameToWatchers(a, b *aggregationv1alpha1.RemoteAPIServiceStatus) bool {
+	then := *b
+	then.Discovery.Fetched, then.OpenAPIV2.Fetched, then.OpenAPIV3.Fetched = a.Discovery.Fetched, a.OpenAPIV2.Fetched, a.OpenAPIV3.Fetched
+	return reflect.DeepEqual(a, &then) // apiequality takes six times as long
+}
+
+// codeOf is the code by which diagnosis explains a fault; empty where it does not.
+func codeOf(reason string) string {
+	code, _ := diagnosis.CodeOf(reason)
+	return string(code)
 }
 
 // ownOpenAPI gives a server's config OpenAPI settings of its own: it shares those of the
@@ -99,7 +100,7 @@ func aggregationGroup() metav1.APIGroup {
 
 // installRemoteAPIServices serves kinds, and gives those who may view a cluster the right to
 // read them. config is what server was made of, described by the kinds.
-func installRemoteAPIServices(server *genericapiserver.GenericAPIServer, config genericapiserver.CompletedConfig, kinds *embed.Kinds, roles *viewRole, work *work) error {
+func installRemoteAPIServices(server *genericapiserver.GenericAPIServer, config genericapiserver.CompletedConfig, kinds *embed.Kinds, affected *affected, roles *viewRole, work *work) error {
 	run, err := kinds.Install(server, config.Config)
 	if err != nil {
 		return fmt.Errorf("installing %s: %w", aggregationv1alpha1.GroupVersion, err)
@@ -110,6 +111,7 @@ func installRemoteAPIServices(server *genericapiserver.GenericAPIServer, config 
 				klog.FromContext(ctx).Error(err, "Observing APIServices stopped")
 			}
 		})
+		work.Go(func() { affected.run(ctx) })
 		work.Go(func() { roles.reconcile(ctx) })
 		return nil
 	}); err != nil {
