@@ -152,7 +152,7 @@ func (p *prom) firing() ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// TestAlertsFire runs a Prometheus over two API servers and extension servers, each of which
+// TestAlertsFire runs a Prometheus over three API servers and extension servers, each of which
 // has a fault, until every alert has fired for the one that it is for, and none for the one
 // that is well. Times after which alerts fire are left out. Those that tell of a quarter of an
 // hour are tested by promtool alone.
@@ -162,7 +162,7 @@ func TestAlertsFire(t *testing.T) {
 	}
 	tool(t, "prometheus")
 	hangs := func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() }
-	well := &extension{name: "well"}
+	well := &extension{name: "well", verified: true, expires: 12 * time.Hour} // it lives for less than 14 days, as some do
 	dead := &extension{name: "dead", dead: 1}
 	cutOff := &extension{name: "cutoff"}
 	flaps := &extension{name: "flaps"}
@@ -185,7 +185,7 @@ func TestAlertsFire(t *testing.T) {
 		} // else the watch ends without its bookmark
 	}}
 	broken := &extension{name: "broken", broken: true}
-	expires := &extension{name: "expires", expires: 24 * time.Hour}
+	expires := &extension{name: "expires", verified: true, old: true, expires: 12 * time.Hour}
 	all := []*extension{well, dead, cutOff, flaps, halfDead, full, fails, slow, aborts, noBookmark, broken, expires}
 	for _, e := range all {
 		replicas := 1
@@ -197,10 +197,13 @@ func TestAlertsFire(t *testing.T) {
 		}
 		e.start(t, replicas)
 	}
-	proxy := testcerts.New("front-proxy").Issue(testcerts.Subject{Name: "front-proxy-client", NotAfter: time.Now().Add(24 * time.Hour)})
-	one := startAPIServer(t, state(all), &proxy)
+	proxy := testcerts.New("front-proxy").Issue(testcerts.Subject{
+		Name: "front-proxy-client", NotBefore: time.Now().Add(-7 * 24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	})
+	one := startAPIServer(t, state(all), nil)
 	two := startAPIServer(t, state(all), nil, cutOff.addresses...)
-	p := startPrometheus(t, impatient(t), one, two)
+	three := startAPIServer(t, state([]*extension{expires}), &proxy) // all that it serves is degraded
+	p := startPrometheus(t, impatient(t), one, two, three)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
@@ -255,7 +258,7 @@ func TestAlertsFire(t *testing.T) {
 		"AnnexWatchListMissing":             noBookmark.apiService(),
 		"AnnexDownloadsFail":                broken.service(),
 		"AnnexCertificateExpires":           expires.apiService(),
-		"AnnexFrontProxyCertificateExpires": one.target(),
+		"AnnexFrontProxyCertificateExpires": three.target(),
 	}
 	promtoolAlone := []string{"AnnexDiscoveryStale"}
 	for _, name := range names(alerts(t)) {
@@ -289,6 +292,13 @@ func TestAlertsFire(t *testing.T) {
 			t.Errorf("of an extension server that is well: %s", f)
 		}
 	}
+	await(t, func() string { // faults lead to their pages
+		samples, err := p.query(`annex_aggregation_fault{reason="ServingCertificateExpiring",code="ANX406"}`)
+		if err == nil && len(samples) == 3 {
+			return ""
+		}
+		return fmt.Sprintf("%d series have the code of a certificate that expires: %v", len(samples), err)
+	})
 	for _, q := range queries(t) {
 		await(t, func() string {
 			samples, err := p.query(q)

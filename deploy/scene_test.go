@@ -31,6 +31,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator"
+	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/testcerts"
 )
 
@@ -42,6 +43,8 @@ type extension struct {
 	name     string
 	settings map[string]string // annotations of the APIService
 	expires  time.Duration     // of the serving certificate; zero for a year
+	verified bool              // the APIService names the authority
+	old      bool              // the serving certificate has lived for most of its time
 	// dead is how many addresses beside the server's own lead nowhere.
 	dead int
 	// broken says that all but the resource itself is answered with 500.
@@ -50,6 +53,7 @@ type extension struct {
 	things func(w http.ResponseWriter, r *http.Request, replica int)
 
 	addresses []string
+	authority []byte // PEM
 }
 
 func (e *extension) apiService() string { return "v1." + e.name + ".example" }
@@ -63,7 +67,15 @@ func (e *extension) start(t *testing.T, replicas int) {
 	if expires == 0 {
 		expires = 365 * 24 * time.Hour
 	}
-	pair := testcerts.New(e.name).Issue(testcerts.Subject{Hosts: []string{e.name + "." + namespace + ".svc"}, NotAfter: time.Now().Add(expires)})
+	subject := testcerts.Subject{Hosts: []string{e.name + "." + namespace + ".svc"}, NotAfter: time.Now().Add(expires)}
+	if e.old {
+		subject.NotBefore = time.Now().Add(-10 * expires)
+	}
+	ca := testcerts.New(e.name)
+	pair := ca.Issue(subject)
+	if e.verified {
+		e.authority = ca.PEM
+	}
 	for replica := range replicas {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.serve(w, r, replica) }))
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}
@@ -124,13 +136,13 @@ func (e *extension) serve(w http.ResponseWriter, r *http.Request, replica int) {
 	}
 }
 
-// object is its APIService. Certificates are not verified: the authority of a test does not
+// object is its APIService. Most certificates are not verified: the authority of a test does not
 // last as long as those of the servers here.
 func (e *extension) object() *apiregistrationv1.APIService {
 	return &apiregistrationv1.APIService{
 		ObjectMeta: metav1.ObjectMeta{Name: e.apiService(), UID: types.UID(e.name), Annotations: e.settings},
 		Spec: apiregistrationv1.APIServiceSpec{
-			Group: e.name + ".example", Version: "v1", GroupPriorityMinimum: 1000, VersionPriority: 10, InsecureSkipTLSVerify: true,
+			Group: e.name + ".example", Version: "v1", GroupPriorityMinimum: 1000, VersionPriority: 10, InsecureSkipTLSVerify: !e.verified, CABundle: e.authority,
 			Service: &apiregistrationv1.ServiceReference{Namespace: namespace, Name: e.name},
 		},
 	}
@@ -185,7 +197,7 @@ func startAPIServer(t *testing.T, initial aggregator.State, proxyPair *testcerts
 	endpointmetrics.Register() // of answers that the layer gives; one for the process
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	config := aggregator.Config{
-		Source: a.source, Metrics: m, Addressing: aggregator.EndpointAddresses,
+		Source: a.source, Metrics: m, Addressing: aggregator.EndpointAddresses, FaultCode: faultCode,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			for _, c := range cutOff {
 				if address == c {
@@ -229,6 +241,12 @@ func startAPIServer(t *testing.T, initial aggregator.State, proxyPair *testcerts
 		t.Fatal("nothing was routed")
 	}
 	return a
+}
+
+// faultCode is as Annex's own API server has it.
+func faultCode(reason string) string {
+	code, _ := diagnosis.CodeOf(reason)
+	return string(code)
 }
 
 func (a *apiServer) target() string { return strings.TrimPrefix(a.server.URL, "http://") }
