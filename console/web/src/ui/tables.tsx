@@ -59,7 +59,8 @@ export function DocumentTable({ status, now }: { status: Status; now: number }) 
                 {d?.problem && <div class="problem">{d.problem}</div>}
                 {title === "Discovery" && status.discovery?.warning && <div class="problem">{status.discovery.warning}</div>}
               </td>
-              <td>{ago(d?.fetched, now) || "–"}</td>
+              {/* A watch does not tell that a document was found unchanged. */}
+              <td>{(d?.freshness !== "Current" && ago(d?.fetched, now)) || "–"}</td>
               <td>{[bytes(d?.bytes), more].filter(Boolean).join(", ") || "–"}</td>
             </tr>
           ))}
