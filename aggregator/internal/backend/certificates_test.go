@@ -41,8 +41,12 @@ func TestReplicasKeepTheirCertificates(t *testing.T) {
 	}
 	expect := func(when, subject string) {
 		t.Helper()
-		if s := b.Certificate(); s.Certificate == nil || s.Subject.CommonName != subject {
-			t.Errorf("%s: %v, want that of %s", when, s.Certificate, subject)
+		got := "nobody"
+		if s := b.Certificate(); s.Certificate != nil {
+			got = s.Subject.CommonName
+		}
+		if got != subject {
+			t.Errorf("%s: the certificate of %s, want that of %s", when, got, subject)
 		}
 	}
 	handshake(late)
