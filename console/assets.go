@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 //go:embed dist
@@ -43,6 +44,12 @@ func assets() map[string]asset {
 		found[pattern] = asset{kind, `"` + hex.EncodeToString(sum[:16]) + `"`, content}
 	}
 	return found
+}
+
+// IsFile says whether a path is that of one of the page's own files, which hold nothing of a cluster.
+func IsFile(path string) bool {
+	name, below := strings.CutPrefix(path, Path)
+	return below && (name == "" || kinds[name] != "")
 }
 
 // ServeHTTP gives the file, or 304 to who has it.

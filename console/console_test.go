@@ -195,3 +195,15 @@ func TestDoctorIsAskedByFewAtATime(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyFilesAreFiles(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/console/": true, "/console/app.js": true, "/console/app.css": true, "/console/index.html": true,
+		"/console": false, "/": false, "": false, "/console/api/about": false, "/console/api/": false, "/console/app.js/": false,
+		"/console/../api": false, "/console/x/../api/about": false, "//console/app.js": false, "/x/console/app.js": false,
+	} {
+		if got := IsFile(path); got != want {
+			t.Errorf("%q: got %v", path, got)
+		}
+	}
+}

@@ -129,6 +129,31 @@ func (p *tab) forget(about ...string) {
 	})
 }
 
+// The token is in the address until the page has it, and then with this tab alone.
+func TestTheTokenIsTheTabs(t *testing.T) {
+	a := newAPI(t, false)
+	fleet(a)
+	needBrowser(t)
+	_, url := start(t, address, "console", "--kubeconfig", a.kubeconfig(t))
+	page, token, _ := strings.Cut(url, "#token=")
+	p := openPage(t, url)
+	const rows = `document.querySelectorAll("button.service").length === 5`
+	p.await("the rows", rows)
+	if got := eval[string](p, `location.href + " " + document.cookie`); strings.Contains(got, token) || !strings.HasPrefix(got, page) {
+		t.Errorf("the address and the cookies are %s", got)
+	}
+	p.do(chromedp.Navigate(page + "?again"))
+	p.await("the page again", `location.search === "?again" && `+rows)
+
+	stranger := openPage(t, page)
+	stranger.await("what is missing", `document.body.innerText.includes("open the whole address that annex console printed")`)
+	if rows := stranger.rows(); len(rows) > 0 {
+		t.Errorf("without the token there are %q", rows)
+	}
+	eval[string](stranger, fmt.Sprintf(`location.hash = %q`, "token="+token))
+	stranger.await("the rows", rows)
+}
+
 func TestTheKeyboardReachesEverything(t *testing.T) {
 	a := newAPI(t, false)
 	fleet(a)

@@ -99,7 +99,7 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
-var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?token=\S+`)
+var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+/console/#token=\S+`)
 
 // tab is the page in a tab of its own.
 type tab struct {

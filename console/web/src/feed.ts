@@ -2,6 +2,7 @@ import type { APIService, Service, About, Verdict } from "./types";
 import { clock } from "./clock";
 import { fromAPIService } from "./plain";
 import { clean } from "./text";
+import { tokenHeader } from "./token";
 
 // All addresses are relative to the page, so that it works behind whatever serves it below a path.
 const services = "../apis/aggregation.annex.dev/v1alpha1/remoteapiservices";
@@ -32,6 +33,13 @@ class Refusal extends Error {
   constructor(readonly code: number, message: string) { super(message); }
 }
 
+let token = "";
+
+/** identify sets the token that goes with every request. */
+export function identify(known: string) {
+  token = known;
+}
+
 /** get asks for a JSON document. */
 async function get(path: string, signal?: AbortSignal): Promise<any> {
   const response = await request(path, signal ?? AbortSignal.timeout(60_000));
@@ -39,7 +47,8 @@ async function get(path: string, signal?: AbortSignal): Promise<any> {
 }
 
 async function request(path: string, signal: AbortSignal): Promise<Response> {
-  const response = await fetch(path, { headers: { Accept: "application/json" }, signal, cache: "no-store", redirect: "error" });
+  const headers = { Accept: "application/json", ...(token !== "" && { [tokenHeader]: token }) };
+  const response = await fetch(path, { headers, signal, cache: "no-store", redirect: "error" });
   if (!response.ok) {
     let message = `${response.status} ${response.statusText}`.trim();
     try {

@@ -8,6 +8,7 @@ import { fromAPIService } from "../src/plain";
 import { kept, Samples } from "../src/samples";
 import { grouped } from "../src/remedy";
 import { clean, printable } from "../src/text";
+import { takeToken } from "../src/token";
 import type { Service, Status } from "../src/types";
 
 const service = (name: string, status: Status): Service => ({ metadata: { name }, status });
@@ -154,4 +155,17 @@ test("what destroys stands apart from what looks and what changes", () => {
   assert.deepEqual(grouped([{ does: "looks", command: "date" }]).map((g) => g.title), ["Look; this changes nothing:"]);
   assert.deepEqual(grouped([{ does: "new", command: "date" }, { does: "destroys", command: "rm" }]).map((g) => [g.does, g.title]), [["changes", "Mend:"], ["destroys", "This takes something away."]]);
   assert.deepEqual(grouped([]), []);
+});
+
+test("the token is taken from the address, and kept by the tab", () => {
+  const stored = new Map<string, string>();
+  const tab = () => ({ getItem: (k: string) => stored.get(k) ?? null, setItem: (k: string, v: string) => void stored.set(k, v) });
+  assert.deepEqual(takeToken("", tab), { token: "", taken: false });
+  assert.deepEqual(takeToken("#v1.a.example.com", tab), { token: "", taken: false });
+  assert.deepEqual(takeToken("#token=ONE", tab), { token: "ONE", taken: true });
+  assert.deepEqual(takeToken("#v1.a.example.com", tab), { token: "ONE", taken: false }, "a page that is loaded anew");
+  assert.deepEqual(takeToken("#token=TWO", tab), { token: "TWO", taken: true }, "a later run");
+  const none = () => { throw new Error("nothing is stored here"); };
+  assert.deepEqual(takeToken("#token=ONE", none), { token: "ONE", taken: true });
+  assert.deepEqual(takeToken("", none), { token: "", taken: false });
 });

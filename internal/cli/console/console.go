@@ -53,8 +53,8 @@ and certificates, and the last changes.
 The page sees what the user of the kubeconfig may see, and changes nothing. On a
 kube-apiserver without Annex it shows the conditions of APIServices.
 
-The address that is printed holds a secret: only who has it can open the page, so that other
-users of this machine cannot. Ctrl-C ends it.`,
+The address that is printed holds a secret: only who has it is shown anything, so that other
+users of this machine are not. Ctrl-C ends it.`,
 		Example: `  # Print the page's address.
   annex console
 
@@ -151,7 +151,6 @@ func pages(o console.Options, upstream http.Handler) http.Handler {
 	for _, path := range readable {
 		mux.Handle(path, upstream)
 	}
-	mux.Handle("/{$}", http.RedirectHandler(console.Path, http.StatusFound))
 	return mux
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -106,7 +105,7 @@ func (s *said) String() string {
 	return s.text.String()
 }
 
-var printed = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?token=\S+`)
+var printed = regexp.MustCompile(`http://127\.0\.0\.1:\d+/console/#token=\S+`)
 
 // running is a command under way.
 type running struct {
@@ -159,7 +158,7 @@ func start(t *testing.T, args ...string) *running {
 	return r
 }
 
-// get asks as a browser with these cookies would; a header Host is the request's host.
+// get asks as a browser would; a header Host is the request's host.
 func get(t *testing.T, client *http.Client, method, address string, header ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, address, nil)
@@ -183,16 +182,38 @@ func get(t *testing.T, client *http.Client, method, address string, header ...st
 	return response, string(body)
 }
 
-// browser keeps cookies, and follows no redirect.
+// browser follows no redirect.
 func browser(t *testing.T) *http.Client {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Jar: jar, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// saying is a transport that says a token as the page does.
+type saying struct {
+	http.RoundTripper
+	token string
+}
+
+func (s saying) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(tokenHeader, s.token)
+	return s.RoundTripper.RoundTrip(r)
+}
+
+// token is that of the address.
+func (r *running) token() string {
+	_, token, _ := strings.Cut(r.address, "#token=")
+	return token
+}
+
+// owner is the browser of who has the address.
+func (r *running) owner(t *testing.T) *http.Client {
+	t.Helper()
+	client := browser(t)
+	client.Transport = saying{client.Transport, r.token()}
+	return client
 }
 
 func TestWhoMayOpenThePage(t *testing.T) {
@@ -202,23 +223,30 @@ func TestWhoMayOpenThePage(t *testing.T) {
 		t.Errorf("printed: %s", r.out)
 	}
 	u.take()
-	stranger, owner := browser(t), browser(t)
-	for _, path := range []string{"/", "/?token=", "/?token=guess", "/console/", "/console/app.js", "/console/api/about", readable[0], readable[1] + "?watch=1"} {
-		if a, body := get(t, stranger, http.MethodGet, r.origin+path, "Cookie", fmt.Sprintf("%s=guess", (&door{port: 1}).cookieName())); a.StatusCode != http.StatusForbidden || strings.Contains(body, "items") {
-			t.Errorf("a stranger gets %s: %d %s", path, a.StatusCode, body)
+	stranger, owner, guess := browser(t), r.owner(t), browser(t)
+	guess.Transport = saying{guess.Transport, "guess"}
+	for _, path := range []string{
+		"/console/api/about", "/console/api/doctor?name=v1.a", "/console/none", "/console/api/", "/console/x/../api/about", "/x", readable[0], readable[1] + "?watch=1",
+		readable[0] + "?token=" + r.token(), "/console/api%2fabout", "//console/api/about", "/console/app.js/../api/about",
+	} {
+		for name, client := range map[string]*http.Client{"who says nothing": stranger, "who guesses": guess} {
+			// What came as a cookie or in the query is worth nothing: others can have these sent.
+			a, body := get(t, client, http.MethodGet, r.origin+path, "Cookie", tokenHeader+"="+r.token())
+			if a.StatusCode != http.StatusForbidden || a.Header.Get("Content-Type") != "application/json" || !strings.Contains(body, "open the whole address") {
+				t.Errorf("%s gets %s: %d %s", name, path, a.StatusCode, body)
+			}
 		}
 	}
 	if asked, _ := u.take(); len(asked) > 0 {
 		t.Errorf("strangers had the API server asked %q", asked)
 	}
-
-	a, body := get(t, owner, http.MethodGet, r.address)
-	if a.StatusCode != http.StatusOK || !strings.Contains(body, "/console/") || a.Header.Get("Referrer-Policy") != "no-referrer" {
-		t.Errorf("the address: %d %s", a.StatusCode, body)
-	}
-	cookies := a.Cookies()
-	if len(cookies) != 1 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode || strings.Contains(r.address, cookies[0].Value) {
-		t.Errorf("the cookies are %v", cookies)
+	// The page itself holds nothing of the cluster, and no secret. No cookie is set, which would go to
+	// every port of this host.
+	for path, want := range map[string]int{"/": 302, "/console": 302, "/console/": 200, "/console/app.js": 200, "/console/app.css": 200, "/console/icon.svg": 200} {
+		a, body := get(t, stranger, http.MethodGet, r.origin+path)
+		if a.StatusCode != want || len(a.Cookies()) > 0 || strings.Contains(body, r.token()) || a.Header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("the page's file %s: %d, cookies %v", path, a.StatusCode, a.Cookies())
+		}
 	}
 	for path, want := range map[string]int{
 		"/console/": 200, "/console/app.js": 200, "/console/api/about": 200, readable[0]: 200, readable[1]: 200, "/": 302, "/console/none": 404,
@@ -249,8 +277,7 @@ func TestWhoMayOpenThePage(t *testing.T) {
 func TestWhatOfTheAPIIsReached(t *testing.T) {
 	u := newUpstream(t, empty)
 	r := start(t, "--kubeconfig", u.kubeconfig(t))
-	owner := browser(t)
-	get(t, owner, http.MethodGet, r.address)
+	owner := r.owner(t)
 	u.take()
 	for _, path := range []string{
 		"/api/v1/secrets", "/apis", "/version", "/healthz", "/metrics", "/openapi/v2", readable[0] + "/", readable[0] + "/v1.a", readable[1] + "/v1.a/status",
@@ -263,7 +290,7 @@ func TestWhatOfTheAPIIsReached(t *testing.T) {
 		t.Errorf("the API server was asked %q", asked)
 	}
 	a, body := get(t, owner, http.MethodGet, r.origin+readable[0]+"?watch=1&resourceVersion=5&fieldSelector=x&dryRun=All&token=t&timeoutSeconds=3",
-		"Authorization", "Bearer mine", "Impersonate-User", "root", "X-Remote-User", "root", "Accept", "text/html", "Connection", "Upgrade", "Upgrade", "websocket")
+		"Authorization", "Bearer mine", "Impersonate-User", "root", "X-Remote-User", "root", "Accept", "text/html", "Connection", "Upgrade", "Upgrade", "websocket", "Cookie", "of=another")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("%d %s", a.StatusCode, body)
 	}
@@ -272,7 +299,7 @@ func TestWhatOfTheAPIIsReached(t *testing.T) {
 		t.Fatalf("the API server was asked %q", asked)
 	}
 	h := headers[0]
-	if h.Get("Authorization") != "Bearer the-users-token" || h.Get("Accept") != "application/json" || h.Get("Cookie")+h.Get("Impersonate-User")+h.Get("X-Remote-User")+h.Get("Upgrade") != "" {
+	if h.Get("Authorization") != "Bearer the-users-token" || h.Get("Accept") != "application/json" || h.Get("Cookie")+h.Get(tokenHeader)+h.Get("Impersonate-User")+h.Get("X-Remote-User")+h.Get("Upgrade") != "" {
 		t.Errorf("with the headers %v", h)
 	}
 }
@@ -280,8 +307,7 @@ func TestWhatOfTheAPIIsReached(t *testing.T) {
 func TestAnswersOfTheAPIServer(t *testing.T) {
 	u := newUpstream(t, empty)
 	r := start(t, "--kubeconfig", u.kubeconfig(t))
-	owner := browser(t)
-	get(t, owner, http.MethodGet, r.address)
+	owner := r.owner(t)
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request)
 		code   int
@@ -350,8 +376,7 @@ func TestAWatchIsPassedOnAtOnce(t *testing.T) {
 		}
 	})
 	r := start(t, "--kubeconfig", u.kubeconfig(t))
-	owner := browser(t)
-	get(t, owner, http.MethodGet, r.address)
+	owner := r.owner(t)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.origin+readable[0]+"?watch=1", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -463,8 +488,7 @@ func TestTheSecretIsNoArgument(t *testing.T) {
 	}
 	argument, rest, _ := strings.Cut(text, "\n")
 	mode, page, _ := strings.Cut(rest, "\n")
-	token := r.address[strings.Index(r.address, "token=")+len("token="):]
-	if strings.Contains(argument, token) || !strings.HasPrefix(argument, filepath.Join(dir, "cache", "annex")) {
+	if strings.Contains(argument, r.token()) || !strings.HasPrefix(argument, filepath.Join(dir, "cache", "annex")) {
 		t.Errorf("the browser was called with %q", argument)
 	}
 	if mode != "600" || !strings.Contains(page, r.address) {
