@@ -3,8 +3,8 @@ package diagnosis
 import (
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // How long text of others may be, in bytes.
@@ -15,60 +15,8 @@ const (
 	maxEvidence = 1000
 )
 
-// maxMarks is how many accents may follow one letter: a hundred of them cover the lines around it.
-const maxMarks = 3
-
-// Printable makes text of others fit for a line on a terminal: no control characters, no escape
-// codes, nothing invisible, nothing that turns the direction of writing, spaces made one. What cannot
-// be printed becomes the replacement character. It is cut to at most so many bytes.
-func Printable(s string, most int) string {
-	var b strings.Builder
-	space, marks := false, 0
-	for _, r := range s {
-		if unicode.IsSpace(r) {
-			space = b.Len() > 0
-			continue
-		}
-		switch {
-		case !unicode.IsPrint(r): // control and format characters, private ones, surrogates
-			r = utf8.RuneError
-		case unicode.In(r, unicode.Mn, unicode.Me):
-			if marks++; marks > maxMarks {
-				continue
-			}
-		default:
-			marks = 0
-		}
-		more := utf8.RuneLen(r)
-		if space {
-			more++
-		}
-		if b.Len()+more > most {
-			return cut(b.String(), most)
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// cut is the beginning of a text that goes on, with an ellipsis where there is room for one: both have
-// at most so many bytes.
-func cut(s string, most int) string {
-	const ellipsis = "…"
-	end := ellipsis
-	if most < len(ellipsis) {
-		end = ""
-	}
-	n := min(len(s), max(most-len(end), 0))
-	for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return strings.TrimRight(s[:n], " ") + end
-}
+// Printable makes text of others fit for a line on a terminal, of at most so many bytes.
+func Printable(s string, most int) string { return printable.Line(s, most) }
 
 // sentence is a format with each value made printable and bounded.
 func sentence(format string, args ...any) string {

@@ -29,6 +29,7 @@ var rules = map[string]rule{
 	"library":   library,
 	"reference": reference,
 	"replaced":  replaced,
+	"leaf":      leaf,
 	"edges":     edges,
 }
 
@@ -40,6 +41,8 @@ const (
 	named = module + "/diagnosis"
 	// observed is the API in whose shape the layer says what it sees.
 	observed = module + "/apis/aggregation/v1alpha1"
+	// shown makes text of others fit to be shown, for whoever shows some.
+	shown = module + "/internal/printable"
 	// certificates makes those of tests.
 	certificates = module + "/internal/testcerts"
 	// embedded runs etcd for a kube-apiserver and for extension servers.
@@ -60,12 +63,15 @@ var shared = []string{parts + "/catalog", parts + "/respond", parts + "/backend"
 // vocabulary below it), document and pace, and nothing else of the project;
 // those know catalog and pace at most, which know none; only the layer itself knows
 // all parts, and nobody outside it knows any. The API that the layer is observed by is
-// known to the layer and to the part that makes its objects.
+// known to the layer and to the part that makes its objects; what makes text printable, which
+// knows nothing itself, to whoever shows text.
 func star(g graph) []string {
 	const backend, pace = parts + "/backend", parts + "/pace"
 	return each(g, func(from, to string) string {
 		switch {
 		case to == certificates: // see edges
+			return ""
+		case to == shown:
 			return ""
 		case to == observed && (from == layer || within(from, parts+"/observe")):
 			return ""
@@ -105,7 +111,7 @@ func core(g graph) []string {
 
 // diagnosis: what names faults is as pure as catalog. What gathers its facts, below it, is not.
 func diagnosis(g graph) []string {
-	pure := []string{"k8s.io/apimachinery", "k8s.io/api", "k8s.io/kube-aggregator/pkg/apis", module + "/apis"}
+	pure := []string{"k8s.io/apimachinery", "k8s.io/api", "k8s.io/kube-aggregator/pkg/apis", module + "/apis", shown}
 	impure := []string{"os", "net/http", "io/ioutil", "syscall", "log", "math/rand", "context"}
 	return each(g, func(from, to string) string {
 		switch {
@@ -162,6 +168,16 @@ func replaced(g graph) []string {
 			return ""
 		case within(rest, "apiserver", "controllers/status") || strings.HasPrefix(rest, "controllers/openapi"):
 			return "the layer replaces this package"
+		}
+		return ""
+	})
+}
+
+// leaf: what everybody may import imports the standard library alone.
+func leaf(g graph) []string {
+	return each(g, func(from, to string) string {
+		if from == shown && !g[to].Standard {
+			return "it imports the standard library alone"
 		}
 		return ""
 	})

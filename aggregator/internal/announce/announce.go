@@ -4,10 +4,7 @@ package announce
 
 import (
 	"context"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,6 +12,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/pace"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -101,7 +99,7 @@ func (a *Announcer) announce(ctx context.Context, now time.Time) time.Duration {
 	changes, wait := a.logged.changes(now, views)
 	for _, c := range changes {
 		klog.FromContext(ctx).Info("APIService "+c.State.is(), "apiService", c.Object.Name,
-			"was", c.before, "reason", c.Reason, "message", printable(c.Message))
+			"was", c.before, "reason", c.Reason, "message", printable.Line(c.Message, maxMessage))
 	}
 	if a.config.Events == nil || a.config.Reports == nil || !a.config.Reports() {
 		a.reported = nil
@@ -123,7 +121,7 @@ func (a *Announcer) announce(ctx context.Context, now time.Time) time.Duration {
 		a.config.Events.Event(&corev1.ObjectReference{
 			APIVersion: apiregistrationv1.SchemeGroupVersion.String(), Kind: "APIService",
 			Name: c.Object.Name, UID: c.Object.UID, ResourceVersion: c.Object.ResourceVersion,
-		}, kind, reason, printable(message))
+		}, kind, reason, printable.Line(message, maxMessage))
 	}
 	return shorter(wait, later)
 }
@@ -134,22 +132,4 @@ func shorter(a, b time.Duration) time.Duration {
 		return max(a, b)
 	}
 	return min(a, b)
-}
-
-// printable is a text without what a terminal would act on, cut to maxMessage bytes: an
-// extension server decides most of it.
-func printable(text string) string {
-	const cut = "…"
-	var b strings.Builder
-	for _, r := range text {
-		if !unicode.IsPrint(r) {
-			r = ' '
-		}
-		if b.Len()+utf8.RuneLen(r)+len(cut) > maxMessage {
-			b.WriteString(cut)
-			break
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

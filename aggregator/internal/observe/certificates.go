@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -53,8 +54,8 @@ func Read(c *x509.Certificate) *v1alpha1.Certificate {
 		return nil
 	}
 	o := &v1alpha1.Certificate{
-		Subject:        clean(c.Subject.String(), maxName),
-		Issuer:         clean(c.Issuer.String(), maxName),
+		Subject:        printable.Line(c.Subject.String(), maxName),
+		Issuer:         printable.Line(c.Issuer.String(), maxName),
 		NotBefore:      metav1.NewTime(c.NotBefore),
 		NotAfter:       metav1.NewTime(c.NotAfter),
 		KeyID:          keyID(c.SubjectKeyId),
@@ -65,7 +66,7 @@ func Read(c *x509.Certificate) *v1alpha1.Certificate {
 		o.KeyID = keyID(sum[:20])
 	}
 	for _, name := range c.DNSNames[:min(len(c.DNSNames), maxNames)] {
-		o.Names = append(o.Names, clean(name, maxName))
+		o.Names = append(o.Names, printable.Line(name, maxName))
 	}
 	for _, ip := range c.IPAddresses[:min(len(c.IPAddresses), maxNames)] {
 		o.Names = append(o.Names, ip.String())

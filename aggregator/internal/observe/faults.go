@@ -13,6 +13,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/balance"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Assessment is how an APIService fares, and why.
@@ -33,7 +34,7 @@ func Assess(now time.Time, s *Subject) Assessment {
 	var a Assessment
 	for _, f := range faults {
 		if message := f.find(now, s); message != "" {
-			a.Faults = append(a.Faults, v1alpha1.Fault{Reason: cmp.Or(f.reason, clean(s.Verdict.Reason, maxName)), Message: clean(message, maxMessage)})
+			a.Faults = append(a.Faults, v1alpha1.Fault{Reason: cmp.Or(f.reason, printable.Line(s.Verdict.Reason, maxName)), Message: printable.Line(message, maxMessage)})
 		}
 	}
 	switch {

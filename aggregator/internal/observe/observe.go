@@ -17,6 +17,7 @@ import (
 	"github.com/annex-api/annex/aggregator/internal/backend/stats"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Bounds of texts, in bytes.
@@ -65,13 +66,13 @@ func RemoteAPIService(now time.Time, server string, s *Subject, a Assessment, st
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "RemoteAPIService"},
 		ObjectMeta: metav1.ObjectMeta{Name: s.Name},
 		Status: v1alpha1.RemoteAPIServiceStatus{
-			Group: s.Group, Version: s.Version, Service: clean(s.Service.String(), maxName),
+			Group: s.Group, Version: s.Version, Service: printable.Line(s.Service.String(), maxName),
 			State: a.State, Reason: a.Reason, Message: a.Message, Since: timeOf(standing.State.Since), Faults: a.Faults,
 			Server: server, Views: views(server, s, standing),
 			Limits: v1alpha1.Limits{MaxInFlight: int64(s.Load.Max), InFlight: int64(s.Load.InFlight), Queued: int64(s.Load.Queued)},
 			Discovery: v1alpha1.Discovery{
 				Document: document(s.Downloads.Discovery, s.Document.Discovery != nil, s.Document.Stale, s.Document.Problem),
-				Warning:  clean(s.Document.Warning, maxMessage),
+				Warning:  printable.Line(s.Document.Warning, maxMessage),
 			},
 			OpenAPIV2:    openAPI(s.Downloads.OpenAPIV2),
 			OpenAPIV3:    openAPI(s.Downloads.OpenAPIV3),
@@ -92,11 +93,11 @@ func RemoteAPIService(now time.Time, server string, s *Subject, a Assessment, st
 // views begins with this server's own.
 func views(server string, s *Subject, standing Standing) []v1alpha1.View {
 	own := v1alpha1.View{
-		Server: server, Available: status(s.Verdict.Status), Reason: clean(s.Verdict.Reason, maxName), Since: timeOf(standing.Verdict.Since),
+		Server: server, Available: status(s.Verdict.Status), Reason: printable.Line(s.Verdict.Reason, maxName), Since: timeOf(standing.Verdict.Since),
 	}
 	all := []v1alpha1.View{own}
 	for _, d := range s.Dissent {
-		all = append(all, v1alpha1.View{Server: clean(d.Server, maxName), Available: status(d.Status), Reason: clean(d.Reason, maxName)})
+		all = append(all, v1alpha1.View{Server: printable.Line(d.Server, maxName), Available: status(d.Status), Reason: printable.Line(d.Reason, maxName)})
 	}
 	return all
 }
@@ -142,8 +143,8 @@ var endpointStates = map[balance.State]v1alpha1.EndpointState{
 
 func endpoint(e *balance.Traffic, at catalog.Endpoint) v1alpha1.Endpoint {
 	o := v1alpha1.Endpoint{
-		Address: clean(e.Address, maxName), Kind: "endpoint",
-		Zone: clean(at.Zone, maxName), Node: clean(at.Node, maxName), Pod: clean(at.Pod, maxName),
+		Address: printable.Line(e.Address, maxName), Kind: "endpoint",
+		Zone: printable.Line(at.Zone, maxName), Node: printable.Line(at.Node, maxName), Pod: printable.Line(at.Pod, maxName),
 		State: endpointStates[e.State], Since: timeOf(e.Since), InFlight: int64(e.InFlight),
 	}
 	if e.Fallback {
@@ -153,7 +154,7 @@ func endpoint(e *balance.Traffic, at catalog.Endpoint) v1alpha1.Endpoint {
 		o.Requests, o.Latency, o.ErrorRate = int64(e.Recent.Requests), latency(e.Recent), errorRate(e.Recent)
 	}
 	if e.LastError.Message != "" {
-		o.LastError = &v1alpha1.LastError{Message: clean(e.LastError.Message, maxLastError), Time: timeOf(e.LastError.Time)}
+		o.LastError = &v1alpha1.LastError{Message: printable.Line(e.LastError.Message, maxLastError), Time: timeOf(e.LastError.Time)}
 	}
 	return o
 }
@@ -186,7 +187,7 @@ func openAPI(d Download) v1alpha1.Document {
 
 func document(d Download, known, stale bool, problem string) v1alpha1.Document {
 	o := v1alpha1.Document{
-		Freshness: v1alpha1.NeverFetched, Fetched: timeOf(d.Fetched), Bytes: int64(d.Bytes), Problem: clean(problem, maxMessage),
+		Freshness: v1alpha1.NeverFetched, Fetched: timeOf(d.Fetched), Bytes: int64(d.Bytes), Problem: printable.Line(problem, maxMessage),
 	}
 	switch {
 	case known && stale:

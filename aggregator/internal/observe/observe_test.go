@@ -84,7 +84,7 @@ func TestTheWholeObject(t *testing.T) {
 
 	at := func(d time.Duration) metav1.Time { return metav1.NewTime(ago(d)) }
 	document := v1alpha1.Document{Freshness: v1alpha1.Current, Fetched: at(time.Minute), Bytes: 1000}
-	message := "1 of 2 endpoints fail their probes: 10.1.0.2:443; no [31mroute to host"
+	message := "1 of 2 endpoints fail their probes: 10.1.0.2:443; no �[31mroute to host"
 	serving := *s.Certificates.Serving
 	serving.DaysLeft = 300
 	ca := s.Certificates.CABundle[0]
@@ -106,7 +106,7 @@ func TestTheWholeObject(t *testing.T) {
 				},
 				{
 					Address: "10.1.0.2:443", Kind: "endpoint", State: v1alpha1.EndpointUnreachable, Since: at(time.Hour),
-					LastError: &v1alpha1.LastError{Message: "no [31mroute to host", Time: at(time.Second)},
+					LastError: &v1alpha1.LastError{Message: "no �[31mroute to host", Time: at(time.Second)},
 				},
 				{Address: "10.0.0.7:443", Kind: "clusterIP", State: v1alpha1.EndpointHealthy},
 			},

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,6 +20,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -71,7 +71,7 @@ func (p *peerViews) learn(now time.Time, lease *coordinationv1.Lease) {
 		r.renewed = *lease.Spec.RenewTime
 	}
 	encoded := lease.Annotations[dissentAnnotation]
-	if len(encoded) > maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || len(r.views) > maxViews || !printable(r.server, maxServerName) {
+	if len(encoded) > maxDissent || json.Unmarshal([]byte(encoded), &r.views) != nil || len(r.views) > maxViews || !fit(r.server, maxServerName) {
 		r.views = nil // whatever it is, it is no server's word
 	}
 	p.mu.Lock()
@@ -185,9 +185,9 @@ func statusWord(s catalog.Status) string {
 	return "unknown"
 }
 
-// printable says whether text is fit to be shown.
-func printable(text string, most int) bool {
-	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ';' })
+// fit says whether text is fit to stand between semicolons.
+func fit(text string, most int) bool {
+	return printable.Line(text, most) == text && !strings.Contains(text, ";")
 }
 
 // followPeers follows the Leases of the other servers until the returned func is

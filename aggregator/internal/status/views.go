@@ -46,7 +46,7 @@ func (w *Writer) Dissent(a *catalog.APIService) []PeerView {
 	}
 	holder := election.elector.GetLeader()
 	stored := helper.GetAPIServiceConditionByType(a.Object, apiregistrationv1.Available)
-	if stored == nil || !known(stored.Status) || stored.Status == a.Verdict.Status || holder == "" || holder == w.config.Identity || !printable(holder, maxServerName) {
+	if stored == nil || !known(stored.Status) || stored.Status == a.Verdict.Status || holder == "" || holder == w.config.Identity || !fit(holder, maxServerName) {
 		return nil
 	}
 	return []PeerView{{holder, stored.Status, stored.Reason}}
@@ -80,7 +80,7 @@ func (r *peerReport) dissents(now time.Time, name string, own catalog.Status) (v
 	if !ok || v.Status == own || now.Sub(r.renewalSeen) >= dissentLifetime {
 		return view{}, false
 	}
-	if !printable(v.Reason, maxReason) || v.Status == apiregistrationv1.ConditionTrue {
+	if !fit(v.Reason, maxReason) || v.Status == apiregistrationv1.ConditionTrue {
 		v.Reason = ""
 	}
 	return v, true

@@ -1,4 +1,4 @@
-package diagnosis
+package printable
 
 import (
 	"strings"
@@ -7,32 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-func TestNearest(t *testing.T) {
-	names := []string{"v1.apps", "v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", "v1.widgets.example.com", "ANX201", strings.Repeat("v", 5000)}
-	for typed, want := range map[string]string{
-		"v1beta1.metric.k8s.io":  "v1beta1.metrics.k8s.io",
-		"metrics":                "v1beta1.custom.metrics.k8s.io v1beta1.metrics.k8s.io",
-		"V1.Apps":                "v1.apps",
-		"v1.appz":                "v1.apps",
-		"anx201":                 "ANX201",
-		"nx2":                    "ANX201",
-		"nothing-of-the-kind":    "",
-		"":                       "",
-		strings.Repeat("v", 5e6): "",
-	} {
-		if got := strings.Join(Nearest(typed, names), " "); got != want {
-			t.Errorf("%.30q: got %q, want %q", typed, got, want)
-		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
+func TestLine(t *testing.T) {
 	for _, c := range []struct {
 		in   string
 		most int
 		want string
 	}{
 		{"plain", 10, "plain"},
+		{"plain words, 100 % of ASCII: ~!", 40, "plain words, 100 % of ASCII: ~!"},
+		{"two  spaces", 40, "two spaces"},
+		{" before", 40, "before"},
+		{"after ", 40, "after"},
+		{" ", 40, ""},
+		{"delete\x7f", 40, "delete�"},
 		{" a \n\t b ", 10, "a b"},
 		{"two\r\n\tlines\n", 39, "two lines"},
 		{"\x1b[31mred\x07", 20, "�[31mred�"},
@@ -49,25 +36,40 @@ func TestPrintable(t *testing.T) {
 		{strings.Repeat("long ", 20), 39, "long long long long long long long l…"},
 		{"<b>€</b>", 20, "<b>€</b>"},
 	} {
-		if got := Printable(c.in, c.most); got != c.want {
+		if got := Line(c.in, c.most); got != c.want {
 			t.Errorf("%q in %d: got %q, want %q", c.in, c.most, got, c.want)
 		}
 	}
 }
 
 func TestFourMegabytesAreCutAtOnce(t *testing.T) {
-	got := Printable(strings.Repeat("\x1b[31m日", 1<<19), 1000)
+	got := Line(strings.Repeat("\x1b[31m日", 1<<19), 1000)
 	if len(got) > 1000 || !strings.HasSuffix(got, "…") {
 		t.Errorf("%d bytes are left, which end in %q", len(got), got[len(got)-3:])
 	}
 }
 
-func FuzzPrintable(f *testing.F) {
+// Most lines are plain, and cost nothing.
+func TestAPlainLineStaysItself(t *testing.T) {
+	const line = "service/widgets in \"shop\" is not present"
+	if n := testing.AllocsPerRun(100, func() {
+		if Line(line, 100) != line {
+			t.Error("it is changed")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzLine(f *testing.F) {
 	f.Add("x\x1b[2J", 3)
 	f.Add(strings.Repeat("é", 100), 10)
 	f.Fuzz(func(t *testing.T, s string, most int) {
 		most = (most & 0x7fff) % 200
-		got := Printable(s, most)
+		got := Line(s, most)
+		if again := Line(got, most); again != got {
+			t.Fatalf("%q to %d bytes: %q, and that %q", s, most, got, again)
+		}
 		if len(got) > most || !utf8.ValidString(got) {
 			t.Fatalf("%q to %d bytes: %q", s, most, got)
 		}
