@@ -37,5 +37,5 @@ func Example() {
 	// # what Services there are
 	// kubectl -n shop get services
 	// # This takes away the API example.com/v1, for every client, until it is registered again. Do it only if no Service above is the extension server's, and it is gone for good.
-	// #   kubectl delete apiservice v1.example.com
+	// # kubectl delete apiservice v1.example.com
 }

@@ -55,7 +55,7 @@ func Script(remedy []Action) []string {
 		}
 		switch {
 		case a.Does == Destroys:
-			lines = append(lines, "#   "+a.Command)
+			lines = append(lines, "# "+a.Command)
 		case a.Command != "":
 			lines = append(lines, a.Command)
 		}

@@ -20,7 +20,7 @@ func TestWhatDestroysIsNotRunByWhoCopiesAll(t *testing.T) {
 					continue
 				}
 				destroys++
-				if slices.Contains(lines, a.Command) || !slices.Contains(lines, "# "+a.Warning()) || !slices.Contains(lines, "#   "+a.Command) {
+				if slices.Contains(lines, a.Command) || !slices.Contains(lines, "# "+a.Warning()) || !slices.Contains(lines, "# "+a.Command) {
 					t.Errorf("%s: %s is not apart in\n%s", f.Code, a.Command, strings.Join(lines, "\n"))
 				}
 				if i == 0 || remedy[0].Does != Looks || a.Loses == "" || a.OnlyIf == "" {

@@ -197,7 +197,7 @@ func TestJUnit(t *testing.T) {
 		t.Errorf("got\n%s", &b)
 	}
 	c := got.Suites[0].Cases[2]
-	if c.Failure != nil && (strings.Contains(c.Failure.Text, "\nkubectl delete") || !strings.Contains(c.Failure.Text, "# This takes away the API, for every client. Do it only if nobody needs it.\n#   kubectl delete")) {
+	if c.Failure != nil && (strings.Contains(c.Failure.Text, "\nkubectl delete") || !strings.Contains(c.Failure.Text, "# This takes away the API, for every client. Do it only if nobody needs it.\n# kubectl delete")) {
 		t.Errorf("what destroys is not apart in\n%s", c.Failure.Text)
 	}
 	if c.Failure == nil || c.Failure.Message != "ANX201 No Pod of the extension server is ready" || !strings.Contains(c.Failure.Text, "kubectl -n kube-system logs") {
