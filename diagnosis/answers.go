@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 func checkGroupVersion(l *look) {
@@ -31,7 +32,7 @@ func checkGroupVersion(l *look) {
 		for _, w := range l.f.Cluster.Webhooks.Value {
 			if w.Namespace == x.Namespace && w.Service == x.Service {
 				l.found(WebhookRegisteredAsAPI, Certain, x, "%s leads to Service %s too (path %q), and the Service answers 404 to GET /apis/%s/%s",
-					w.Configuration, x.Namespace+"/"+x.Service, Printable(w.Path, maxValue), x.Group, x.Version)
+					w.Configuration, x.Namespace+"/"+x.Service, printable.Line(w.Path, maxValue), x.Group, x.Version)
 				return
 			}
 		}
@@ -105,7 +106,7 @@ func serverOf(a *Answer) string {
 	if a.Server == "" {
 		return ""
 	}
-	return ", by server " + Printable(a.Server, 100)
+	return ", by server " + printable.Line(a.Server, 100)
 }
 
 // slowAnswer is how long the list of resources may take: clients ask for it all the time.

@@ -9,6 +9,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Stage is a part of the way of a request.
@@ -106,7 +107,7 @@ func checks() []check {
 // Diagnose says what is wrong with an APIService.
 func Diagnose(f *Facts, name string) Report {
 	l := newLook(f, name)
-	report := Report{APIService: Printable(name, maxField)}
+	report := Report{APIService: printable.Line(name, maxField)}
 	stopped := map[branch]bool{}
 	for _, c := range checks() {
 		if l.a.File && !c.file {
@@ -201,7 +202,7 @@ func need[T any](l *look, what string, k Known[T]) (T, bool) {
 
 // blind notes what could not be seen.
 func (l *look) blind(what string, why error) {
-	l.unseen = append(l.unseen, Blind{Check: l.current, What: what, Why: Printable(why.Error(), maxValue)})
+	l.unseen = append(l.unseen, Blind{Check: l.current, What: what, Why: printable.Line(why.Error(), maxValue)})
 }
 
 // found notes a fault. If it was found before, the surer of the two findings stays.

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
@@ -95,7 +96,7 @@ func (l *look) podStory() string {
 	for _, w := range l.a.Workloads.Value {
 		switch kind := w.Kind + " " + w.Name; {
 		case w.Problem != "":
-			return "; " + kind + ": " + Printable(w.Problem, maxValue)
+			return "; " + kind + ": " + printable.Line(w.Problem, maxValue)
 		case l.scaledToNone():
 			return "; " + kind + " is scaled to 0"
 		}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/annex-api/annex/internal/printable"
 )
 
 func checkRequestHeader(l *look) {
@@ -27,7 +29,7 @@ func quoted(line string) string {
 	if line == "" {
 		return ""
 	}
-	return `; the log says "` + Printable(line, 250) + `"`
+	return `; the log says "` + printable.Line(line, 250) + `"`
 }
 
 var commonName = regexp.MustCompile(`(?i)\bcn=([^,+" ]+)`)
@@ -65,7 +67,7 @@ func checkFrontProxy(l *look) {
 		rh := l.f.Cluster.RequestHeader.Value
 		if rh != nil && len(rh.AllowedNames) > 0 && !slices.Contains(rh.AllowedNames, names[0]) {
 			x.CommonName = names[0]
-			l.found(FrontProxyNameNotAllowed, Certain, x, "the API server's proxy certificate is called %q, and requestheader-allowed-names are %s", Printable(names[0], maxValue), list(rh.AllowedNames))
+			l.found(FrontProxyNameNotAllowed, Certain, x, "the API server's proxy certificate is called %q, and requestheader-allowed-names are %s", printable.Line(names[0], maxValue), list(rh.AllowedNames))
 		}
 	}
 	if !l.trouble() {
@@ -292,7 +294,7 @@ func (l *look) saidBy() string {
 	if len(l.texts) == 0 {
 		return ""
 	}
-	return "; " + l.texts[0].from + " says: " + Printable(l.texts[0].text, 250)
+	return "; " + l.texts[0].from + " says: " + printable.Line(l.texts[0].text, 250)
 }
 
 // userRefusals are texts that may say who was refused.

@@ -5,25 +5,27 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // story tells in half a sentence how a Pod is.
 func (p *Pod) story() string {
 	o := &p.Object
 	var b strings.Builder
-	b.WriteString("Pod " + Printable(o.Name, maxField))
+	b.WriteString("Pod " + printable.Line(o.Name, maxField))
 	switch why := waiting(o); {
 	case o.DeletionTimestamp != nil:
 		b.WriteString(" is being deleted")
 	case why != "":
-		b.WriteString(" waits: " + Printable(why, 60))
+		b.WriteString(" waits: " + printable.Line(why, 60))
 		if m := waitingMessage(o); m != "" {
-			b.WriteString(" (" + Printable(m, 150) + ")")
+			b.WriteString(" (" + printable.Line(m, 150) + ")")
 		}
 	case unscheduled(o) != "":
-		b.WriteString(" is not scheduled: " + Printable(unscheduled(o), 200))
+		b.WriteString(" is not scheduled: " + printable.Line(unscheduled(o), 200))
 	case o.Status.Phase != "" && o.Status.Phase != corev1.PodRunning:
-		b.WriteString(" is " + Printable(string(o.Status.Phase), 20))
+		b.WriteString(" is " + printable.Line(string(o.Status.Phase), 20))
 	case !ready(o):
 		b.WriteString(" runs and is not ready")
 	default:
@@ -33,9 +35,9 @@ func (p *Pod) story() string {
 		b.WriteString(", " + plural(int(n), "restart"))
 	}
 	if line := p.lastLine(); line != "" && !ready(o) {
-		b.WriteString(`; its log ends "` + Printable(line, 200) + `"`)
+		b.WriteString(`; its log ends "` + printable.Line(line, 200) + `"`)
 	} else if events := p.Events.Value; len(events) > 0 && !ready(o) {
-		b.WriteString("; " + Printable(events[len(events)-1], 200))
+		b.WriteString("; " + printable.Line(events[len(events)-1], 200))
 	}
 	return b.String()
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/annex-api/annex/internal/printable"
 )
 
 func checkExists(l *look) {
@@ -22,11 +24,11 @@ func checkExists(l *look) {
 	x := l.fields
 	near := Nearest(l.name, names)
 	if len(near) == 0 {
-		l.found(APIServiceNotFound, Certain, x, "there is no APIService %q", Printable(l.name, maxValue))
+		l.found(APIServiceNotFound, Certain, x, "there is no APIService %q", printable.Line(l.name, maxValue))
 		return
 	}
 	x.Other = near[0]
-	l.found(APIServiceNotFound, Certain, x, "there is no APIService %q; did you mean %s?", Printable(l.name, maxValue), list(near))
+	l.found(APIServiceNotFound, Certain, x, "there is no APIService %q; did you mean %s?", printable.Line(l.name, maxValue), list(near))
 }
 
 // checkClaims: a group version has one APIService, so that the second server's claim shows only

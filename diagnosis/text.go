@@ -15,22 +15,19 @@ const (
 	maxEvidence = 1000
 )
 
-// Printable makes text of others fit for a line on a terminal, of at most so many bytes.
-func Printable(s string, most int) string { return printable.Line(s, most) }
-
 // sentence is a format with each value made printable and bounded.
 func sentence(format string, args ...any) string {
 	for i, a := range args {
 		switch a := a.(type) {
 		case string:
-			args[i] = Printable(a, maxValue)
+			args[i] = printable.Line(a, maxValue)
 		case error:
-			args[i] = Printable(a.Error(), maxValue)
+			args[i] = printable.Line(a.Error(), maxValue)
 		case fmt.Stringer:
-			args[i] = Printable(a.String(), maxValue)
+			args[i] = printable.Line(a.String(), maxValue)
 		}
 	}
-	return Printable(fmt.Sprintf(format, args...), maxEvidence)
+	return printable.Line(fmt.Sprintf(format, args...), maxEvidence)
 }
 
 // list is at most five of many names.

@@ -17,6 +17,7 @@ import (
 	"github.com/annex-api/annex/console"
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/diagnosis/gather"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -77,7 +78,7 @@ func diagnoseAs(loopback *rest.Config) func(*http.Request, string) (console.Verd
 		}
 		facts, err := gather.Facts(r.Context(), gather.Options{Config: config, Names: []string{name}})
 		if err != nil {
-			return console.Verdict{}, fmt.Errorf("%w: %s", errLook, diagnosis.Printable(err.Error(), maxDiagnosisError))
+			return console.Verdict{}, fmt.Errorf("%w: %s", errLook, printable.Line(err.Error(), maxDiagnosisError))
 		}
 		return console.VerdictOf(diagnosis.Diagnose(&facts, name)), nil
 	}

@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/annex-api/annex/console"
-	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -65,7 +65,7 @@ users of this machine are not. Ctrl-C ends it.`,
   annex console --context production --port 8600`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unexpected argument %q; %s takes flags only, and the page has a filter", diagnosis.Printable(args[0], 100), cmd.CommandPath())
+				return fmt.Errorf("unexpected argument %q; %s takes flags only, and the page has a filter", printable.Line(args[0], 100), cmd.CommandPath())
 			}
 			return nil
 		},
@@ -158,7 +158,7 @@ func title(c *kubeconfig.Connection) string {
 	if c.Context == "" {
 		return "Console of " + c.Server
 	}
-	return fmt.Sprintf("Console of context %s, %s", diagnosis.Printable(c.Context, 253), c.Server)
+	return fmt.Sprintf("Console of context %s, %s", printable.Line(c.Context, 253), c.Server)
 }
 
 // reachable asks the API server for what the page will: who it does not know, or who may not see

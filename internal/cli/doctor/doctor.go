@@ -19,6 +19,7 @@ import (
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -166,7 +167,7 @@ func (o *Options) validate() error {
 	}
 	switch {
 	case !slices.Contains(forms, o.Output):
-		return fmt.Errorf("--output %q is none of text, json, yaml and junit", diagnosis.Printable(o.Output, maxName))
+		return fmt.Errorf("--output %q is none of text, json, yaml and junit", printable.Line(o.Output, maxName))
 	case o.Explain != "" && (len(o.Names)+len(o.Files) > 0 || o.All || o.Wait):
 		return errors.New("--explain asks no cluster: it takes no names, and neither --all, --wait nor -f")
 	case o.Explain != "" && o.Output == "junit":
@@ -176,7 +177,7 @@ func (o *Options) validate() error {
 	case o.ProbePod && (len(o.Names) == 0 || len(o.Files) > 0 || o.Wait):
 		return errors.New("--probe-pod creates a Pod for each APIService: name those that it is for, without --wait and -f")
 	case o.ProbePod && !imageName(o.ProbeImage):
-		return fmt.Errorf("--probe-image %q is no name of an image; they are like %s", diagnosis.Printable(o.ProbeImage, maxName), gather.ProbeImage)
+		return fmt.Errorf("--probe-image %q is no name of an image; they are like %s", printable.Line(o.ProbeImage, maxName), gather.ProbeImage)
 	case o.Wait && len(o.Files) > 0:
 		return errors.New("--wait is for what is applied: leave out -f, or check first and wait afterwards")
 	case o.Wait && o.Interval < minInterval:
@@ -211,7 +212,7 @@ func apiServiceName(text string) (string, error) {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 	})
 	if !valid || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
-		return "", fmt.Errorf("%q is no name of an APIService: they are like v1.example.com, and \"kubectl get apiservices\" lists them", diagnosis.Printable(text, maxName))
+		return "", fmt.Errorf("%q is no name of an APIService: they are like v1.example.com, and \"kubectl get apiservices\" lists them", printable.Line(text, maxName))
 	}
 	return name, nil
 }

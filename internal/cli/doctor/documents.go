@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // write writes what was found in the form that is wanted.
@@ -80,7 +81,7 @@ func writeJUnit(w io.Writer, found outcome) error {
 }
 
 func suiteOf(r diagnosis.Report) suite {
-	name := diagnosis.Printable(r.APIService, maxName)
+	name := printable.Line(r.APIService, maxName)
 	s := suite{Name: name}
 	told := map[diagnosis.Code]bool{}
 	for _, step := range r.Steps {
@@ -124,7 +125,7 @@ func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code
 			}
 			lines := []string{fmt.Sprintf("%s %s (%s)", f.Code, f.Title, f.Confidence), f.Evidence}
 			for _, line := range slices.Concat(lines, diagnosis.Script(f.Remedy), []string{f.See}) {
-				p.Text += diagnosis.Printable(line, maxCommand) + "\n" // XML has room for some of what a terminal obeys
+				p.Text += printable.Line(line, maxCommand) + "\n" // XML has room for some of what a terminal obeys
 			}
 		}
 	}
@@ -134,7 +135,7 @@ func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code
 func whyUnseen(r diagnosis.Report, check string) string {
 	for _, b := range r.Unseen {
 		if b.Check == check {
-			return diagnosis.Printable(b.What+": "+b.Why, maxText)
+			return printable.Line(b.What+": "+b.Why, maxText)
 		}
 	}
 	return "it could not be seen"

@@ -7,6 +7,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // explain says what a code means. It asks nobody.
@@ -20,7 +21,7 @@ func (o *Options) explain() error {
 		for _, f := range diagnosis.Faults() {
 			codes = append(codes, string(f.Code), f.Name)
 		}
-		text := fmt.Sprintf("no fault is called %q", diagnosis.Printable(o.Explain, maxName))
+		text := fmt.Sprintf("no fault is called %q", printable.Line(o.Explain, maxName))
 		if near := diagnosis.Nearest(strings.ToUpper(o.Explain), codes); len(near) > 0 {
 			text += "; did you mean " + strings.Join(near, " or ") + "?"
 		} else {

@@ -16,6 +16,7 @@ import (
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/diagnosis/gather"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // outcome is what one look found.
@@ -149,25 +150,25 @@ func (o *Options) manifests() (*gather.Manifests, error) {
 	}
 	for _, name := range o.Names {
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("APIService %s is not in %s; there are: %s", name, o.files(), diagnosis.Printable(strings.Join(names, ", "), maxText))
+			return nil, fmt.Errorf("APIService %s is not in %s; there are: %s", name, o.files(), printable.Line(strings.Join(names, ", "), maxText))
 		}
 	}
 	return m, nil
 }
 
 // files are those of -f, as they may be shown.
-func (o *Options) files() string { return diagnosis.Printable(strings.Join(o.Files, ", "), maxName) }
+func (o *Options) files() string { return printable.Line(strings.Join(o.Files, ", "), maxName) }
 
 // unreadable says why a file of -f could not be read, and what to give in its place.
 func unreadable(name string, err error) error {
-	shown := diagnosis.Printable(name, maxName)
+	shown := printable.Line(name, maxName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no file %s; -f takes the path of a manifest, or - for standard input", shown)
 	case errors.Is(err, syscall.EISDIR):
 		return fmt.Errorf("%s is a folder; name the files in it, each with -f", shown)
 	}
-	return fmt.Errorf("read %s: %s; -f takes a manifest: objects in YAML or JSON", shown, diagnosis.Printable(err.Error(), maxText))
+	return fmt.Errorf("read %s: %s; -f takes a manifest: objects in YAML or JSON", shown, printable.Line(err.Error(), maxText))
 }
 
 func (o *Options) readManifests(m *gather.Manifests, name string) error {
@@ -190,7 +191,7 @@ func (o *Options) diagnose(facts diagnosis.Facts) outcome {
 	}
 	every, seen := facts.Cluster.APIServices.Get()
 	if !seen && len(o.Files) > 0 {
-		found.Offline = diagnosis.Printable(facts.Cluster.APIServices.Why().Error(), maxText)
+		found.Offline = printable.Line(facts.Cluster.APIServices.Why().Error(), maxText)
 	}
 	for i := range every {
 		a := &every[i]

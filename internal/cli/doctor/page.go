@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"strings"
 
-	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -52,7 +52,7 @@ func (p *page) wrap(first, other, text string) {
 	prefix, room := first, p.width-columnsOf(other)
 	var b strings.Builder
 	used := 0
-	for _, word := range strings.Fields(diagnosis.Printable(text, maxText)) {
+	for _, word := range strings.Fields(printable.Line(text, maxText)) {
 		n := terminal.Width(word)
 		if p.width > 0 && used > 0 && used+1+n > room {
 			p.line(prefix + b.String())

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -61,7 +61,7 @@ func (p *progress) say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	fmt.Fprintln(p.w, diagnosis.Printable(text, maxText))
+	fmt.Fprintln(p.w, printable.Line(text, maxText))
 }
 
 // end takes the line away.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // maxCommand bounds a line of a remedy.
@@ -36,7 +37,7 @@ func (p *page) remedy(indent string, actions []diagnosis.Action) {
 		}
 		if a.Command != "" {
 			// Commands stay whole, to be copied.
-			p.line(indent + "  " + diagnosis.Printable(a.Command, maxCommand))
+			p.line(indent + "  " + printable.Line(a.Command, maxCommand))
 		}
 	}
 }

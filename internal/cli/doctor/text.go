@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // maxUnseen is how many of the things that could not be seen are listed, unless --verbose.
@@ -57,7 +58,7 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 
 // report writes what is known of one APIService.
 func (o *Options) report(p *page, r diagnosis.Report) {
-	p.line(p.bold(diagnosis.Printable(r.APIService, maxName)))
+	p.line(p.bold(printable.Line(r.APIService, maxName)))
 	if r.Local {
 		first, other := p.prefixes("  ", markPassed)
 		p.wrap(first, other, "The API server itself answers for it.")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // wait looks until all is well, says each change in a line, and at the end writes the last look.
@@ -74,7 +75,7 @@ const well = "well"
 func (s states) tell(w io.Writer, after time.Duration, found outcome, err error) {
 	now := states{}
 	if err != nil {
-		now[""] = "could not ask: " + diagnosis.Printable(err.Error(), maxText)
+		now[""] = "could not ask: " + printable.Line(err.Error(), maxText)
 		for name, state := range s {
 			if name != "" {
 				now[name] = state // nothing else is known

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // maxShown bounds what is shown of an argument.
@@ -16,7 +17,7 @@ func None(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("unexpected argument %q; %s takes flags only, see %[2]s --help", diagnosis.Printable(args[0], maxShown), cmd.CommandPath())
+	return fmt.Errorf("unexpected argument %q; %s takes flags only, see %[2]s --help", printable.Line(args[0], maxShown), cmd.CommandPath())
 }
 
 // Verb is for a command that has others below it and does nothing itself: it refuses what none of
@@ -31,7 +32,7 @@ func Verb(cmd *cobra.Command, args []string) error {
 			names = append(names, c.Name())
 		}
 	}
-	typed := diagnosis.Printable(args[0], maxShown)
+	typed := printable.Line(args[0], maxShown)
 	if near := diagnosis.Nearest(typed, names); len(near) > 0 && len(typed) > 2 {
 		return fmt.Errorf("unknown command %q; did you mean %s?", typed, near[0])
 	}
@@ -49,5 +50,5 @@ func Topic(cmd *cobra.Command, args []string) error {
 	case found.HasAvailableSubCommands():
 		return Verb(found, rest)
 	}
-	return fmt.Errorf("there is no command %q below %s; see %[2]s --help", diagnosis.Printable(rest[0], maxShown), found.CommandPath())
+	return fmt.Errorf("there is no command %q below %s; see %[2]s --help", printable.Line(rest[0], maxShown), found.CommandPath())
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Connection is how to reach an API server.
@@ -113,7 +114,7 @@ func (f *Flags) overrides() (*clientcmd.ConfigOverrides, error) {
 	for _, extra := range f.AsUserExtra {
 		key, value, ok := strings.Cut(extra, "=")
 		if !ok {
-			return nil, failed(nil, "--as-user-extra %q is not KEY=VALUE", diagnosis.Printable(extra, maxName))
+			return nil, failed(nil, "--as-user-extra %q is not KEY=VALUE", printable.Line(extra, maxName))
 		}
 		if o.AuthInfo.ImpersonateUserExtra == nil {
 			o.AuthInfo.ImpersonateUserExtra = map[string][]string{}
@@ -124,7 +125,7 @@ func (f *Flags) overrides() (*clientcmd.ConfigOverrides, error) {
 		o.Timeout = DefaultRequestTimeout.String()
 	}
 	if d, err := clientcmd.ParseTimeout(o.Timeout); err != nil || d < 0 {
-		return nil, failed(err, "--request-timeout %q is not a time such as 10s or 1m", diagnosis.Printable(o.Timeout, maxName))
+		return nil, failed(err, "--request-timeout %q is not a time such as 10s or 1m", printable.Line(o.Timeout, maxName))
 	}
 	return o, nil
 }
@@ -303,7 +304,7 @@ const (
 	maxNames = 20
 )
 
-func shown(name string) string { return diagnosis.Printable(name, maxName) }
+func shown(name string) string { return printable.Line(name, maxName) }
 
 func list(all []string) string {
 	var b strings.Builder

@@ -17,7 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // maxError bounds what an error says.
@@ -38,7 +38,7 @@ func (e *Error) Unwrap() error { return e.err }
 func (e *Error) ExitCode() int { return 2 }
 
 func failed(err error, format string, args ...any) *Error {
-	return &Error{diagnosis.Printable(fmt.Sprintf(format, args...), maxError), err}
+	return &Error{printable.Line(fmt.Sprintf(format, args...), maxError), err}
 }
 
 // Explain says in one sentence why a request failed, what it failed at, and what to do about it.
@@ -82,7 +82,7 @@ func (c *Connection) why(err error) string {
 // maxQuoted bounds what is quoted of others' texts.
 const maxQuoted = 600
 
-func text(err error) string { return diagnosis.Printable(err.Error(), maxQuoted) }
+func text(err error) string { return printable.Line(err.Error(), maxQuoted) }
 
 func (c *Connection) unauthorized() string {
 	who := "the credentials"

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
-	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // document writes a list for programs: one object where one NAME was given, as kubectl does.
@@ -55,7 +55,7 @@ func (p *printer) one(item *v1alpha1.RemoteAPIService) error {
 
 // named is how kubectl -o name says it: APIServices are there on every cluster.
 func named(item *v1alpha1.RemoteAPIService) string {
-	return "apiservice.apiregistration.k8s.io/" + diagnosis.Printable(item.Name, maxCell) + "\n"
+	return "apiservice.apiregistration.k8s.io/" + printable.Line(item.Name, maxCell) + "\n"
 }
 
 func (p *printer) encode(object any) error {

@@ -20,8 +20,8 @@ import (
 	apiregistration "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
-	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 const (
@@ -179,7 +179,7 @@ func (p *plain) convert(a *apiregistrationv1.APIService, endpoints map[types.Nam
 		}
 		s := &r.Status
 		s.Since = condition.LastTransitionTime
-		s.Reason, s.Message = diagnosis.Printable(condition.Reason, maxReason), diagnosis.Printable(condition.Message, maxMessage)
+		s.Reason, s.Message = printable.Line(condition.Reason, maxReason), printable.Line(condition.Message, maxMessage)
 		switch condition.Status {
 		case apiregistrationv1.ConditionTrue:
 			s.State, s.Reason, s.Message = v1alpha1.Healthy, "", ""
@@ -282,4 +282,4 @@ func (p *plain) watch(ctx context.Context, resourceVersion string) (watch.Interf
 }
 
 // brief is a server's error in few words.
-func brief(err error) string { return diagnosis.Printable(err.Error(), 300) }
+func brief(err error) string { return printable.Line(err.Error(), 300) }

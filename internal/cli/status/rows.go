@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
-	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // maxCell bounds what one cell shows, in bytes.
@@ -87,7 +87,7 @@ const none = "-"
 func cellsOf(r *v1alpha1.RemoteAPIService, columns []column, now time.Time) []string {
 	cells := make([]string, len(columns))
 	for i, c := range columns {
-		cells[i] = cmp.Or(diagnosis.Printable(c.text(r, now), maxCell), none)
+		cells[i] = cmp.Or(printable.Line(c.text(r, now), maxCell), none)
 	}
 	return cells
 }

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
-	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // source is an API server that is asked about APIServices.
@@ -127,7 +127,7 @@ func (a *annex) list(ctx context.Context) (listed, error) {
 func received(r *v1alpha1.RemoteAPIService) {
 	r.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("RemoteAPIService"))
 	if len(r.Status.Message) > maxMessage {
-		r.Status.Message = diagnosis.Printable(r.Status.Message, maxMessage)
+		r.Status.Message = printable.Line(r.Status.Message, maxMessage)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/annex-api/annex/internal/cli/completion"
 	"github.com/annex-api/annex/internal/cli/kubeconfig"
 	"github.com/annex-api/annex/internal/cli/terminal"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Options of the command.
@@ -147,7 +148,7 @@ func (o *Options) validate() error {
 }
 
 // shown is a name as it may be printed.
-func shown(name string) string { return diagnosis.Printable(name, 253) }
+func shown(name string) string { return printable.Line(name, 253) }
 
 func (o *Options) run(ctx context.Context) error {
 	connection, err := o.connect()
@@ -243,7 +244,7 @@ func (o *Options) afterwards(all, shown []v1alpha1.RemoteAPIService) {
 	var worst string
 	for _, item := range inOrder(shown, true) {
 		if item.Status.State == v1alpha1.Unavailable || item.Status.State == v1alpha1.Degraded {
-			worst = diagnosis.Printable(item.Name, 253)
+			worst = printable.Line(item.Name, 253)
 			break
 		}
 	}

@@ -4,17 +4,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/annex-api/annex/diagnosis"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 func FuzzCut(f *testing.F) {
 	f.Add("x\x1b[2J")
 	f.Add(strings.Repeat("é", 100))
 	f.Fuzz(func(t *testing.T, s string) {
-		printable := diagnosis.Printable(s, 200)
+		text := printable.Line(s, 200)
 		for columns := range 12 {
-			if cut := Cut(printable, columns); Width(cut) > columns {
-				t.Fatalf("%q cut to %d columns takes %d", printable, columns, Width(cut))
+			if cut := Cut(text, columns); Width(cut) > columns {
+				t.Fatalf("%q cut to %d columns takes %d", text, columns, Width(cut))
 			}
 		}
 	})
