@@ -320,7 +320,7 @@ func TestReasonsOfTheLayerHaveCodes(t *testing.T) {
 	for _, reason := range []string{
 		"ServiceNotFound", "ServicePortError", "ServiceAccessError", "EndpointsNotFound", "EndpointsAccessError", "MissingEndpoints", "FailedDiscoveryCheck",
 		"NotProbedYet", "FrontProxyCertificateExpired", "ServingCertificateExpired", "CABundleExpired", "ServersDisagree", "EndpointUnreachable", "EndpointEjected",
-		"ServingCertificateExpiring", "FrontProxyCertificateExpiring", "DiscoveryFailed", "DiscoveryStale", "WatchListMissing", "DiscoveryWarning", "OpenAPIFailed", "OpenAPIStale",
+		"ServingCertificateExpiring", "FrontProxyCertificateExpiring", "DiscoveryFailed", "DiscoveryStale", "WatchListMissing", "DiscoveryWarning", "OpenAPIBroken", "OpenAPIFailed", "OpenAPIStale",
 	} {
 		if _, ok := CodeOf(reason); !ok {
 			t.Errorf("%s has none", reason)

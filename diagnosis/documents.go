@@ -54,12 +54,19 @@ func checkOpenAPI(l *look) {
 	}
 	r := l.remote()
 	if r != nil {
+		problem := r.OpenAPIV2.Problem
+		if i := slices.IndexFunc(r.Faults, func(f v1alpha1.Fault) bool { return f.Reason == "OpenAPIBroken" }); i >= 0 {
+			problem = "" // this is it
+			if !l.has(OpenAPIBroken) {
+				l.foundAs(Warning, OpenAPIBroken, Certain, x, "Annex says: %s", r.Faults[i].Message)
+			}
+		}
 		for _, d := range []struct {
 			name    string
 			problem string
 			stale   bool
 		}{
-			{"OpenAPI v2", r.OpenAPIV2.Problem, r.OpenAPIV2.Freshness == v1alpha1.Stale},
+			{"OpenAPI v2", problem, r.OpenAPIV2.Freshness == v1alpha1.Stale},
 			{"OpenAPI v3", r.OpenAPIV3.Problem, r.OpenAPIV3.Freshness == v1alpha1.Stale},
 		} {
 			switch {

@@ -441,6 +441,12 @@ func scenarios() []scenario {
 		{"a reference to nowhere", OpenAPIBroken, Certain, "refers to com.example.Gone", "kubectl delete apiservice", func(s *scene) {
 			s.Cluster.OpenAPIV2.Value.Dangling = []DanglingReference{{"com.example.Widget", "com.example.Gone", []string{"widgets.example.com"}}}
 		}, false},
+		{"a reference to nowhere, as Annex sees it", OpenAPIBroken, Certain, "so it is left out: the reference", "kubectl get --raw /openapi/v2", func(s *scene) {
+			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
+				r.OpenAPIV2 = v1alpha1.Document{Freshness: v1alpha1.NeverFetched, Problem: "the reference is to nowhere"}
+				r.Faults = []v1alpha1.Fault{{Reason: "OpenAPIBroken", Message: "it is broken, so it is left out: the reference is to nowhere"}}
+			})
+		}, false},
 		{"quarantined", OpenAPIFailed, Certain, "there is no OpenAPI v2: reference to nowhere", "status.openAPIV2.problem", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) {
 				r.OpenAPIV2 = v1alpha1.Document{Freshness: v1alpha1.NeverFetched, Problem: "reference to nowhere"}

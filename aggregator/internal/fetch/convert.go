@@ -16,10 +16,15 @@ import (
 )
 
 // v2Part is what a version 2 document says of one group version, with the
-// version 3 document made from it if one was asked for.
-type v2Part struct{ v2, v3 catalog.Blob }
+// version 3 document made from it if one was asked for. Problems are why one of both is
+// missing.
+type v2Part struct {
+	v2, v3   catalog.Blob
+	problems []error
+}
 
-// readV2 returns the version 2 also where the version 3 cannot be made of it.
+// readV2 returns one version also where the other cannot be made. A version 2 that may not
+// be merged is left out; the version 3 that is made of it is merged with nobody's.
 func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService, alsoV3 bool) (part v2Part, err error) {
 	data, err := whole.Below(ctx, a.Path())
 	if err != nil {
@@ -29,10 +34,17 @@ func readV2(ctx context.Context, whole *document.OpenAPI, a *catalog.APIService,
 	if err := own.UnmarshalJSON(data); err != nil {
 		return part, err
 	}
-	if part.v2, err = blobOf(own); err != nil || !alsoV3 {
-		return part, err
+	if alsoV3 {
+		part.v3, err = document.Guarded(func() (catalog.Blob, error) { return v3Of(ctx, own, a) })
+		if err != nil {
+			part.problems = append(part.problems, err)
+		}
 	}
-	part.v3, err = document.Guarded(func() (catalog.Blob, error) { return v3Of(ctx, own, a) })
+	if err := document.MakeMergeable(own); err != nil {
+		part.problems = append(part.problems, err)
+		return part, nil
+	}
+	part.v2, err = blobOf(own)
 	return part, err
 }
 

@@ -3,11 +3,13 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"time"
 
 	"github.com/annex-api/annex/aggregator/internal/backend"
 	"github.com/annex-api/annex/aggregator/internal/catalog"
+	"github.com/annex-api/annex/aggregator/internal/document"
 )
 
 // Download is how the downloads of one document went. It is no fact of a snapshot: that
@@ -18,6 +20,9 @@ type Download struct {
 	Fetched time.Time
 	// Problem is why the last download failed; empty if it did not.
 	Problem string
+	// Unmergeable says that the problem is one of the document itself for which clients
+	// would refuse the merged one.
+	Unmergeable bool
 	// Bytes is the size of the document that is kept.
 	Bytes int
 }
@@ -34,18 +39,19 @@ func (f *Fetcher) Downloads() map[string]Downloads {
 
 // note takes note of how a download ended, and tells if it has ended otherwise than the
 // one before.
-func (f *Fetcher) note(loop context.Context, a *catalog.APIService, document func(*Downloads) *Download, err error) {
+func (f *Fetcher) note(loop context.Context, a *catalog.APIService, of func(*Downloads) *Download, err error) {
 	f.mu.Lock()
 	if loop.Err() != nil || f.leadsElsewhere(a) {
 		f.mu.Unlock()
 		return
 	}
 	all := f.downloads[a.Name]
-	d := document(&all)
+	d := of(&all)
 	before := d.Problem
 	if d.Problem = backend.ErrorText(err); err == nil {
 		d.Fetched = time.Now()
 	}
+	d.Unmergeable = errors.As(err, new(document.Unmergeable))
 	f.downloads[a.Name] = all
 	f.mu.Unlock()
 	if d.Problem != before {
@@ -79,7 +85,7 @@ func (f *Fetcher) noteOpenAPI(loop context.Context, members []*catalog.APIServic
 		case state.noV3: // it is made of v2
 			if askedV2 {
 				f.note(loop, a, ofV2, own2)
-				f.note(loop, a, ofV3, own2)
+				f.note(loop, a, ofV3, problemLike(a.Name, v2, mergeable))
 			}
 			continue
 		case state.noV2: // it is made of v3
@@ -102,6 +108,11 @@ func (m ofMember) Unwrap() error { return m.error }
 // problemOf is what of an error concerns an APIService: its own problems, and those with
 // documents as a whole.
 func problemOf(name string, err error) error {
+	return problemLike(name, err, func(error) bool { return true })
+}
+
+// problemLike is problemOf for problems of a kind.
+func problemLike(name string, err error, kind func(error) bool) error {
 	switch e := err.(type) {
 	case ofMember:
 		if e.name != name {
@@ -109,11 +120,17 @@ func problemOf(name string, err error) error {
 		}
 	case interface{ Unwrap() []error }:
 		for _, part := range e.Unwrap() {
-			if p := problemOf(name, part); p != nil {
+			if p := problemLike(name, part, kind); p != nil {
 				return p
 			}
 		}
 		return nil
 	}
+	if err == nil || !kind(err) {
+		return nil
+	}
 	return err
 }
+
+// mergeable leaves out what only matters where documents are merged.
+func mergeable(err error) bool { return !errors.As(err, new(document.Unmergeable)) }

@@ -180,13 +180,18 @@ func (f *Fetcher) updateOpenAPIV2(ctx, loop context.Context, data []byte, member
 	for _, a := range members {
 		own, err := document.Guarded(func() (v2Part, error) { return readV2(ctx, whole, a, alsoV3) })
 		if err != nil {
+			own.problems = append(own.problems, err)
+		}
+		for _, err := range own.problems {
 			problems = append(problems, ofMember{a.Name, unusable{fmt.Errorf("reading the OpenAPI v2 of %s: %w", a.Name, err)}})
 		}
-		if len(own.v2.Data) == 0 {
+		if len(own.v2.Data) == 0 && len(own.v3.Data) == 0 {
 			continue
 		}
 		f.update(loop, a, func(d *catalog.Document) {
-			d.OpenAPIV2 = own.v2
+			if len(own.v2.Data) > 0 {
+				d.OpenAPIV2 = own.v2
+			}
 			if len(own.v3.Data) > 0 {
 				d.OpenAPIV3 = own.v3
 			}
@@ -241,7 +246,7 @@ func (f *Fetcher) v2Of(ctx context.Context, v3 catalog.Blob, a *catalog.APIServi
 			return catalog.Blob{}, err
 		}
 		part, err := readV2(ctx, whole, a, false)
-		return part.v2, err
+		return part.v2, errors.Join(append(part.problems, err)...)
 	})
 }
 

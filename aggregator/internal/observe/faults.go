@@ -114,15 +114,33 @@ var faults = []fault{
 		return "the extension server takes watches with sendInitialEvents and does not end their initial events; clients that wait for it would hang"
 	}},
 	{"DiscoveryWarning", func(_ time.Time, s *Subject) string { return s.Document.Warning }},
+	{"OpenAPIBroken", func(_ time.Time, s *Subject) string {
+		v2 := s.Downloads.OpenAPIV2
+		switch {
+		case !v2.Unmergeable:
+			return ""
+		case v2.Bytes > 0:
+			return "clients would refuse all of /openapi/v2 with its document, so that of an earlier download stays: " + v2.Problem
+		}
+		return "clients would refuse all of /openapi/v2 with its document, so it is left out: " + v2.Problem
+	}},
 	{"OpenAPIFailed", func(_ time.Time, s *Subject) string {
-		v2, v3 := s.Downloads.OpenAPIV2, s.Downloads.OpenAPIV3
+		v2, v3 := s.Downloads.OpenAPIV2.other(), s.Downloads.OpenAPIV3
 		return cmp.Or(failedDownload("it has no OpenAPI v3", v3.Bytes == 0, v3.Problem), failedDownload("it has no OpenAPI v2", v2.Bytes == 0, v2.Problem))
 	}},
 	{"OpenAPIStale", func(_ time.Time, s *Subject) string {
-		v2, v3 := s.Downloads.OpenAPIV2, s.Downloads.OpenAPIV3
+		v2, v3 := s.Downloads.OpenAPIV2.other(), s.Downloads.OpenAPIV3
 		return cmp.Or(failedDownload("its OpenAPI v3 is that of an earlier download", v3.Bytes > 0, v3.Problem),
 			failedDownload("its OpenAPI v2 is that of an earlier download", v2.Bytes > 0, v2.Problem))
 	}},
+}
+
+// other is d but for what OpenAPIBroken says of it.
+func (d Download) other() Download {
+	if d.Unmergeable {
+		d.Problem = ""
+	}
+	return d
 }
 
 func failedDownload(effect string, is bool, problem string) string {

@@ -44,9 +44,10 @@ type Load struct{ Max, InFlight, Queued int }
 
 // Download is how the downloads of a document went; see fetch.Download.
 type Download struct {
-	Fetched time.Time
-	Problem string
-	Bytes   int
+	Fetched     time.Time
+	Problem     string
+	Unmergeable bool
+	Bytes       int
 }
 
 // Downloads are those of an APIService's documents.

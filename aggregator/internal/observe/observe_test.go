@@ -191,6 +191,15 @@ func TestStatesAndFaults(t *testing.T) {
 		"discovery is awaited":             {func(s *Subject) { s.Document = catalog.Document{} }, v1alpha1.Healthy, "", ""},
 		"odd discovery":                    {func(s *Subject) { s.Document.Warning = "it names no kind" }, v1alpha1.Degraded, "DiscoveryWarning", "it names no kind"},
 		"stale OpenAPI":                    {func(s *Subject) { s.Downloads.OpenAPIV2.Problem = "status code 500" }, v1alpha1.Degraded, "OpenAPIStale", "OpenAPI v2"},
+		"OpenAPI that clients refuse": {func(s *Subject) {
+			s.Downloads.OpenAPIV2 = Download{Problem: "a reference", Unmergeable: true}
+		}, v1alpha1.Degraded, "OpenAPIBroken", "so it is left out: a reference"},
+		"OpenAPI that clients refuse by now": {func(s *Subject) {
+			s.Downloads.OpenAPIV2 = Download{Problem: "a reference", Unmergeable: true, Bytes: 1}
+		}, v1alpha1.Degraded, "OpenAPIBroken", "so that of an earlier download stays: a reference"},
+		"and no v3": {func(s *Subject) {
+			s.Downloads.OpenAPIV2, s.Downloads.OpenAPIV3 = Download{Problem: "a reference", Unmergeable: true}, Download{Problem: "malformed"}
+		}, v1alpha1.Degraded, "OpenAPIBroken OpenAPIFailed", "a reference"},
 		"no OpenAPI":                       {func(s *Subject) { s.Downloads.OpenAPIV3 = Download{Problem: "malformed"} }, v1alpha1.Degraded, "OpenAPIFailed", "malformed"},
 		"a server without OpenAPI":         {func(s *Subject) { s.Downloads.OpenAPIV2, s.Downloads.OpenAPIV3 = Download{}, Download{} }, v1alpha1.Healthy, "", ""},
 		"watches without a bookmark":       {func(s *Subject) { s.WatchList = catalog.WatchListMissing }, v1alpha1.Degraded, "WatchListMissing", "sendInitialEvents"},

@@ -396,3 +396,35 @@ func TestNothingIsReportedAfterTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// An endpoint that freezes where nobody asks it anything is known to be down after 38 s at
+// most, as its fault's page says: the longest pause, and a probe that waits in vain.
+func TestAFrozenEndpointIsFoundByTheNextProbe(t *testing.T) {
+	const promised = 38 * time.Second
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			var froze, found atomic.Pointer[time.Time]
+			s := &script{answer: passed, background: func(ctx context.Context) {
+				if froze.Load() == nil {
+					return
+				}
+				<-ctx.Done()
+				now := time.Now()
+				found.CompareAndSwap(nil, &now)
+			}}
+			start(t, s, func(_ *Prober, sync func(*catalog.Snapshot)) {
+				sync(at("192.0.2.1:443"))
+				pass(10 * time.Minute)
+				for s.take(); len(s.take()) == 0; { // it freezes just after a probe
+					pass(100 * time.Millisecond)
+				}
+				now := time.Now()
+				froze.Store(&now)
+				pass(promised)
+				if at := found.Load(); at == nil || at.Sub(now) < DefaultTiming().Timeout {
+					t.Errorf("froze at %v, found at %v", now, at)
+				}
+			})
+		})
+	}
+}

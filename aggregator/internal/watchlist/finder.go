@@ -19,20 +19,28 @@ import (
 type Timing struct {
 	// Timeout of one watch.
 	Timeout time.Duration
-	// Pause is the least time from the begin of one watch to that of the next.
-	Pause time.Duration
-	// UnknownMax is what the pause after a watch that showed nothing grows to, doubling
-	// each time.
-	UnknownMax time.Duration
+	// Soon is the least time from the begin of one watch to that of the next.
+	Soon time.Duration
+	// Pause is the pause after a watch that showed nothing. It grows to UnknownMax,
+	// doubling each time. It begins with Soon while clients are refused what the server may
+	// do by now.
+	Pause, UnknownMax time.Duration
 	// Interval is the pause after one that showed something: the server may have become
 	// another without a sign.
 	Interval time.Duration
 }
 
-// DefaultTiming finds a server that hangs informers within seconds of its discovery,
-// and costs it next to nothing afterwards.
+// Watches that are tried at one extension server: some at once where several things change,
+// as while it is restarted, and in the long run as many again in each period.
+const (
+	triesAtOnce = 6
+	triesPeriod = 4 * time.Minute
+)
+
+// DefaultTiming finds a server that hangs informers within seconds of its discovery, and
+// one that was mended within seconds too. It costs next to nothing afterwards.
 func DefaultTiming() Timing {
-	return Timing{Timeout: 3 * time.Second, Pause: 30 * time.Second, UnknownMax: 10 * time.Minute, Interval: time.Hour}
+	return Timing{Timeout: 3 * time.Second, Soon: time.Second, Pause: 30 * time.Second, UnknownMax: 10 * time.Minute, Interval: time.Hour}
 }
 
 // Try opens one watch, of Path, and says what it shows, which may be Silent. It returns
@@ -134,7 +142,7 @@ func (f *Finder) Again(id catalog.BackendID) {
 func (f *Finder) Wait() { f.running.Wait() }
 
 func (f *Finder) run(ctx context.Context, l *loop) {
-	timing := f.config.Timing
+	timing, budget := f.config.Timing, pace.NewBudget(triesAtOnce, triesPeriod)
 	var seen history
 	last, unknown := catalog.WatchListUnknown, 0
 	for before := (*catalog.APIService)(nil); ; {
@@ -149,14 +157,18 @@ func (f *Finder) run(ctx context.Context, l *loop) {
 		}
 		before = a
 		began := time.Now()
-		support := f.try(ctx, a)
+		support := f.try(ctx, a, &budget)
 		if ctx.Err() != nil {
 			return
 		}
 		support = seen.settle(support)
 		pause := pace.Regular(timing.Interval)
 		if support == catalog.WatchListUnknown {
-			pause = pace.Doubled(timing.Pause, timing.UnknownMax, unknown)
+			first := timing.Pause
+			if seen.known == catalog.WatchListMissing {
+				first = timing.Soon
+			}
+			pause = pace.Doubled(first, timing.UnknownMax, unknown)
 			unknown = min(unknown+1, 16)
 		} else {
 			unknown = 0
@@ -164,7 +176,8 @@ func (f *Finder) run(ctx context.Context, l *loop) {
 			logChange(ctx, a, last, support)
 			last = support
 		}
-		if !pace.Wait(ctx, pause-time.Since(began), l.wake) || !pace.Wait(ctx, timing.Pause-time.Since(began), nil) {
+		if !pace.Wait(ctx, pause-time.Since(began), l.wake) || !pace.Wait(ctx, timing.Soon-time.Since(began), nil) ||
+			!pace.Wait(ctx, budget.Wait(time.Now()), nil) {
 			return
 		}
 	}
@@ -210,10 +223,11 @@ func logChange(ctx context.Context, a *catalog.APIService, before, after catalog
 	}
 }
 
-func (f *Finder) try(ctx context.Context, a *catalog.APIService) catalog.WatchListSupport {
+func (f *Finder) try(ctx context.Context, a *catalog.APIService, budget *pace.Budget) catalog.WatchListSupport {
 	if !ready(a) {
 		return catalog.WatchListUnknown
 	}
+	budget.Spend(time.Now(), 1)
 	ctx, cancel := context.WithTimeout(ctx, f.config.Timing.Timeout)
 	defer cancel()
 	return f.config.Try(ctx, a)

@@ -174,7 +174,7 @@ func TestWhatIsNotTried(t *testing.T) {
 }
 
 // A server whose endpoints change all the time, and that ends connections all the
-// time, is tried every 30 s at most, one watch at a time.
+// time, is tried a few times, and then every 40 s at most, one watch at a time.
 func TestAServerThatChangesAllTheTimeIsTriedNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &tries{hang: true}
@@ -183,43 +183,124 @@ func TestAServerThatChangesAllTheTimeIsTriedNowAndThen(t *testing.T) {
 				snapshot := claim(at(fmt.Sprintf("192.0.2.%d:443", i%200)), nil)
 				sync(snapshot)
 				f.Again(snapshot.APIServices()[0].Backend)
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(time.Second)
 			}
-			if most := int(6*time.Minute/DefaultTiming().Pause) + 1; s.count() > most || s.count() < most/2 {
-				t.Errorf("%d tries in 6 minutes, at most %d are allowed", s.count(), most)
+			if most := triesAtOnce + int(time.Hour*triesAtOnce/triesPeriod); s.count() > most || s.count() < most/2 || most > int(time.Hour/DefaultTiming().Pause) {
+				t.Errorf("%d tries in an hour, at most %d are allowed", s.count(), most)
+			}
+			for i := 1; i < len(s.asked); i++ {
+				if since := s.asked[i].Sub(s.asked[i-1]); since < DefaultTiming().Soon {
+					t.Errorf("a try %v after another", since)
+				}
 			}
 		})
 	})
 }
 
+// shows has the next tries show something else.
+func (s *tries) shows(support catalog.WatchListSupport) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = support
+}
+
+// What was mended is known as soon as it shows: clients are refused watches until then.
+func TestAMendedServerIsKnownAtOnce(t *testing.T) {
+	const old = "192.0.2.1:443"
+	for what, mend := range map[string]func(s *tries, f *Finder, sync func(*catalog.Snapshot)){
+		"another endpoint": func(s *tries, _ *Finder, sync func(*catalog.Snapshot)) {
+			s.shows(catalog.WatchListWorks)
+			sync(claim(at("192.0.2.2:443"), nil))
+		},
+		"restarted": func(s *tries, f *Finder, _ func(*catalog.Snapshot)) {
+			s.shows(catalog.WatchListWorks)
+			f.Again(claim(at(old), nil).APIServices()[0].Backend)
+		},
+		"another one after a while beside the old one": func(s *tries, _ *Finder, sync func(*catalog.Snapshot)) {
+			sync(claim(at("192.0.2.3:443"), nil)) // the old one is asked once more
+			time.Sleep(2 * time.Second)
+			s.shows(catalog.WatchListWorks)
+			sync(claim(at("192.0.2.2:443"), nil))
+		},
+		"away for a while": func(s *tries, _ *Finder, sync func(*catalog.Snapshot)) {
+			sync(claim(at(old), func(f *catalog.Facts) { f.Verdicts[name] = catalog.Verdict{Status: "False"} }))
+			time.Sleep(20 * time.Second)
+			s.shows(catalog.WatchListWorks)
+			sync(claim(at(old), nil))
+		},
+		"not at work at once": func(s *tries, f *Finder, _ func(*catalog.Snapshot)) {
+			s.shows(catalog.WatchListUnknown)
+			f.Again(claim(at(old), nil).APIServices()[0].Backend)
+			time.Sleep(2 * time.Second)
+			s.shows(catalog.WatchListWorks)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &tries{answer: catalog.WatchListMissing}
+				var mu sync.Mutex
+				var last catalog.WatchListSupport
+				f := New(Config{Timing: DefaultTiming(), Try: s.try, Report: func(_ *catalog.APIService, support catalog.WatchListSupport) {
+					mu.Lock()
+					defer mu.Unlock()
+					last = support
+				}})
+				ctx, cancel := context.WithCancel(t.Context())
+				sync := func(snapshot *catalog.Snapshot) { f.Sync(ctx, snapshot); synctest.Wait() }
+				sync(claim(at(old), nil))
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				mu.Lock()
+				if last != catalog.WatchListMissing {
+					t.Errorf("at first it is %q", last)
+				}
+				mu.Unlock()
+				mend(s, f, sync)
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				mu.Lock()
+				if last != catalog.WatchListWorks {
+					t.Errorf("5 s after it was mended it is %q", last)
+				}
+				mu.Unlock()
+				cancel()
+				f.Wait()
+			})
+		})
+	}
+}
+
 // What shows nothing is tried again, more and more rarely; what was known stays.
 func TestWhatShowsNothingIsTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &tries{answer: catalog.WatchListMissing}
-		reported := start(t, s, func(f *Finder, sync func(*catalog.Snapshot)) {
-			snapshot := claim(at("192.0.2.1:443"), nil)
-			sync(snapshot)
-			s.mu.Lock()
-			s.answer = catalog.WatchListUnknown
-			s.mu.Unlock()
-			time.Sleep(DefaultTiming().Pause)
-			f.Again(snapshot.APIServices()[0].Backend)
-			time.Sleep(time.Hour)
-			synctest.Wait()
-			var pauses []time.Duration
-			for i := 1; i < len(s.asked); i++ {
-				pauses = append(pauses, s.asked[i].Sub(s.asked[i-1]))
-			}
-			const m = time.Minute
-			want := []time.Duration{30 * time.Second, 30 * time.Second, m, 2 * m, 4 * m, 8 * m, 10 * m, 10 * m, 10 * m, 10 * m}
-			if !slices.Equal(pauses, want) {
-				t.Errorf("pauses of %v, want %v", pauses, want)
+	const s, m = time.Second, time.Minute
+	for known, want := range map[catalog.WatchListSupport][]time.Duration{
+		catalog.WatchListRefused: {30 * s, 30 * s, m, 2 * m, 4 * m, 8 * m, 10 * m, 10 * m, 10 * m, 10 * m},
+		// Of a server whose clients are refused watches it is asked sooner, but not too often.
+		catalog.WatchListMissing: {30 * s, s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 64 * s, 128 * s, 256 * s, 512 * s, 10 * m, 10 * m},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := &tries{answer: known}
+			reported := start(t, tries, func(f *Finder, sync func(*catalog.Snapshot)) {
+				snapshot := claim(at("192.0.2.1:443"), nil)
+				sync(snapshot)
+				tries.shows(catalog.WatchListUnknown)
+				time.Sleep(DefaultTiming().Pause)
+				f.Again(snapshot.APIServices()[0].Backend)
+				time.Sleep(40 * time.Minute)
+				synctest.Wait()
+				var pauses []time.Duration
+				for i := 1; i < len(tries.asked); i++ {
+					pauses = append(pauses, tries.asked[i].Sub(tries.asked[i-1]).Round(time.Millisecond))
+				}
+				if len(pauses) < 7 || !slices.Equal(pauses, want[:min(len(pauses), len(want))]) {
+					t.Errorf("%s: pauses of %v, want %v", known, pauses, want)
+				}
+			})
+			if !slices.Equal(reported, []catalog.WatchListSupport{known}) {
+				t.Errorf("reported %v", reported)
 			}
 		})
-		if !slices.Equal(reported, []catalog.WatchListSupport{catalog.WatchListMissing}) {
-			t.Errorf("reported %v", reported)
-		}
-	})
+	}
 }
 
 // One late bookmark, or one watch without an answer, does not have all clients list.
