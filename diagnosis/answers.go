@@ -116,24 +116,50 @@ func checkSlow(l *look) {
 	a := l.a.GroupVersion.Value
 	switch {
 	case a.Took >= slowAnswer && a.Code > 0 && a.Code < 500:
-		l.foundAs(Warning, SlowDiscovery, Certain, l.fields, "GET %s took %s", a.Path, a.Took.Round(100*time.Millisecond))
-	case slow(a.Failure) && l.failing():
-		l.found(SlowDiscovery, Likely, l.fields, "GET %s was not answered: %s", a.Path, a.Failure)
+		c, why := l.whoIsSlow()
+		l.foundAs(Warning, SlowDiscovery, c, l.fields, "GET %s took %s%s", a.Path, a.Took.Round(100*time.Millisecond), why)
 	case slow(a.Failure):
-		l.found(SlowDiscovery, Possible, l.fields, "GET %s was not answered: %s", a.Path, a.Failure)
+		c, why := l.whoIsSlow()
+		if !l.failing() {
+			c = Possible
+		}
+		l.found(SlowDiscovery, c, l.fields, "GET %s was not answered: %s%s", a.Path, a.Failure, why)
 	}
 	for _, x := range []Answer{l.a.List.Value, l.a.GroupVersion.Value} {
-		if x.Code == 504 {
-			l.found(RequestTimeout, Likely, l.fields, "GET %s was answered 504 after %s", x.Path, x.Took.Round(time.Second))
-			return
+		if x.Code != 504 {
+			continue
+		}
+		c := Likely
+		if x.Status == nil { // a gateway before the API server answers so, too
+			c = Possible
+		}
+		l.found(RequestTimeout, c, l.fields, "GET %s was answered 504 after %s", x.Path, x.Took.Round(time.Second))
+		return
+	}
+	// The same is logged of each client that leaves.
+	if h := l.loggedByServer("timeout or abort while handling"); h.text != "" && l.trouble() {
+		l.foundInLog(h, RequestTimeout, Possible, l.fields, "the API server cut a request off, or its client left%s", quoted(h.text))
+	}
+}
+
+// whoIsSlow says how sure it is that the extension server is, and not the API server or the way to it, and
+// why.
+func (l *look) whoIsSlow() (Confidence, string) {
+	for _, e := range l.a.Endpoints.Value {
+		for _, way := range []Attempt{e.Forwarded.Value, e.Direct.Value, e.ProbePod.Value} {
+			if g := way.GroupVersion; g != nil && (g.Took >= slowAnswer || slow(g.Failure)) {
+				return Certain, "; endpoint " + e.Address + " took as long when it was asked itself"
+			}
 		}
 	}
-	for _, line := range slices.Backward(l.a.APIServerLog.Value) {
-		if strings.Contains(line, "Timeout or abort while handling") {
-			l.found(RequestTimeout, Likely, l.fields, "the API server cut a request off%s", quoted(line))
-			return
-		}
+	own, asked := l.a.OwnAnswer.Get()
+	switch {
+	case !asked || own.Code == 0:
+		return Possible, ""
+	case own.Took >= slowAnswer/3:
+		return Possible, "; the API server took " + own.Took.Round(100*time.Millisecond).String() + " for an answer of its own"
 	}
+	return Likely, "; the API server's own answers are quick"
 }
 
 // checkCondition names the failure that nothing else explains.
@@ -184,14 +210,28 @@ func checkDiscovery(l *look) {
 }
 
 func checkLimits(l *look) {
-	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value, l.a.Protobuf.Value} {
-		if a.Code == 429 {
-			l.found(TooManyRequests, Certain, l.fields, "GET %s was answered 429", a.Path)
-			return
-		}
-	}
 	if r := l.remote(); r != nil && r.Limits.Queued > 0 && r.Limits.InFlight >= r.Limits.MaxInFlight {
 		l.found(TooManyRequests, Certain, l.fields, "%d requests are under way, %d may be, and %d wait", r.Limits.InFlight, r.Limits.MaxInFlight, r.Limits.Queued)
+	}
+	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value, l.a.Protobuf.Value} {
+		if a.Code != 429 {
+			continue
+		}
+		switch {
+		case len(a.PriorityLevels) > 1: // the API server's fairness let it pass
+			l.found(TooManyRequests, Certain, l.fields, "GET %s was answered 429, by the extension server's own fairness", a.Path)
+		case a.Status != nil: // the API server's fairness says it in plain text
+			l.found(TooManyRequests, Likely, l.fields, "GET %s was answered 429: %s", a.Path, a.Status.Message)
+		default:
+			l.found(TooManyRequests, Possible, l.fields, "GET %s was answered 429, as the API server's own fairness answers too", a.Path)
+		}
+	}
+	for _, e := range l.a.Endpoints.Value {
+		for _, way := range []Attempt{e.Forwarded.Value, e.Direct.Value, e.ProbePod.Value} {
+			if g := way.GroupVersion; g != nil && g.Code == 429 {
+				l.found(TooManyRequests, Certain, l.fields, "endpoint %s answers 429 when it is asked itself", e.Address)
+			}
+		}
 	}
 }
 
@@ -259,9 +299,9 @@ func checkStorage(l *look) {
 		return
 	}
 	for _, parts := range [][]string{{"etcdserver:"}, {":2379", "refused"}, {":2379", "timeout"}, {"database", "connection refused"}} {
-		if line, p := l.logged(parts...); line != "" {
-			x.Pod = p.Object.Name
-			l.found(StorageDown, Likely, x, "Pod %s does not reach its storage%s", p.Object.Name, quoted(line))
+		if h := l.logged(parts...); h.text != "" {
+			x.Pod = h.pod.Object.Name
+			l.foundInLog(h, StorageDown, Likely, x, "Pod %s does not reach its storage%s", x.Pod, quoted(h.text))
 			return
 		}
 	}

@@ -277,7 +277,9 @@ func (l *look) trouble() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(l.a.Pods.Value, func(p Pod) bool { return !ready(&p.Object) && p.Object.DeletionTimestamp == nil })
+	return slices.ContainsFunc(l.a.Pods.Value, func(p Pod) bool {
+		return !ready(&p.Object) && p.Object.DeletionTimestamp == nil && !l.starts(&p.Object)
+	})
 }
 
 // refusesCaller says that an answer, 403, tells the caller what it may not do. That shows nothing of

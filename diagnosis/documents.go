@@ -1,8 +1,8 @@
 package diagnosis
 
 import (
+	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
@@ -28,7 +28,11 @@ func checkWatchList(l *look) {
 		}
 		return
 	}
-	if w.Code == 200 && !w.Bookmark && w.Failure == "" && w.Waited > 0 {
+	if w.Failure != "" && !w.Bookmark {
+		l.blind("a watch with sendInitialEvents", errors.New(w.Failure))
+		return
+	}
+	if w.Code == 200 && !w.Bookmark && w.Waited > 0 {
 		l.foundAs(severity, WatchListMissing, Certain, l.fields, "a watch of %s with sendInitialEvents got %s in %s, and no bookmark that ends the initial events",
 			w.Resource, plural(w.Events, "event"), w.Waited.Round(100*time.Millisecond))
 	}
@@ -95,10 +99,8 @@ func checkOpenAPI(l *look) {
 			}
 		}
 	}
-	for _, line := range slices.Backward(l.a.APIServerLog.Value) {
-		if strings.Contains(line, "loading OpenAPI spec") && strings.Contains(line, "failed") {
-			l.found(OpenAPIMissing, Likely, x, "the API server finds no OpenAPI there%s", quoted(line))
-			return
-		}
+	// It asks again every minute or so, and says so each time.
+	if h := l.loggedByServer("loading openapi spec", "failed"); h.text != "" {
+		l.foundInLog(h, OpenAPIMissing, Likely, x, "the API server finds no OpenAPI there%s", quoted(h.text))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/annex-api/annex/apis/aggregation/v1alpha1"
 	"github.com/annex-api/annex/internal/printable"
@@ -28,7 +29,7 @@ func checkStarting(l *look) {
 		if why := waiting(&p.Object); why != "" && why != "ContainerCreating" && why != "PodInitializing" || restarts(&p.Object) > 0 {
 			return
 		}
-		if start := p.Object.Status.StartTime; start != nil && l.recent(*start, startTime) {
+		if l.recent(startOf(&p.Object), startTime) {
 			newest = p
 		} else {
 			others = true
@@ -38,6 +39,18 @@ func checkStarting(l *look) {
 		l.found(ServerStarting, Likely, l.fields, "Pod %s started %s ago, and has not failed so far",
 			newest.Object.Name, l.now().Sub(newest.Object.Status.StartTime.Time).Round(time.Second))
 	}
+}
+
+func startOf(p *corev1.Pod) metav1.Time {
+	if p.Status.StartTime == nil {
+		return metav1.Time{}
+	}
+	return *p.Status.StartTime
+}
+
+// starts says that a Pod is on its way, and has not failed so far.
+func (l *look) starts(p *corev1.Pod) bool {
+	return restarts(p) == 0 && l.recent(startOf(p), startTime)
 }
 
 func checkEndpoints(l *look) {

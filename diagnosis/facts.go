@@ -103,7 +103,8 @@ type APIServiceFacts struct {
 	// SimilarServices are the names of Services of that namespace whose selector selects a Pod,
 	// or whose name resembles the wanted one; asked where Service is nil.
 	SimilarServices Known[[]string]
-	// NetworkPolicies are those of the Service's namespace.
+	// NetworkPolicies are those of the Service's namespace. They, Namespace, Rights, ReaderBindings and
+	// what Pods log are not asked for where all is well and it is one among many.
 	NetworkPolicies Known[[]networkingv1.NetworkPolicy]
 
 	// ServiceAccount is the one that the Pods run as.
@@ -121,6 +122,9 @@ type APIServiceFacts struct {
 
 	// GroupVersion is GET /apis/GROUP/VERSION, as the API server answers the caller.
 	GroupVersion Known[Answer]
+	// OwnAnswer is GET /version, which the API server answers by itself: asked where GroupVersion came
+	// late or not at all, it tells a slow extension server from a slow API server.
+	OwnAnswer Known[Answer]
 	// Resources are the resources in that answer, subresources included.
 	Resources Known[[]metav1.APIResource]
 	// OpenAPIV3 is GET /openapi/v3/apis/GROUP/VERSION.
@@ -134,7 +138,7 @@ type APIServiceFacts struct {
 	Apply Known[Answer]
 	// WatchList is a watch with sendInitialEvents of the first resource that can be watched.
 	WatchList Known[WatchList]
-	// Counts are the number of objects in lists of the same resource, asked in a row (limit=500):
+	// Counts are the number of objects in lists of the same resource, asked in a row (limit=10):
 	// fewer than before means that something vanished meanwhile, or that replicas disagree.
 	Counts Known[[]Count]
 
@@ -146,7 +150,7 @@ type APIServiceFacts struct {
 	Outages Known[Outages]
 	// APIServerLog are lines of API servers' logs that name the APIService or its group version,
 	// latest last, at most 50 of 500 bytes each.
-	APIServerLog Known[[]string]
+	APIServerLog Known[[]Line]
 }
 
 // CustomResource is a group version that a CustomResourceDefinition serves.
@@ -269,7 +273,14 @@ type Log struct {
 	// Previous says that it is that of the run before.
 	Previous bool
 	// Lines are the last ones, at most 50 of 500 bytes each.
-	Lines []string
+	Lines []Line
+}
+
+// Line is a line of a log.
+type Line struct {
+	// At is when it was written, by the clock of its node; zero where that is not known.
+	At   time.Time
+	Text string
 }
 
 // Workload is what makes the Pods.
@@ -367,6 +378,9 @@ type Answer struct {
 	// ContentType and Server are headers, Warnings those of that name.
 	ContentType, Server string
 	Warnings            []string
+	// PriorityLevels are what fairness put the request into, by uid: the API server's, and where the
+	// extension server has fairness of its own, its one after that.
+	PriorityLevels []string
 	// Body is its beginning, at most 4 KiB.
 	Body []byte
 	// Status is the body where it is one.
@@ -378,6 +392,8 @@ type Answer struct {
 // WatchList is what came of a watch with sendInitialEvents.
 type WatchList struct {
 	Resource string
+	// Answer's Failure also says why the watch ended before it was waited as long as it was to be. A
+	// watch that was cut off shows nothing of bookmarks.
 	Answer
 	// Bookmark says that the end of the initial events came.
 	Bookmark bool

@@ -15,6 +15,13 @@ import (
 	"github.com/annex-api/annex/internal/testcerts"
 )
 
+// alarming are lines of logs that would tell of a fault while something is wrong.
+var alarming = []string{
+	`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
+	"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs",
+	`User "front-proxy-client" cannot list`, "subject with cn=x is not in the allowed list", "failed to list *v1.FlowSchema: flowschemas is forbidden",
+}
+
 // oddities are clusters in which nothing is wrong, however they look.
 func oddities() map[string]func(*scene) {
 	ca := testAuthorities()
@@ -71,8 +78,7 @@ func oddities() map[string]func(*scene) {
 			s.shows(issue(ca.other, testcerts.Subject{Name: "x", NotAfter: s.Now.Add(-time.Minute)}))
 		},
 		"old errors in the log": func(s *scene) {
-			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
-				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
+			s.logs(alarming...)
 		},
 		"a caller who may not list, and old errors in the log": func(s *scene) {
 			refused := Answer{Path: s.a.List.Value.Path, Code: 403, Status: &metav1.Status{
@@ -80,8 +86,25 @@ func oddities() map[string]func(*scene) {
 			}}
 			s.a.List, s.a.Protobuf = Saw(refused), Saw(refused)
 			s.a.Rights[ReadAuthentication] = Saw(false)
-			s.logs(`Unable to authenticate the request: x509: certificate signed by unknown authority`, "dial tcp 10.96.0.1:443: i/o timeout",
-				"subjectaccessreviews is forbidden", "etcdserver: request timed out", "x509: cannot validate certificate for 10.0.0.4: no IP SANs")
+			s.logs(alarming...)
+		},
+		"a Pod that is on its way, and found its network late": func(s *scene) {
+			p := &s.a.Pods.Value[1]
+			p.Object.Status.Conditions, p.Object.Status.StartTime = nil, &metav1.Time{Time: s.Now.Add(-20 * time.Second)}
+			p.Logs = s.log(0, alarming)
+		},
+		"errors of an earlier trouble, and a list that fails now": func(s *scene) {
+			s.logged(time.Hour, alarming...)
+			s.a.List.Value.Code = 500
+		},
+		"clients that leave": func(s *scene) {
+			s.a.APIServerLog = Saw(s.lines(0, `"Timeout or abort while handling" logger="UnhandledError" method="GET" URI="/apis/widgets.example.com/v1/widgets"`))
+		},
+		"OpenAPI that failed an hour ago": func(s *scene) {
+			s.a.APIServerLog = Saw(s.lines(time.Hour, `loading OpenAPI spec for "v1.widgets.example.com" failed with: OpenAPI spec does not exist`))
+		},
+		"a watch that was cut off": func(s *scene) {
+			s.a.WatchList = Saw(WatchList{Resource: "widgets", Answer: Answer{Code: 200, Failure: "it ended after 10ms"}, Waited: 10 * time.Millisecond})
 		},
 		"a server that asks for no rights": func(s *scene) {
 			for _, r := range Rights() {

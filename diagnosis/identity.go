@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ func checkRequestHeader(l *look) {
 	if !ok {
 		return
 	}
-	line, _ := l.logged("requestheader-client-ca-file", "provide")
+	line := l.logged("requestheader-client-ca-file", "provide").text
 	switch {
 	case rh == nil:
 		l.found(RequestHeaderNotConfigured, Certain, l.fields, "there is no ConfigMap extension-apiserver-authentication in kube-system")
@@ -73,18 +74,18 @@ func checkFrontProxy(l *look) {
 	if !l.trouble() {
 		return
 	}
-	f, told := l.tells(nameNotAllowed)
-	if line, _ := l.logged("is not in the allowed list"); line != "" {
-		f, told = failure{"the log", line, ""}, true
+	h := l.logged("is not in the allowed list")
+	if f, told := l.tells(nameNotAllowed); told && h.sure != Certain {
+		h = heard{f.from, f.text, nil, Certain}
 	}
-	if told {
-		if m := commonName.FindStringSubmatch(f.text); m != nil {
+	if h.text != "" {
+		if m := commonName.FindStringSubmatch(h.text); m != nil {
 			x.CommonName = m[1]
 		}
-		l.found(FrontProxyNameNotAllowed, Certain, x, "%s says: %s", f.from, f.text)
+		l.foundInLog(h, FrontProxyNameNotAllowed, Certain, x, "%s says: %s", h.from, h.text)
 	}
-	if line, _ := l.logged("unable to authenticate the request", "certificate has expired"); line != "" {
-		l.found(FrontProxyCertificateExpired, Likely, x, "the extension server refused a client's certificate%s", quoted(line))
+	if h := l.logged("unable to authenticate the request", "certificate has expired"); h.text != "" {
+		l.foundInLog(h, FrontProxyCertificateExpired, Likely, x, "the extension server refused a client's certificate%s", quoted(h.text))
 	}
 }
 
@@ -94,6 +95,13 @@ func (l *look) lacks(r Right) bool {
 	return k.Seen && !k.Value
 }
 
+// needRight says that a right was not seen. Of a server that is well among many nobody asked.
+func (l *look) needRight(r Right) {
+	if k := l.a.Rights[r]; l.trouble() || !errors.Is(k.Why(), ErrNotAsked) {
+		need(l, "right to "+string(r), k)
+	}
+}
+
 // account is the ServiceAccount's name for a sentence.
 func (l *look) account() string {
 	x := l.fields.filled()
@@ -101,13 +109,14 @@ func (l *look) account() string {
 }
 
 func checkAuthenticationReader(l *look) {
-	line, _ := l.logged("extension-apiserver-authentication", "forbidden")
-	if line == "" {
-		line, _ = l.logged("unable to get configmap/extension-apiserver-authentication")
+	h := l.logged("extension-apiserver-authentication", "forbidden")
+	if h.text == "" {
+		h = l.logged("unable to get configmap/extension-apiserver-authentication")
 	}
-	if _, ok := l.a.Rights[ReadAuthentication]; !ok || !l.a.Rights[ReadAuthentication].Seen {
-		need(l, "right to "+string(ReadAuthentication), l.a.Rights[ReadAuthentication])
+	if l.lacks(ReadAuthentication) {
+		h.sure = Certain // that it was so in the log is so now
 	}
+	l.needRight(ReadAuthentication)
 	if !l.trouble() || l.a.Rights[ReadAuthentication].Value {
 		return // a server that is well has no need of it
 	}
@@ -118,8 +127,8 @@ func checkAuthenticationReader(l *look) {
 		}
 	}
 	switch {
-	case line != "":
-		l.found(AuthenticationReaderMissing, Certain, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication%s%s", l.account(), misplaced, quoted(line))
+	case h.text != "":
+		l.foundInLog(h, AuthenticationReaderMissing, Certain, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication%s%s", l.account(), misplaced, quoted(h.text))
 	case l.lacks(ReadAuthentication) && misplaced != "":
 		l.found(AuthenticationReaderMissing, Certain, l.fields, "ServiceAccount %s may not get ConfigMap kube-system/extension-apiserver-authentication%s", l.account(), misplaced)
 	case l.lacks(ReadAuthentication) && (l.a.File || l.identityRefused()):
@@ -137,32 +146,33 @@ func (l *look) identityRefused() bool {
 }
 
 func checkDelegator(l *look) {
-	if !l.a.Rights[ReviewAccess].Seen {
-		need(l, "right to "+string(ReviewAccess), l.a.Rights[ReviewAccess])
-	}
+	l.needRight(ReviewAccess)
 	if !l.trouble() || l.a.Rights[ReviewAccess].Value && l.a.Rights[ReviewTokens].Value {
 		return
 	}
-	line, _ := l.logged("subjectaccessreviews", "forbidden")
-	if line == "" {
-		line, _ = l.logged("cannot create resource", "subjectaccessreviews")
+	h := l.logged("subjectaccessreviews", "forbidden")
+	if h.text == "" {
+		h = l.logged("cannot create resource", "subjectaccessreviews")
 	}
-	if line == "" {
-		line, _ = l.logged("cannot create resource", "tokenreviews")
+	if h.text == "" {
+		h = l.logged("cannot create resource", "tokenreviews")
+	}
+	if l.lacks(ReviewAccess) || l.lacks(ReviewTokens) {
+		h.sure = Certain // that it was so in the log is so now
 	}
 	for _, f := range l.texts {
 		if strings.Contains(f.text, "subjectaccessreviews") || strings.Contains(f.text, "tokenreviews") {
-			line = f.text
+			h = heard{f.from, f.text, nil, Certain}
 		}
 	}
 	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value} {
 		if a.Status != nil && strings.Contains(a.Status.Message, "subjectaccessreviews") {
-			line = a.Status.Message
+			h = heard{"GET " + a.Path, a.Status.Message, nil, Certain}
 		}
 	}
 	switch {
-	case line != "":
-		l.found(AuthDelegatorMissing, Certain, l.fields, "ServiceAccount %s may not create subjectaccessreviews%s", l.account(), quoted(line))
+	case h.text != "":
+		l.foundInLog(h, AuthDelegatorMissing, Certain, l.fields, "ServiceAccount %s may not create subjectaccessreviews%s", l.account(), quoted(h.text))
 	case l.lacks(ReviewAccess) && (l.a.File || l.identityRefused() || l.a.List.Value.Code >= 500):
 		l.found(AuthDelegatorMissing, Likely, l.fields, "ServiceAccount %s may not create subjectaccessreviews", l.account())
 	case l.lacks(ReviewAccess) && l.failing():
@@ -180,12 +190,28 @@ func checkInformers(l *look) {
 			missing = append(missing, string(r))
 		}
 	}
-	for _, what := range []string{
-		"flowschemas", "flowschema", "prioritylevelconfiguration", "webhookconfiguration", "validatingadmissionpolic", "namespaces",
+	for _, w := range []struct {
+		what  string
+		right []Right
+	}{
+		{"flowschema", []Right{WatchFlowSchemas}},
+		{"prioritylevelconfiguration", []Right{WatchPriorityLevels}},
+		{"webhookconfiguration", []Right{WatchMutatingWebhooks, WatchValidatingWebhooks}},
+		{"validatingadmissionpolic", nil},
+		{"namespaces", []Right{WatchNamespaces}},
 	} {
 		for _, how := range []string{"is forbidden", "could not find the requested resource", "too large resource version"} {
-			if line, _ := l.logged(what, how); line != "" && !strings.Contains(line, "subjectaccessreviews") {
-				l.found(InformerRightsMissing, Certain, l.fields, "ServiceAccount %s may not watch what the server waits for%s", l.account(), quoted(line))
+			h := l.logged(w.what, how)
+			switch {
+			case h.text == "" || strings.Contains(h.text, "subjectaccessreviews"):
+				continue
+			case how != "is forbidden":
+			case slices.ContainsFunc(w.right, l.lacks):
+				h.sure = Certain // that it was so in the log is so now
+			case len(w.right) > 0 && !slices.ContainsFunc(w.right, func(r Right) bool { return !l.a.Rights[r].Value }):
+				continue // it is allowed by now
+			}
+			if l.foundInLog(h, InformerRightsMissing, Certain, l.fields, "ServiceAccount %s may not watch what the server waits for%s", l.account(), quoted(h.text)) {
 				return
 			}
 		}
@@ -207,18 +233,10 @@ func checkReachesAPIServer(l *look) {
 	if !l.trouble() {
 		return
 	}
-	for i := range l.a.Pods.Value {
-		p := &l.a.Pods.Value[i]
-		for _, log := range p.Logs.Value {
-			for _, line := range slices.Backward(log.Lines) {
-				if toAPIServer.MatchString(line) {
-					x := l.fields
-					x.Pod, x.Node = p.Object.Name, p.Object.Spec.NodeName
-					l.found(APIServerUnreachableFromPod, Certain, x, "Pod %s on node %s has no way to the API server%s", p.Object.Name, p.Object.Spec.NodeName, quoted(line))
-					return
-				}
-			}
-		}
+	if h := l.loggedLike(toAPIServer.MatchString); h.text != "" {
+		x, p := l.fields, &h.pod.Object
+		x.Pod, x.Node = p.Name, p.Spec.NodeName
+		l.foundInLog(h, APIServerUnreachableFromPod, Certain, x, "Pod %s on node %s has no way to the API server%s", p.Name, p.Spec.NodeName, quoted(h.text))
 	}
 }
 
@@ -227,10 +245,10 @@ func checkKubelets(l *look) {
 		return
 	}
 	for _, parts := range [][]string{{"cannot validate certificate for", "ip sans"}, {"scrape", "x509"}, {"kubelet", "x509"}} {
-		if line, p := l.logged(parts...); line != "" {
+		if h := l.logged(parts...); h.text != "" {
 			x := l.fields
-			x.Pod = p.Object.Name
-			l.found(KubeletCertificateNotTrusted, Certain, x, "Pod %s cannot read from a kubelet%s", p.Object.Name, quoted(line))
+			x.Pod = h.pod.Object.Name
+			l.foundInLog(h, KubeletCertificateNotTrusted, Certain, x, "Pod %s cannot read from a kubelet%s", x.Pod, quoted(h.text))
 			return
 		}
 	}
@@ -247,27 +265,29 @@ func checkTrust(l *look) {
 		return
 	}
 	names, _ := l.proxyNames()
-	for _, f := range l.userRefusals() {
+	for _, h := range l.userRefusals() {
 		for _, name := range names {
-			if name != "" && strings.Contains(f.text, `User "`+name+`"`) {
+			if name != "" && strings.Contains(h.text, `User "`+name+`"`) {
 				x.CommonName = name
 				same := ""
 				if rh != nil && sameAuthority(rh) {
 					same = "; client-ca-file and requestheader-client-ca-file hold the same authority"
 				}
-				l.found(FrontProxyIdentityUsed, Certain, x, "%s says: %s%s", f.from, f.text, same)
-				return
+				if l.foundInLog(h, FrontProxyIdentityUsed, Certain, x, "%s says: %s%s", h.from, h.text, same) {
+					return
+				}
 			}
 		}
 	}
-	if line, p := l.logged("unable to authenticate the request", "signed by unknown authority"); line != "" {
+	if h := l.logged("unable to authenticate the request", "signed by unknown authority"); h.text != "" {
 		c, why := Likely, ""
-		if started := p.Object.Status.StartTime; rh != nil && started != nil && rh.Changed.After(started.Time) {
+		if started := h.pod.Object.Status.StartTime; rh != nil && started != nil && rh.Changed.After(started.Time) {
 			c, why = Certain, "; the authority was replaced at "+stamp(rh.Changed)+", and the Pod has run since "+stamp(started.Time)
 		}
-		x.Pod = p.Object.Name
-		l.found(FrontProxyNotTrusted, c, x, "Pod %s refused the API server's proxy certificate%s%s", p.Object.Name, why, quoted(line))
-		return
+		x.Pod = h.pod.Object.Name
+		if l.foundInLog(h, FrontProxyNotTrusted, c, x, "Pod %s refused the API server's proxy certificate%s%s", x.Pod, why, quoted(h.text)) {
+			return
+		}
 	}
 	code := l.badStatus()
 	if code == 0 && (l.a.GroupVersion.Value.Code == 401 || l.a.List.Value.Code == 401) {
@@ -298,15 +318,18 @@ func (l *look) saidBy() string {
 }
 
 // userRefusals are texts that may say who was refused.
-func (l *look) userRefusals() []failure {
-	all := slices.Clone(l.texts)
+func (l *look) userRefusals() []heard {
+	var all []heard
+	for _, f := range l.texts {
+		all = append(all, heard{f.from, f.text, nil, Certain})
+	}
 	for _, a := range []Answer{l.a.GroupVersion.Value, l.a.List.Value} {
 		if a.Status != nil {
-			all = append(all, failure{"GET " + a.Path, a.Status.Message, ""})
+			all = append(all, heard{"GET " + a.Path, a.Status.Message, nil, Certain})
 		}
 	}
-	if line, _ := l.logged(`user "`, "cannot"); line != "" {
-		all = append(all, failure{"the log", line, ""})
+	if h := l.logged(`user "`, "cannot"); h.text != "" {
+		all = append(all, h)
 	}
 	return all
 }

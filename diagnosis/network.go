@@ -101,10 +101,13 @@ func checkTimeout(l *look) {
 	}
 	x := l.fields
 	good, bad := l.byProxy()
-	if e, why := l.frozen(); why != "" {
-		x.Pod = e.Pod
-		l.found(SlowDiscovery, Certain, x, "endpoint %s does not answer anybody: %s", e.Address, why)
-		return
+	if s := l.frozen(); s.why != "" {
+		at := x
+		at.Pod = s.pod
+		l.found(SlowDiscovery, s.sure, at, "endpoint %s takes connections and does not answer: %s", s.address, s.why)
+		if s.sure != Possible {
+			return
+		}
 	}
 	if p := l.proxyOfAPIServer(); p != "" {
 		l.found(ProxyInTheWay, Likely, x, "kube-apiserver runs with %s, which does not leave out the range of Services; %s says: %s", p, f.from, f.text)
@@ -179,27 +182,53 @@ func (l *look) byProxy() (good, bad []Endpoint) {
 	return good, bad
 }
 
-// frozen is an endpoint that is silent to its own node too, or takes connections and says nothing on
-// them, and what was seen; the text is empty if there is none.
-func (l *look) frozen() (Endpoint, string) {
+// silence is an endpoint that takes connections and says nothing on them.
+type silence struct {
+	address, pod string
+	// why is what was seen of it; empty if there is none.
+	why  string
+	sure Confidence
+}
+
+// frozen is the endpoint whose silence is surest. That one handshook and then said nothing was seen. Where
+// the handshake does not come, it may be the way: a kubelet or an API server may be slow, too, unless
+// the kubelet has given the Pod's log meanwhile, and what two ways show is no fault of one.
+func (l *look) frozen() silence {
+	var worst silence
 	for _, e := range l.a.Endpoints.Value {
-		a := e.Forwarded.Value
-		if slow(a.Failure) {
-			return e, "by port-forward, " + a.Failure
+		byKubelet := Possible
+		if p := l.podOf(e.Address); p != nil && p.Logs.Seen && len(p.Logs.Value) > 0 {
+			byKubelet = Likely
+		}
+		silent := 0
+		see := func(c Confidence, how, why string) {
+			if silent++; silent > 1 {
+				c = Certain
+			}
+			if worst.why == "" || surer(c, worst.sure) {
+				worst = silence{e.Address, e.Pod, how + ", " + why, c}
+			}
 		}
 		for _, way := range []struct {
-			how string
-			a   Attempt
-		}{{"by port-forward", a}, {"from here", e.Direct.Value}, {"from a Pod of its namespace", e.ProbePod.Value}} {
-			// A connection that does not stand may be the fault of the way from here.
-			if way.a.Failure == "" && slow(way.a.TLSFailure) {
-				return e, way.how + ", " + way.a.TLSFailure
-			} else if g := way.a.GroupVersion; way.a.Failure == "" && g != nil && slow(g.Failure) {
-				return e, way.how + ", " + g.Failure
+			how  string
+			sure Confidence
+			a    Attempt
+		}{{"by port-forward", byKubelet, e.Forwarded.Value}, {"from here", Likely, e.Direct.Value}, {"from a Pod of its namespace", Likely, e.ProbePod.Value}} {
+			switch g := way.a.GroupVersion; {
+			case way.a.Failure != "":
+				// A connection that does not stand may be the fault of the way from here. What the kubelet
+				// says of the Pod's own network is none of that.
+				if way.how == "by port-forward" && slow(way.a.Failure) {
+					see(way.sure, way.how, way.a.Failure)
+				}
+			case slow(way.a.TLSFailure):
+				see(way.sure, way.how, way.a.TLSFailure)
+			case way.a.TLSFailure == "" && g != nil && slow(g.Failure):
+				see(Certain, way.how, g.Failure)
 			}
 		}
 	}
-	return Endpoint{}, ""
+	return worst
 }
 
 // answersElsewhere says by which other way than the API server's an endpoint answered; empty if by

@@ -47,7 +47,7 @@ func (p *Pod) lastLine() string {
 	last := ""
 	for _, log := range p.Logs.Value {
 		for i := len(log.Lines) - 1; i >= 0; i-- {
-			if line := strings.TrimSpace(log.Lines[i]); line != "" {
+			if line := strings.TrimSpace(log.Lines[i].Text); line != "" {
 				if last == "" || log.Previous {
 					last = line
 				}

@@ -97,6 +97,12 @@ func (r Report) Worst() Severity {
 	return worst
 }
 
+// AtFault says that an error or a warning was found, and more than possible: what would explain what was
+// seen, as other things would, is told, and fails nobody's job.
+func (r Report) AtFault() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity != Info && f.Confidence != Possible })
+}
+
 // Has says whether a fault was found.
 func (r Report) Has(code Code) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code })
@@ -120,9 +126,7 @@ func arrange(findings []Finding) []Finding {
 	}
 	// What would explain a failure is left out where something surer does, unless it would explain that.
 	findings = slices.DeleteFunc(slices.Clone(findings), func(guess Finding) bool {
-		return guess.Severity == Error && guess.Confidence == Possible && slices.ContainsFunc(findings, func(f Finding) bool {
-			return f.Severity == Error && f.Confidence == Certain && t.byCode[f.Code].Fatal && !slices.Contains(t.byCode[guess.Code].Explains, f.Code)
-		})
+		return guess.Severity == Error && guess.Confidence == Possible && explained(findings, guess.Code)
 	})
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(

@@ -355,6 +355,7 @@ func scenarios() []scenario {
 		}, false},
 		{"informers forbidden", InformerRightsMissing, Certain, "flowschemas", "--resource=flowschemas.flowcontrol.apiserver.k8s.io", func(s *scene) {
 			s.unready(`failed to list *v1.FlowSchema: flowschemas.flowcontrol.apiserver.k8s.io is forbidden: User "system:serviceaccount:shop:widgets" cannot list resource`)
+			s.a.Rights[WatchFlowSchemas] = Saw(false)
 		}, false},
 		{"informers possible", InformerRightsMissing, Possible, "fairness or admission waits for", "clusterrole", func(s *scene) {
 			s.unready("still waiting")
@@ -390,20 +391,51 @@ func scenarios() []scenario {
 				s.a.Pods.Value[i].Object.Status.StartTime = &metav1.Time{Time: s.Now.Add(-20 * time.Second)}
 			}
 		}, false},
-		{"frozen", SlowDiscovery, Certain, "by port-forward, net/http: TLS handshake timeout", "rollout restart deployment/widgets", func(s *scene) {
+		{"frozen before its handshake", SlowDiscovery, Likely, "by port-forward, net/http: TLS handshake timeout", "rollout restart deployment/widgets", func(s *scene) {
 			s.timesOut(true)
 			s.a.Endpoints.Value[0].Forwarded = Saw(Attempt{TLSFailure: "net/http: TLS handshake timeout"})
 		}, false},
-		{"frozen, and no kubelet to ask", SlowDiscovery, Certain, "from here, context deadline exceeded", "rollout restart", func(s *scene) {
+		{"frozen before its handshake, by two ways", SlowDiscovery, Certain, "TLS handshake timeout", "rollout restart deployment/widgets", func(s *scene) {
+			s.timesOut(true)
+			s.a.Endpoints.Value[0].Forwarded = Saw(Attempt{TLSFailure: "net/http: TLS handshake timeout"})
+			s.a.Endpoints.Value[0].ProbePod = Saw(Attempt{TLSFailure: "net/http: TLS handshake timeout"})
+		}, false},
+		{"frozen after its handshake", SlowDiscovery, Certain, "by port-forward, timed out", "rollout restart deployment/widgets", func(s *scene) {
+			s.timesOut(true)
+			s.a.Endpoints.Value[0].Forwarded.Value.GroupVersion = &Answer{Failure: "timed out"}
+		}, false},
+		{"frozen, and no kubelet to ask", SlowDiscovery, Likely, "from here, context deadline exceeded", "rollout restart", func(s *scene) {
 			s.timesOut(false)
 			s.a.Endpoints.Value[0].Direct = Saw(Attempt{TLSFailure: "context deadline exceeded"})
 		}, false},
-		{"slow", SlowDiscovery, Certain, "took 4.2s", "top pod", func(s *scene) { s.a.GroupVersion.Value.Took = 4200 * time.Millisecond }, false},
-		{"504", RequestTimeout, Likely, "answered 504 after 1m0s", "aggregation.annex.dev/request-timeout=5m", func(s *scene) {
-			s.a.List = Saw(Answer{Path: "/apis/widgets.example.com/v1/widgets", Code: 504, Took: time.Minute})
+		{"a kubelet that is silent about all, and a control plane that is kept out", ControlPlaneBlocked, Likely, "the control plane of GKE gets no answer", "firewall", func(s *scene) {
+			s.timesOut(false)
+			s.Cluster.Provider = Saw("GKE")
+			for i := range s.a.Endpoints.Value {
+				s.a.Endpoints.Value[i].Forwarded = Saw(Attempt{TLSFailure: "timed out"})
+				s.a.Pods.Value[i].Logs = Unseen[[]Log](ErrTimedOut)
+			}
 		}, false},
-		{"cut off in the log", RequestTimeout, Likely, "Timeout or abort", "CONNECT", func(s *scene) {
-			s.a.APIServerLog = Saw([]string{`"Timeout or abort while handling" logger="UnhandledError" method="GET" URI="/apis/widgets.example.com/v1/widgets"`})
+		{"slow, as the endpoint itself", SlowDiscovery, Certain, "took 4.2s; endpoint 10.1.0.1:8443 took as long", "top pod", func(s *scene) {
+			s.a.GroupVersion.Value.Took = 4200 * time.Millisecond
+			s.a.Endpoints.Value[0].Forwarded.Value.GroupVersion.Took = 4 * time.Second
+		}, false},
+		{"slow, while the API server is quick", SlowDiscovery, Likely, "took 4.2s; the API server's own answers are quick", "top pod", func(s *scene) {
+			s.a.GroupVersion.Value.Took, s.a.OwnAnswer = 4200*time.Millisecond, Saw(Answer{Code: 200, Took: 20 * time.Millisecond})
+		}, false},
+		{"slow, as the API server is", SlowDiscovery, Possible, "the API server took 3.1s for an answer of its own", "top pod", func(s *scene) {
+			s.a.GroupVersion.Value.Took, s.a.OwnAnswer = 4200*time.Millisecond, Saw(Answer{Code: 200, Took: 3100 * time.Millisecond})
+		}, false},
+		{"slow, and nothing to compare", SlowDiscovery, Possible, "took 4.2s", "top pod", func(s *scene) { s.a.GroupVersion.Value.Took = 4200 * time.Millisecond }, false},
+		{"504", RequestTimeout, Likely, "answered 504 after 1m0s", "aggregation.annex.dev/request-timeout=5m", func(s *scene) {
+			s.a.List = Saw(Answer{Path: "/apis/widgets.example.com/v1/widgets", Code: 504, Took: time.Minute, Status: &metav1.Status{Message: "request did not complete"}})
+		}, false},
+		{"504 of who knows whom", RequestTimeout, Possible, "answered 504 after 1m0s", "", func(s *scene) {
+			s.a.List = Saw(Answer{Path: "/apis/widgets.example.com/v1/widgets", Code: 504, Took: time.Minute, ContentType: "text/html"})
+		}, false},
+		{"cut off in the log", RequestTimeout, Possible, "Timeout or abort", "CONNECT", func(s *scene) {
+			s.a.List.Value.Code = 500
+			s.a.APIServerLog = Saw(s.lines(0, `"Timeout or abort while handling" logger="UnhandledError" method="GET" URI="/apis/widgets.example.com/v1/widgets"`))
 		}, false},
 		{"406", ProtobufRefused, Certain, "answered 406", "protobuf", func(s *scene) { s.a.Protobuf.Value.Code = 406 }, false},
 		{"apply", ServerSideApplyFails, Certain, "no kind", "without --server-side", func(s *scene) {
@@ -415,7 +447,18 @@ func scenarios() []scenario {
 		{"etcd away", StorageDown, Certain, "etcd", "logs widgets-1", func(s *scene) {
 			s.a.Endpoints.Value[0].Forwarded.Value.Readyz = &Answer{Code: 500, Body: []byte("[+]ping ok\n[-]etcd failed: reason withheld\n")}
 		}, false},
-		{"429", TooManyRequests, Certain, "answered 429", "max-in-flight=800", func(s *scene) { s.a.List.Value.Code = 429 }, false},
+		{"429", TooManyRequests, Likely, "answered 429: too many widgets", "max-in-flight=800", func(s *scene) {
+			s.a.List.Value.Code, s.a.List.Value.Status = 429, &metav1.Status{Message: "too many widgets"}
+		}, false},
+		{"429 behind the API server's fairness", TooManyRequests, Certain, "by the extension server's own fairness", "max-in-flight=800", func(s *scene) {
+			s.a.List.Value.Code, s.a.List.Value.PriorityLevels = 429, []string{"one", "two"}
+		}, false},
+		{"429 of the API server, perhaps", TooManyRequests, Possible, "as the API server's own fairness answers too", "max-in-flight=800", func(s *scene) {
+			s.a.List.Value.Code, s.a.List.Value.PriorityLevels = 429, []string{"one"}
+		}, false},
+		{"429 of an endpoint", TooManyRequests, Certain, "endpoint 10.1.0.1:8443 answers 429", "max-in-flight=800", func(s *scene) {
+			s.a.Endpoints.Value[0].Forwarded.Value.GroupVersion.Code = 429
+		}, false},
 		{"the limit reached", TooManyRequests, Certain, "400 requests are under way, 400 may be, and 12 wait", "scale deployment/widgets", func(s *scene) {
 			s.annex(func(r *v1alpha1.RemoteAPIServiceStatus) { r.Limits.InFlight, r.Limits.Queued = 400, 12 })
 		}, false},
@@ -436,7 +479,7 @@ func scenarios() []scenario {
 		}, false},
 		{"no OpenAPI", OpenAPIMissing, Certain, "404", "kubectl explain --api-version=widgets.example.com/v1 widgets", func(s *scene) { s.a.OpenAPIV3.Value.Code = 404 }, false},
 		{"no OpenAPI in the log", OpenAPIMissing, Likely, "loading OpenAPI spec", "explain", func(s *scene) {
-			s.a.APIServerLog = Saw([]string{`loading OpenAPI spec for "v1.widgets.example.com" failed with: OpenAPI spec does not exist`})
+			s.a.APIServerLog = Saw(s.lines(0, `loading OpenAPI spec for "v1.widgets.example.com" failed with: OpenAPI spec does not exist`))
 		}, false},
 		{"a reference to nowhere", OpenAPIBroken, Certain, "refers to com.example.Gone", "kubectl delete apiservice", func(s *scene) {
 			s.Cluster.OpenAPIV2.Value.Dangling = []DanglingReference{{"com.example.Widget", "com.example.Gone", []string{"widgets.example.com"}}}

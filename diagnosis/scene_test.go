@@ -116,6 +116,7 @@ func healthy() *scene {
 	})
 	path := "/apis/widgets.example.com/v1"
 	s.a.GroupVersion = Saw(Answer{Path: path, Code: 200, ContentType: "application/json", Took: 10 * time.Millisecond})
+	s.a.OwnAnswer = Unseen[Answer](ErrNotAsked)
 	s.a.Resources = Saw([]metav1.APIResource{{Name: "widgets", Kind: "Widget"}})
 	s.a.OpenAPIV3 = Saw(Answer{Path: "/openapi/v3" + path, Code: 200})
 	s.a.List = Saw(Answer{Path: path + "/widgets?limit=1", Code: 200})
@@ -148,7 +149,7 @@ func testPod(name, ip, node string, now time.Time) Pod {
 		},
 	}}
 	p.Object.Spec.NodeName = node
-	p.Logs = Saw([]Log{{Container: "server", Lines: []string{"serving"}}})
+	p.Logs = Saw([]Log{{Container: "server", Lines: []Line{{now, "serving"}}}})
 	return p
 }
 
@@ -196,17 +197,38 @@ func (s *scene) unready(lines ...string) {
 	for i := range s.a.Pods.Value {
 		p := &s.a.Pods.Value[i]
 		p.Object.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
-		p.Logs = Saw([]Log{{Container: "server", Lines: lines}})
+		p.Logs = s.log(0, lines)
 		s.a.EndpointSlices.Value[0].Endpoints[i].Conditions.Ready = new(false)
 	}
 	s.a.Endpoints = Saw([]Endpoint{})
 }
 
-// logs has the Pods log lines, and stay as they are.
-func (s *scene) logs(lines ...string) {
+// logs has the Pods log lines just now, and stay as they are; logged has them do so a time ago.
+func (s *scene) logs(lines ...string) { s.logged(0, lines...) }
+
+func (s *scene) logged(ago time.Duration, lines ...string) {
 	for i := range s.a.Pods.Value {
-		s.a.Pods.Value[i].Logs = Saw([]Log{{Container: "server", Lines: lines}})
+		s.a.Pods.Value[i].Logs = s.log(ago, lines)
 	}
+}
+
+// undated is how long ago a line was written of which nobody knows when.
+const undated = time.Duration(-1)
+
+func (s *scene) log(ago time.Duration, texts []string) Known[[]Log] {
+	return Saw([]Log{{Container: "server", Lines: s.lines(ago, texts...)}})
+}
+
+func (s *scene) lines(ago time.Duration, texts ...string) []Line {
+	var all []Line
+	for _, text := range texts {
+		line := Line{s.Now.Add(-ago), text}
+		if ago == undated {
+			line.At = time.Time{}
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 // shows has every endpoint show a certificate.

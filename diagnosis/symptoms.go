@@ -137,27 +137,3 @@ func (l *look) badStatus() int {
 	}
 	return 0
 }
-
-// logged is the latest line of the Pods' logs that holds all the parts, in any case, and whose it is.
-func (l *look) logged(parts ...string) (line string, pod *Pod) {
-	for i := range l.a.Pods.Value {
-		p := &l.a.Pods.Value[i]
-		for _, log := range p.Logs.Value {
-			for _, s := range log.Lines {
-				if containsAll(strings.ToLower(s), parts) {
-					line, pod = s, p
-				}
-			}
-		}
-	}
-	return line, pod
-}
-
-func containsAll(s string, parts []string) bool {
-	for _, part := range parts {
-		if !strings.Contains(s, part) {
-			return false
-		}
-	}
-	return true
-}

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// countLists is how many lists are compared.
-	countLists = 3
+	// countLists is how many lists are compared, and countLimit how many objects are asked for in each: some
+	// or none is what tells.
+	countLists, countLimit = 3, "10"
 	// watchListWait is how long the end of the initial events is waited for, unless Options say
 	// otherwise.
 	watchListWait = 5 * time.Second
@@ -31,44 +32,42 @@ const (
 	protobufFirst = "application/vnd.kubernetes.protobuf,application/json"
 	// nothing is a label that no object has.
 	nothing = "aggregation.annex.dev/watch-list-probe"
+	// watchSlack is how much longer the server may go on: it has no reason to end the watch before.
+	watchSlack = 10 * time.Second
+	// late is from when on an answer is compared with one of the API server's own.
+	late = time.Second
 )
 
 // answers sees what a client gets through the API server.
 func (g *gathering) answers(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts) {
-	path := "/apis/" + a.Spec.Group + "/" + a.Spec.Version
-	if a.Spec.Group == "" {
-		path = "/api/" + a.Spec.Version
-	}
+	path := rootOf(a)
 	together(
 		func() {
-			answer, whole := g.answered(ctx, request{path: path})
+			answer, whole, _ := g.answered(ctx, request{path: path, most: maxObject})
 			f.GroupVersion = diagnosis.Saw(answer)
 			f.Resources = resources(answer, whole)
+			if answer.Took >= late {
+				f.OwnAnswer = g.answer(ctx, request{path: "/version"})
+			}
 		},
-		func() {
-			answer, _ := g.answered(ctx, request{path: "/openapi/v3" + path})
-			f.OpenAPIV3 = diagnosis.Saw(answer)
-		},
+		func() { f.OpenAPIV3 = g.answer(ctx, request{path: "/openapi/v3" + path}) },
 	)
 	served, seen := f.Resources.Get()
-	if !seen {
-		why := f.Resources.Why()
-		f.List, f.Protobuf = diagnosis.Unseen[diagnosis.Answer](why), diagnosis.Unseen[diagnosis.Answer](why)
-		f.WatchList, f.Counts = diagnosis.Unseen[diagnosis.WatchList](why), diagnosis.Unseen[[]diagnosis.Count](why)
-		return
-	}
 	listable, can := first(served, "list")
 	if !can {
-		why := unsupported("no resource can be listed")
+		var why error = unsupported("no resource can be listed")
+		if !seen {
+			why = f.Resources.Why()
+		}
 		f.List, f.Protobuf = diagnosis.Unseen[diagnosis.Answer](why), diagnosis.Unseen[diagnosis.Answer](why)
-		f.WatchList, f.Counts = diagnosis.Unseen[diagnosis.WatchList](why), diagnosis.Unseen[[]diagnosis.Count](why)
+		f.Counts = diagnosis.Unseen[[]diagnosis.Count](why)
 		return
 	}
 	one := url.Values{"limit": {"1"}}
 	together(
 		func() {
-			answer, _ := g.answered(ctx, request{path: path + "/" + listable, query: one})
-			f.List = diagnosis.Saw(answer)
+			f.List = g.answer(ctx, request{path: path + "/" + listable, query: one})
+			answer := f.List.Value
 			if answer.Code == http.StatusOK {
 				f.Counts = g.counts(ctx, path, listable)
 			} else {
@@ -76,20 +75,42 @@ func (g *gathering) answers(ctx context.Context, a *apiregistrationv1.APIService
 			}
 		},
 		func() {
-			answer, _ := g.answered(ctx, request{path: path + "/" + listable, query: one, accept: protobufFirst})
-			f.Protobuf = diagnosis.Saw(answer)
-		},
-		func() {
-			watchable, can := first(served, "list", "watch")
-			switch {
-			case !g.WatchList:
-			case !can:
-				f.WatchList = diagnosis.Unseen[diagnosis.WatchList](unsupported("no resource can be watched"))
-			default:
-				f.WatchList = diagnosis.Saw(g.watchList(ctx, path, watchable))
-			}
+			f.Protobuf = g.answer(ctx, request{path: path + "/" + listable, query: one, accept: protobufFirst})
 		},
 	)
+}
+
+// answer is what came, of which only the beginning is kept.
+func (g *gathering) answer(ctx context.Context, r request) diagnosis.Known[diagnosis.Answer] {
+	r.most = maxEndpointAnswer
+	answer, _, _ := g.answered(ctx, r) // the answer has the error
+	return diagnosis.Saw(answer)
+}
+
+// watches sees whether watches end their initial events. What Annex has found out of one among many is
+// not asked again.
+func (g *gathering) watches(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts) {
+	if r := f.Remote.Value; !g.WatchList || len(g.Names) == 0 && r != nil && slices.Contains([]string{"Works", "Missing", "Refused"}, r.Status.WatchList) {
+		return
+	}
+	served, seen := f.Resources.Get()
+	watchable, can := first(served, "list", "watch")
+	switch {
+	case !seen:
+		f.WatchList = diagnosis.Unseen[diagnosis.WatchList](f.Resources.Why())
+	case !can:
+		f.WatchList = diagnosis.Unseen[diagnosis.WatchList](unsupported("no resource can be watched"))
+	default:
+		f.WatchList = diagnosis.Saw(g.watchList(ctx, rootOf(a), watchable))
+	}
+}
+
+// rootOf is the path of an APIService's group version.
+func rootOf(a *apiregistrationv1.APIService) string {
+	if a.Spec.Group == "" {
+		return "/api/" + a.Spec.Version
+	}
+	return "/apis/" + a.Spec.Group + "/" + a.Spec.Version
 }
 
 // resources are those that an answer lists.
@@ -126,7 +147,7 @@ func first(served []metav1.APIResource, verbs ...string) (string, bool) {
 func (g *gathering) counts(ctx context.Context, path, resource string) diagnosis.Known[[]diagnosis.Count] {
 	found := []diagnosis.Count{}
 	for range countLists {
-		p, err := get[page[json.RawMessage]](ctx, g.cluster, path+"/"+resource, url.Values{"limit": {"500"}})
+		p, err := send[page[json.RawMessage]](ctx, g.cluster, request{path: path + "/" + resource, query: url.Values{"limit": {countLimit}}, most: maxObject})
 		if err != nil {
 			return diagnosis.Unseen[[]diagnosis.Count](err)
 		}
@@ -155,7 +176,7 @@ func (g *gathering) watchList(ctx context.Context, path, resource string) diagno
 		"resourceVersionMatch": {string(metav1.ResourceVersionMatchNotOlderThan)},
 		"allowWatchBookmarks":  {"true"},
 		"labelSelector":        {nothing},
-		"timeoutSeconds":       {fmt.Sprint(max(1, int(wait.Seconds())))},
+		"timeoutSeconds":       {fmt.Sprint(int((wait + watchSlack).Seconds()))},
 	}}
 	begin := time.Now()
 	response, sent, err := g.open(ctx, r)
@@ -172,8 +193,13 @@ func (g *gathering) watchList(ctx context.Context, path, resource string) diagno
 		return w
 	}
 	w.Answer = answerOf(a, nil)
-	events := json.NewDecoder(io.LimitReader(response.Body, maxWatch))
-	for !w.Bookmark && w.Events < maxWatchEvents {
+	limited := &io.LimitedReader{R: response.Body, N: maxWatch}
+	events := json.NewDecoder(limited)
+	for !w.Bookmark && w.Failure == "" {
+		if w.Events == maxWatchEvents {
+			w.Failure = fmt.Sprintf("%d events came, and more are not read", w.Events)
+			break
+		}
 		var e struct {
 			Type   string `json:"type"`
 			Object struct {
@@ -183,7 +209,14 @@ func (g *gathering) watchList(ctx context.Context, path, resource string) diagno
 			} `json:"object"`
 		}
 		if err := events.Decode(&e); err != nil {
-			break // it ended, or the time has: the bookmark did not come
+			switch {
+			case errors.Is(ctx.Err(), context.DeadlineExceeded): // it was waited for long enough
+			case limited.N <= 0:
+				w.Failure = fmt.Sprintf("%d bytes came, and more are not read", maxWatch)
+			default: // the server stops, a proxy cuts it off, or the user ends it
+				w.Failure = fmt.Sprintf("the watch was cut off after %s: %v", time.Since(begin).Round(time.Millisecond), err)
+			}
+			break
 		}
 		switch {
 		case e.Type == "BOOKMARK" && e.Object.Metadata.Annotations[metav1.InitialEventsAnnotationKey] == "true":

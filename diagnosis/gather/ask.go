@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 )
 
 const (
-	// maxRequests is how many requests are under way at once.
-	maxRequests = 16
+	// maxRequests is how many requests are under way at once, and maxLarge how many of these whose
+	// answers may be as large as maxAnswer.
+	maxRequests, maxLarge = 64, 16
 	// requestTimeout bounds one request, unless Options say otherwise. It is longer than the time
 	// that API servers give an extension server to say what it serves.
 	requestTimeout = 15 * time.Second
@@ -29,6 +31,11 @@ const (
 	maxAnswer = 32 << 20
 	// pageSize is how many objects are asked for at once, and maxPages how often.
 	pageSize, maxPages = 500, 10
+	// maxObject bounds one object: etcd takes less.
+	maxObject = 4 << 20
+	// maxTries is how often an API server is asked that has no room for a request, and maxPause how long
+	// it is waited between two.
+	maxTries, maxPause = 3, 5 * time.Second
 	// maxMessage is how much of a message that came from elsewhere is kept in an error.
 	maxMessage = 1000
 )
@@ -36,8 +43,8 @@ const (
 // errNotFound: there is no such thing. It is seen, not unknown.
 var errNotFound = errors.New("not found")
 
-// errTooLarge: an answer went on beyond what is read of one.
-var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+// errTooLarge: an answer went on beyond what is read of it.
+var errTooLarge = errors.New("the answer is too large")
 
 // cluster asks an API server with the caller's rights.
 type cluster struct {
@@ -45,6 +52,7 @@ type cluster struct {
 	client  *http.Client
 	base    *url.URL
 	slots   chan struct{}
+	large   chan struct{}
 	timeout time.Duration
 }
 
@@ -67,7 +75,7 @@ func connect(config *rest.Config, timeout time.Duration) (*cluster, error) {
 	if timeout <= 0 {
 		timeout = requestTimeout
 	}
-	return &cluster{config: config, client: client, base: base, slots: make(chan struct{}, maxRequests), timeout: timeout}, nil
+	return &cluster{config: config, client: client, base: base, slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), timeout: timeout}, nil
 }
 
 // request is what is asked.
@@ -79,7 +87,7 @@ type request struct {
 	// contentType is that of body.
 	contentType string
 	body        []byte
-	// most is how much of the answer is read; maxAnswer if it is 0.
+	// most is how much of the answer is kept; maxAnswer if it is 0.
 	most int64
 }
 
@@ -88,7 +96,7 @@ type reply struct {
 	code   int
 	header http.Header
 	body   []byte
-	// cut says that there was more than was read.
+	// cut says that there was more than was kept.
 	cut bool
 	// sent and ended are when it was sent, and when the answer was complete.
 	sent, ended time.Time
@@ -102,14 +110,51 @@ func (c *cluster) at(path string, query url.Values) *url.URL {
 }
 
 // ask sends a request in its turn, and reads the answer within its bounds. The error is nil for
-// every answer that came whole or cut, whatever its code.
+// every answer that came whole or cut, whatever its code. An API server that has no room for it is asked
+// again after the time that it says; meanwhile the request keeps its turn, so that fewer are sent.
 func (c *cluster) ask(ctx context.Context, r request) (reply, error) {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return reply{}, c.failed(ctx, r, ctx.Err())
+	turns := []chan struct{}{c.slots}
+	if r.most == 0 {
+		r.most = maxAnswer
+		turns = []chan struct{}{c.large, c.slots}
 	}
+	for _, turn := range turns {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return reply{}, c.failed(ctx, r, ctx.Err())
+		}
+	}
+	for tries := 1; ; tries++ {
+		a, err := c.askOnce(ctx, r)
+		pause, full := noRoom(a)
+		if err != nil || !full || tries == maxTries {
+			return a, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return a, c.failed(ctx, r, ctx.Err())
+		}
+	}
+}
+
+// noRoom says whether an answer is that of an API server whose fairness refuses a request for now, and
+// when to ask again. That is plain text. What is a Status is of an extension server, or of the layer for its
+// sake: to see that is what is asked for.
+func noRoom(a reply) (time.Duration, bool) {
+	if a.code != http.StatusTooManyRequests || statusOf(a.body) != nil {
+		return 0, false
+	}
+	seconds, err := strconv.Atoi(a.header.Get("Retry-After"))
+	if err != nil || seconds < 1 {
+		seconds = 1
+	}
+	return min(time.Duration(seconds)*time.Second, maxPause), true
+}
+
+func (c *cluster) askOnce(ctx context.Context, r request) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	response, sent, err := c.open(ctx, r)
@@ -117,14 +162,14 @@ func (c *cluster) ask(ctx context.Context, r request) (reply, error) {
 		return reply{sent: sent, ended: time.Now()}, err
 	}
 	defer response.Body.Close()
-	if r.most == 0 {
-		r.most = maxAnswer
-	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, r.most+1))
-	a := reply{code: response.StatusCode, header: response.Header, body: body, sent: sent, ended: time.Now()}
+	a := reply{code: response.StatusCode, header: response.Header, body: body}
 	if int64(len(body)) > r.most {
 		a.body, a.cut = body[:r.most], true
+		// A client that leaves before the end is noted by the server: what is not too much is read.
+		_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswer-r.most)) // nothing more is wanted of it
 	}
+	a.sent, a.ended = sent, time.Now()
 	if err != nil {
 		return a, c.failed(ctx, r, err)
 	}
@@ -255,7 +300,7 @@ func statusOf(body []byte) *metav1.Status {
 
 // optional is an object that need not be there: nil where it is not.
 func optional[T any](ctx context.Context, c *cluster, path string) diagnosis.Known[*T] {
-	object, err := get[T](ctx, c, path, nil)
+	object, err := send[T](ctx, c, request{path: path, most: maxObject})
 	switch {
 	case errors.Is(err, errNotFound):
 		return diagnosis.Saw[*T](nil)

@@ -48,7 +48,7 @@ func (g *gathering) controlPlane(ctx context.Context) {
 				err = unsupported("kube-apiserver does not run as a Pod of kube-system")
 			}
 			if err != nil {
-				f.APIServerPods, g.log = diagnosis.Unseen[[]diagnosis.APIServerPod](err), diagnosis.Unseen[[]string](err)
+				f.APIServerPods, g.log = diagnosis.Unseen[[]diagnosis.APIServerPod](err), diagnosis.Unseen[[]diagnosis.Line](err)
 				return
 			}
 			found := []diagnosis.APIServerPod{}
@@ -130,17 +130,17 @@ func withoutPassword(address string) string {
 }
 
 // apiServerLog are the last lines of API servers' logs.
-func (g *gathering) apiServerLog(ctx context.Context, pods []corev1.Pod) diagnosis.Known[[]string] {
-	var text []string
+func (g *gathering) apiServerLog(ctx context.Context, pods []corev1.Pod) diagnosis.Known[[]diagnosis.Line] {
+	var text []diagnosis.Line
 	for _, p := range pods[:min(len(pods), maxServers)] {
 		path := "/api/v1/namespaces/kube-system/pods/" + p.Name + "/log"
-		query := url.Values{"tailLines": {serverLogLines}, "container": {"kube-apiserver"}}
+		query := url.Values{"tailLines": {serverLogLines}, "container": {"kube-apiserver"}, "timestamps": {"true"}}
 		a, err := g.ask(ctx, request{path: path, query: query, accept: "*/*", most: maxServerLog})
 		if err == nil {
 			err = refusal(path, a)
 		}
 		if err != nil {
-			return diagnosis.Unseen[[]string](err)
+			return diagnosis.Unseen[[]diagnosis.Line](err)
 		}
 		text = append(text, lines(a.body)...)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+
 	"github.com/annex-api/annex/diagnosis"
 )
 
@@ -20,12 +22,13 @@ const (
 	maxWarnings = 10
 )
 
-// answered asks, and tells what came, whatever that is. The reply has the whole body.
-func (c *cluster) answered(ctx context.Context, r request) (diagnosis.Answer, reply) {
+// answered asks, and tells what came, whatever that is. The reply has the whole body; the error is that
+// of the answer's Failure.
+func (c *cluster) answered(ctx context.Context, r request) (diagnosis.Answer, reply, error) {
 	a, err := c.ask(ctx, r)
 	answer := answerOf(a, err)
 	answer.Path = r.path
-	return answer, a
+	return answer, a, err
 }
 
 func answerOf(a reply, err error) diagnosis.Answer {
@@ -35,6 +38,8 @@ func answerOf(a reply, err error) diagnosis.Answer {
 		Took: a.ended.Sub(a.sent),
 	}
 	answer.Warnings = answer.Warnings[:min(len(answer.Warnings), maxWarnings)]
+	levels := a.header.Values(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID)
+	answer.PriorityLevels = levels[:min(len(levels), maxWarnings)]
 	if a.code >= http.StatusBadRequest {
 		answer.Status = statusOf(a.body)
 		if answer.Status != nil && len(answer.Status.Message) > maxBody {
@@ -49,7 +54,7 @@ func answerOf(a reply, err error) diagnosis.Answer {
 
 // openAPIV2 sees the merged document, and what it refers to that is not in it.
 func (g *gathering) openAPIV2(ctx context.Context) diagnosis.Known[diagnosis.OpenAPIV2] {
-	answer, a := g.answered(ctx, request{path: "/openapi/v2", most: 2 * maxAnswer})
+	answer, a, _ := g.answered(ctx, request{path: "/openapi/v2", most: 2 * maxAnswer}) // the answer has the error
 	d := diagnosis.OpenAPIV2{Answer: answer}
 	if answer.Code == http.StatusOK && answer.Failure == "" && !a.cut {
 		found, err := dangling(a.body)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -22,7 +23,8 @@ import (
 const (
 	// maxEndpoints is how many addresses of one Service are tried.
 	maxEndpoints = 20
-	// attemptTimeout bounds one way to one endpoint, all its questions included.
+	// attemptTimeout bounds each step of one way to one endpoint: the connection, the handshake, and the
+	// questions together.
 	attemptTimeout = 8 * time.Second
 	// maxEndpointAnswer bounds what is read of each answer there.
 	maxEndpointAnswer = 64 << 10
@@ -31,7 +33,7 @@ const (
 )
 
 // endpoints are the addresses behind the Service, each tried by every way there is.
-func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts) diagnosis.Known[[]diagnosis.Endpoint] {
+func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts, closely bool) diagnosis.Known[[]diagnosis.Endpoint] {
 	slices, seen := f.EndpointSlices.Get()
 	if !seen {
 		return diagnosis.Unseen[[]diagnosis.Endpoint](f.EndpointSlices.Why())
@@ -62,22 +64,44 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		if err != nil {
 			continue
 		}
+		pod := service.Namespace + "/" + e.Pod + " " + portText
 		if e.Pod != "" {
 			group.Go(func() {
-				e.Forwarded = g.attempt(ctx, ask, g.toPod(service.Namespace, e.Pod, int32(number)))
+				e.Forwarded = g.tried("port-forward "+pod, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+					return g.attempt(ctx, ask, g.toPod(service.Namespace, e.Pod, int32(number)))
+				})
 			})
-			group.Go(func() { e.Proxied = g.proxied(ctx, service.Namespace, e.Pod, portText, ask.path) })
+			group.Go(func() {
+				e.Proxied = g.tried("proxy "+pod, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+					return g.proxied(ctx, service.Namespace, e.Pod, portText, ask.path)
+				})
+			})
 		}
 		if g.Direct {
 			group.Go(func() {
-				e.Direct = g.attempt(ctx, ask, func(ctx context.Context) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, "tcp", e.Address)
+				e.Direct = g.tried("direct "+e.Address, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+					return g.attempt(ctx, ask, func(ctx context.Context) (net.Conn, error) {
+						return new(net.Dialer).DialContext(ctx, "tcp", e.Address)
+					})
 				})
 			})
 		}
 	}
 	group.Wait()
 	return diagnosis.Saw(found)
+}
+
+// tried is an attempt by one way. Where it is not looked at closely, that of whoever asked the endpoint
+// first will do, but for what is said of the other's group version.
+func (g *gathering) tried(way string, q question, closely bool, try func() diagnosis.Known[diagnosis.Attempt]) diagnosis.Known[diagnosis.Attempt] {
+	if closely {
+		return try()
+	}
+	a := once(&g.memo, "attempt "+way+" "+q.serverName, try)
+	if said := a.Value.GroupVersion; said != nil && !strings.HasSuffix(said.Path, q.path) {
+		a.Value.GroupVersion = nil
+	}
+	return a
 }
 
 // toPod dials by port-forward.
@@ -139,8 +163,9 @@ type question struct {
 	path       string // of its group version
 }
 
-// attempt connects in one way, and asks without an identity. A way that is
-// closed to the caller shows nothing of the endpoint: that is no attempt.
+// attempt connects in one way, and asks without an identity. A way that is closed to the caller shows
+// nothing of the endpoint: that is no attempt. Each step has a time of its own, so that what an API server
+// or a kubelet takes of it is not the endpoint's.
 func (g *gathering) attempt(ctx context.Context, q question, dial func(context.Context) (net.Conn, error)) diagnosis.Known[diagnosis.Attempt] {
 	select {
 	case g.slots <- struct{}{}:
@@ -148,21 +173,33 @@ func (g *gathering) attempt(ctx context.Context, q question, dial func(context.C
 	case <-ctx.Done():
 		return diagnosis.Unseen[diagnosis.Attempt](ctx.Err())
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	step := time.AfterFunc(attemptTimeout, func() { cancel(timedOut{}) })
+	defer step.Stop()
+	said := func(err error) string {
+		if errors.Is(context.Cause(ctx), diagnosis.ErrTimedOut) {
+			return timedOut{}.Error()
+		}
+		return err.Error()
+	}
 	var a diagnosis.Attempt
 	begin := time.Now()
 	raw, err := dial(ctx)
 	a.Took = time.Since(begin)
 	if err != nil {
 		var closed closedWay
-		if errors.As(err, &closed) {
+		switch {
+		case errors.As(err, &closed) && errors.Is(context.Cause(ctx), diagnosis.ErrTimedOut):
+			return diagnosis.Unseen[diagnosis.Attempt](fmt.Errorf("%w: %w", diagnosis.ErrTimedOut, closed.why()))
+		case errors.As(err, &closed):
 			return diagnosis.Unseen[diagnosis.Attempt](closed.why())
 		}
-		a.Failure = err.Error()
+		a.Failure = said(err)
 		return diagnosis.Saw(a)
 	}
 	defer raw.Close()
+	step.Reset(attemptTimeout)
 	conn := tls.Client(raw, shown(q.serverName, &a))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		var refused refusedError
@@ -170,12 +207,16 @@ func (g *gathering) attempt(ctx context.Context, q question, dial func(context.C
 			a.Failure = refused.Error() // the kubelet found nobody at the port
 			return diagnosis.Saw(a)
 		}
-		a.TLSFailure = err.Error()
+		a.TLSFailure = said(err)
 		return diagnosis.Saw(a)
 	}
+	step.Reset(attemptTimeout)
 	ask := asker(conn, q.serverName)
 	defer ask.CloseIdleConnections()
 	a.GroupVersion = ask.get(ctx, q.path)
+	if a.GroupVersion.Failure != "" {
+		a.GroupVersion.Failure = said(errors.New(a.GroupVersion.Failure))
+	}
 	if a.GroupVersion.Failure == "" {
 		a.Groups = ask.get(ctx, "/apis")
 		a.OpenAPIV2 = ask.get(ctx, "/openapi/v2")
@@ -249,9 +290,12 @@ func (o onConnection) get(ctx context.Context, path string) *diagnosis.Answer {
 // extension server use.
 func (g *gathering) proxied(ctx context.Context, namespace, pod, port, path string) diagnosis.Known[diagnosis.Attempt] {
 	r := request{path: "/api/v1/namespaces/" + namespace + "/pods/https:" + pod + ":" + port + "/proxy" + path, most: maxEndpointAnswer}
-	answer, whole := g.answered(ctx, r)
+	answer, whole, err := g.answered(ctx, r)
 	a := diagnosis.Attempt{Took: answer.Took}
 	switch {
+	case err != nil && !errors.Is(err, diagnosis.ErrTimedOut):
+		// It is the caller's connection to the API server that failed.
+		return diagnosis.Unseen[diagnosis.Attempt](err)
 	case answer.Failure != "" && answer.Code == 0:
 		a.Failure = answer.Failure
 	case answer.Status != nil && answer.Code == http.StatusForbidden && strings.Contains(answer.Status.Message, "pods/proxy"):

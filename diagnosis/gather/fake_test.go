@@ -2,6 +2,8 @@ package gather
 
 import (
 	"encoding/json"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -30,7 +32,9 @@ type fake struct {
 
 func newFake(t *testing.T) *fake {
 	f := &fake{handlers: map[string]http.HandlerFunc{}}
-	f.Server = httptest.NewTLSServer(f)
+	f.Server = httptest.NewUnstartedServer(f)
+	f.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that clients did not need after all
+	f.StartTLS()
 	t.Cleanup(f.Close)
 	return f
 }
@@ -138,7 +142,7 @@ func (f *fake) shop() {
 		}},
 	})
 	f.handle("/api/v1/namespaces/shop/pods/things-0/log", func(w http.ResponseWriter, r *http.Request) {
-		text := "it runs\n"
+		text := "2026-11-28T21:00:00.123456789Z it runs\n"
 		if r.URL.Query().Get("previous") == "true" {
 			text = "panic: no such file\n"
 		}

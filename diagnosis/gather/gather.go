@@ -23,8 +23,9 @@ import (
 	"github.com/annex-api/annex/diagnosis"
 )
 
-// maxTogether is how many APIServices are looked at at once.
-const maxTogether = 8
+// maxTogether is how many APIServices are looked at at once. Most of the time each waits for answers:
+// how many requests are under way is bounded by itself.
+const maxTogether = 100
 
 // Options say what to look at, and how closely.
 type Options struct {
@@ -155,12 +156,13 @@ func Offline(m *Manifests, now time.Time, why error) diagnosis.Facts {
 type gathering struct {
 	Options
 	*cluster
+	memo
 	facts diagnosis.Facts
 	// metrics and log are of API servers, for all APIServices.
 	metrics diagnosis.Known[metrics]
 	// servers are the others, where the caller wants them asked.
 	servers []server
-	log     diagnosis.Known[[]string]
+	log     diagnosis.Known[[]diagnosis.Line]
 }
 
 // registered are all APIServices, or those with a name where only these may be read.
@@ -230,7 +232,7 @@ func (g *gathering) unwell(ctx context.Context) []string {
 	if g.All || g.Manifests != nil || len(g.Names) > 0 {
 		return nil
 	}
-	names, err := list(ctx, g.cluster, "/apis/aggregation.annex.dev/v1alpha1/remoteapiservices", nil, pageSize*maxPages,
+	names, err := list(ctx, g.cluster, remoteAPIServices, nil, pageSize*maxPages,
 		func(r v1alpha1.RemoteAPIService) (string, bool) {
 			return r.Name, r.Status.State == v1alpha1.Degraded || r.Status.State == v1alpha1.Unavailable
 		})

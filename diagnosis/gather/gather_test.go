@@ -3,6 +3,7 @@ package gather
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -44,7 +45,7 @@ func TestFactsOfAnExtensionServer(t *testing.T) {
 		t.Errorf("Service %v, Namespace %v, ServiceAccount %q", a.Service, a.Namespace, a.ServiceAccount)
 	}
 	logs := a.Pods.Value[0].Logs.Value
-	if len(logs) != 2 || !logs[0].Previous || logs[0].Lines[0] != "panic: no such file" || logs[1].Lines[0] != "it runs" {
+	if len(logs) != 2 || !logs[0].Previous || logs[0].Lines[0].Text != "panic: no such file" || logs[1].Lines[0].Text != "it runs" || logs[1].Lines[0].At.Year() != 2026 || !logs[0].Lines[0].At.IsZero() {
 		t.Errorf("logs %+v", logs)
 	}
 	e := a.Endpoints.Value
@@ -173,7 +174,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		t.Errorf("resources: %v", err)
 	}
 	for _, l := range got.Pods.Value[0].Logs.Value {
-		if len(l.Lines) != 1 || len(l.Lines[0]) != maxLogLine {
+		if len(l.Lines) != 1 || len(l.Lines[0].Text) != maxLogLine {
 			t.Errorf("%d lines of the log", len(l.Lines))
 		}
 	}
@@ -230,6 +231,22 @@ func TestItStopsWithItsContext(t *testing.T) {
 	}
 }
 
+// Whoever ends the watch learns nothing of the server.
+func TestAWatchThatIsStoppedShowsNothing(t *testing.T) {
+	f := newFake(t)
+	ctx, stop := context.WithCancel(t.Context())
+	f.handle("/apis/g/v1/things", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush() // the client reads what there is
+		stop()
+		<-r.Context().Done()
+	})
+	g := &gathering{Options: Options{WatchListWait: patience}, cluster: f.cluster(t)}
+	if w := g.watchList(ctx, "/apis/g/v1", "things"); w.Bookmark || w.Failure == "" {
+		t.Errorf("got %+v", w)
+	}
+}
+
 func TestWatchesWithoutAnEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request)
@@ -247,6 +264,14 @@ func TestWatchesWithoutAnEnd(t *testing.T) {
 		"error": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			answerJSON(w, http.StatusOK, map[string]any{"type": "ERROR", "object": map[string]any{"message": "too old"}})
 		}, code: http.StatusOK, says: "too old"},
+		"cut off": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			answerJSON(w, http.StatusOK, map[string]any{"type": "ADDED", "object": map[string]any{}})
+		}, code: http.StatusOK, events: 1, says: "was cut off after"},
+		"more than is read": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			for range maxWatchEvents + 1 {
+				fmt.Fprintln(w, `{"type":"ADDED","object":{}}`)
+			}
+		}, code: http.StatusOK, events: maxWatchEvents, says: "more are not read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)

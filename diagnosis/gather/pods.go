@@ -18,6 +18,8 @@ import (
 const (
 	// maxLoud is of how many Pods logs and events are read, of each at most maxContainers.
 	maxLoud, maxContainers = 5, 5
+	// maxWorkloads is how many of a kind are read in one namespace.
+	maxWorkloads = pageSize * maxPages
 	// logLines and maxLog bound what is read of a container's log.
 	logLines, maxLog = "50", 64 << 10
 	// maxEvents is how many events of a Pod are kept, and maxEvent how much of each.
@@ -29,23 +31,33 @@ func (g *gathering) pods(ctx context.Context, s *corev1.Service) diagnosis.Known
 	if len(s.Spec.Selector) == 0 {
 		return diagnosis.Saw([]diagnosis.Pod{}) // it selects nothing, and its endpoints are made by hand
 	}
-	query := selecting("labelSelector", labels.SelectorFromSet(s.Spec.Selector).String())
-	pods, err := list(ctx, g.cluster, "/api/v1/namespaces/"+s.Namespace+"/pods", query, maxPods, func(p corev1.Pod) (diagnosis.Pod, bool) {
-		p.ManagedFields = nil
-		return diagnosis.Pod{Object: p}, true
+	selector := labels.SelectorFromSet(s.Spec.Selector).String()
+	return once(&g.memo, "pods "+s.Namespace+" "+selector, func() diagnosis.Known[[]diagnosis.Pod] {
+		pods, err := list(ctx, g.cluster, "/api/v1/namespaces/"+s.Namespace+"/pods", selecting("labelSelector", selector), maxPods, func(p corev1.Pod) (diagnosis.Pod, bool) {
+			p.ManagedFields = nil
+			return diagnosis.Pod{Object: p}, true
+		})
+		slices.SortStableFunc(pods, func(a, b diagnosis.Pod) int { return cmp.Compare(rank(a), rank(b)) })
+		return diagnosis.Look(pods, err)
 	})
-	if err != nil {
-		return diagnosis.Unseen[[]diagnosis.Pod](err)
-	}
-	slices.SortStableFunc(pods, func(a, b diagnosis.Pod) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// loud are the Pods with what they, and others, say of them.
+func (g *gathering) loud(ctx context.Context, quiet []diagnosis.Pod) []diagnosis.Pod {
+	pods := slices.Clone(quiet) // those are shared
 	var group sync.WaitGroup
 	for i := range pods[:min(len(pods), maxLoud)] {
 		p := &pods[i]
-		group.Go(func() { p.Logs = g.logs(ctx, &p.Object) })
-		group.Go(func() { p.Events = g.events(ctx, &p.Object) })
+		name := p.Object.Namespace + "/" + p.Object.Name
+		group.Go(func() {
+			p.Logs = once(&g.memo, "logs "+name, func() diagnosis.Known[[]diagnosis.Log] { return g.logs(ctx, &p.Object) })
+		})
+		group.Go(func() {
+			p.Events = once(&g.memo, "events "+name, func() diagnosis.Known[[]string] { return g.events(ctx, &p.Object) })
+		})
 	}
 	group.Wait()
-	return diagnosis.Saw(pods)
+	return pods
 }
 
 func rank(p diagnosis.Pod) int {
@@ -69,7 +81,7 @@ func (g *gathering) logs(ctx context.Context, p *corev1.Pod) diagnosis.Known[[]d
 			if previous && s.RestartCount == 0 {
 				continue
 			}
-			query := url.Values{"container": {s.Name}, "tailLines": {logLines}}
+			query := url.Values{"container": {s.Name}, "tailLines": {logLines}, "timestamps": {"true"}}
 			if previous {
 				query.Set("previous", "true")
 			}
@@ -108,33 +120,33 @@ func (g *gathering) events(ctx context.Context, p *corev1.Pod) diagnosis.Known[[
 
 // workloads are what makes the Pods that a Service selects.
 func (g *gathering) workloads(ctx context.Context, s *corev1.Service) diagnosis.Known[[]diagnosis.Workload] {
-	path := "/apis/apps/v1/namespaces/" + s.Namespace
-	deployments, err := list(ctx, g.cluster, path+"/deployments", nil, maxPods, func(d appsv1.Deployment) (diagnosis.Workload, bool) {
-		w := deployment(d)
-		return w, selects(s.Spec.Selector, w.Labels)
+	every := once(&g.memo, "workloads "+s.Namespace, func() diagnosis.Known[[]diagnosis.Workload] {
+		path := "/apis/apps/v1/namespaces/" + s.Namespace
+		var deployments, sets, daemons []diagnosis.Workload
+		var errs [3]error
+		together(
+			func() {
+				deployments, errs[0] = list(ctx, g.cluster, path+"/deployments", nil, maxWorkloads, func(d appsv1.Deployment) (diagnosis.Workload, bool) { return deployment(d), true })
+			},
+			func() {
+				sets, errs[1] = list(ctx, g.cluster, path+"/statefulsets", nil, maxWorkloads, func(d appsv1.StatefulSet) (diagnosis.Workload, bool) { return statefulSet(d), true })
+			},
+			func() {
+				daemons, errs[2] = list(ctx, g.cluster, path+"/daemonsets", nil, maxWorkloads, func(d appsv1.DaemonSet) (diagnosis.Workload, bool) { return daemonSet(d), true })
+			},
+		)
+		return diagnosis.Look(slices.Concat(deployments, sets, daemons), cmp.Or(errs[:]...))
 	})
-	if err != nil {
-		return diagnosis.Unseen[[]diagnosis.Workload](err)
+	if why := every.Why(); why != nil {
+		return diagnosis.Unseen[[]diagnosis.Workload](why)
 	}
-	for i := range deployments {
-		// Without them the rest stands.
-		deployments[i].EarlierPorts, _ = g.earlierPorts(ctx, path, deployments[i])
+	found := []diagnosis.Workload{}
+	for _, w := range every.Value {
+		if len(found) < maxPods && selects(s.Spec.Selector, w.Labels) {
+			found = append(found, w)
+		}
 	}
-	sets, err := list(ctx, g.cluster, path+"/statefulsets", nil, maxPods, func(d appsv1.StatefulSet) (diagnosis.Workload, bool) {
-		w := statefulSet(d)
-		return w, selects(s.Spec.Selector, w.Labels)
-	})
-	if err != nil {
-		return diagnosis.Unseen[[]diagnosis.Workload](err)
-	}
-	daemons, err := list(ctx, g.cluster, path+"/daemonsets", nil, maxPods, func(d appsv1.DaemonSet) (diagnosis.Workload, bool) {
-		w := daemonSet(d)
-		return w, selects(s.Spec.Selector, w.Labels)
-	})
-	if err != nil {
-		return diagnosis.Unseen[[]diagnosis.Workload](err)
-	}
-	return diagnosis.Saw(slices.Concat(deployments, sets, daemons))
+	return diagnosis.Saw(found)
 }
 
 func deployment(d appsv1.Deployment) diagnosis.Workload {
@@ -153,23 +165,42 @@ func deployment(d appsv1.Deployment) diagnosis.Workload {
 	return w
 }
 
-// earlierPorts are the container ports that a Deployment had in earlier revisions, oldest first, and has
-// no more.
-func (g *gathering) earlierPorts(ctx context.Context, path string, w diagnosis.Workload) ([]int32, error) {
-	sets, err := list(ctx, g.cluster, path+"/replicasets", nil, maxPods, func(r appsv1.ReplicaSet) (appsv1.ReplicaSet, bool) {
-		return r, slices.ContainsFunc(r.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == w.Kind && o.Name == w.Name })
-	})
-	slices.SortStableFunc(sets, func(a, b appsv1.ReplicaSet) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	now := ports(w.Template)
-	var earlier []int32
-	for _, r := range sets {
-		for _, p := range ports(r.Spec.Template.Spec) {
-			if !slices.Contains(now, p) && !slices.Contains(earlier, p) {
-				earlier = append(earlier, p)
+// revision is what a Deployment was before, or is.
+type revision struct {
+	owners  []metav1.OwnerReference
+	created metav1.Time
+	ports   []int32
+}
+
+// withEarlierPorts are workloads with the container ports that Deployments had in earlier revisions, oldest
+// first, and have no more. Without them the rest stands.
+func (g *gathering) withEarlierPorts(ctx context.Context, namespace string, shared []diagnosis.Workload) []diagnosis.Workload {
+	workloads := slices.Clone(shared)
+	for i := range workloads {
+		w := &workloads[i]
+		if w.Kind != "Deployment" {
+			continue
+		}
+		revisions := once(&g.memo, "replicasets "+namespace, func() []revision {
+			found, _ := list(ctx, g.cluster, "/apis/apps/v1/namespaces/"+namespace+"/replicasets", nil, maxWorkloads, func(r appsv1.ReplicaSet) (revision, bool) {
+				return revision{r.OwnerReferences, r.CreationTimestamp, ports(r.Spec.Template.Spec)}, true
+			})
+			slices.SortStableFunc(found, func(a, b revision) int { return a.created.Compare(b.created.Time) })
+			return found
+		})
+		now := ports(w.Template)
+		for _, r := range revisions {
+			if !slices.ContainsFunc(r.owners, func(o metav1.OwnerReference) bool { return o.Kind == w.Kind && o.Name == w.Name }) {
+				continue
+			}
+			for _, p := range r.ports {
+				if !slices.Contains(now, p) && !slices.Contains(w.EarlierPorts, p) {
+					w.EarlierPorts = append(w.EarlierPorts, p)
+				}
 			}
 		}
 	}
-	return earlier, err
+	return workloads
 }
 
 func ports(spec corev1.PodSpec) []int32 {

@@ -95,7 +95,7 @@ func (g *gathering) review(ctx context.Context, a account, what authorizationv1.
 		return diagnosis.Unseen[bool](err)
 	}
 	answer, err := send[authorizationv1.SubjectAccessReview](ctx, g.cluster, request{
-		method: "POST", path: "/apis/authorization.k8s.io/v1/subjectaccessreviews", contentType: "application/json", body: body,
+		method: "POST", path: "/apis/authorization.k8s.io/v1/subjectaccessreviews", contentType: "application/json", body: body, most: maxObject,
 	})
 	if err == nil && !answer.Status.Allowed && answer.Status.EvaluationError != "" && !answer.Status.Denied {
 		err = fmt.Errorf("the authorizer: %s", answer.Status.EvaluationError[:min(len(answer.Status.EvaluationError), maxMessage)])
@@ -105,9 +105,20 @@ func (g *gathering) review(ctx context.Context, a account, what authorizationv1.
 
 // readerBindings are the RoleBindings, of any namespace, that give the account the reader's role.
 func (g *gathering) readerBindings(ctx context.Context, a account) diagnosis.Known[[]string] {
-	return diagnosis.Look(list(ctx, g.cluster, "/apis/rbac.authorization.k8s.io/v1/rolebindings", nil, pageSize, func(b rbacv1.RoleBinding) (string, bool) {
-		return b.Namespace + "/" + b.Name, b.RoleRef.Name == readerRole && a.among(b.Subjects)
-	}))
+	every := once(&g.memo, "rolebindings", func() diagnosis.Known[[]rbacv1.RoleBinding] {
+		return diagnosis.Look(list(ctx, g.cluster, "/apis/rbac.authorization.k8s.io/v1/rolebindings", nil, pageSize,
+			func(b rbacv1.RoleBinding) (rbacv1.RoleBinding, bool) { return b, b.RoleRef.Name == readerRole }))
+	})
+	if why := every.Why(); why != nil {
+		return diagnosis.Unseen[[]string](why)
+	}
+	names := []string{}
+	for _, b := range every.Value {
+		if a.among(b.Subjects) {
+			names = append(names, b.Namespace+"/"+b.Name)
+		}
+	}
+	return diagnosis.Saw(names)
 }
 
 // grant is what one binding gives. A namespace bounds it; none means everywhere.

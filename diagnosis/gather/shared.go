@@ -2,11 +2,15 @@ package gather
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +32,8 @@ const (
 	maxNamespaces, maxAutoscalers = 500, 2000
 	// maxDefinitions is how many CustomResourceDefinitions are read, of the groups that are looked at.
 	maxDefinitions = 50
+	// maxAdapters is how many Deployments are known for what they serve.
+	maxAdapters = 100
 	// aggregatedDiscovery is the media type of the document of all group versions at once.
 	aggregatedDiscovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 	// annexGroup is served by Annex alone.
@@ -280,37 +286,86 @@ func (g *gathering) adapters(ctx context.Context) diagnosis.Known[[]diagnosis.Ad
 	if !slices.ContainsFunc(every, func(a apiregistrationv1.APIService) bool { return strings.HasSuffix(a.Spec.Group, "metrics.k8s.io") }) {
 		return diagnosis.Saw([]diagnosis.Adapter{})
 	}
-	type labelled struct {
-		diagnosis.Adapter
-		labels map[string]string
-	}
-	found, err := list(ctx, g.cluster, "/apis/apps/v1/deployments", nil, 100, func(d appsv1.Deployment) (labelled, bool) {
-		for _, c := range d.Spec.Template.Spec.Containers {
-			for _, p := range products {
-				if strings.Contains(c.Image, p.image) {
-					return labelled{diagnosis.Adapter{Namespace: d.Namespace, Name: d.Name, Product: p.product, Groups: p.groups}, d.Spec.Template.Labels}, true
-				}
-			}
-		}
-		return labelled{}, false
-	})
+	found, err := g.byImage(ctx)
 	if err != nil {
 		return diagnosis.Unseen[[]diagnosis.Adapter](err)
 	}
 	adapters := []diagnosis.Adapter{}
 	for _, a := range found {
-		services, err := list(ctx, g.cluster, "/api/v1/namespaces/"+a.Namespace+"/services", nil, pageSize, all[corev1.Service])
-		if err != nil {
+		namespace := "/namespaces/" + a.Namespace
+		d := optional[appsv1.Deployment](ctx, g.cluster, "/apis/apps/v1"+namespace+"/deployments/"+a.Name)
+		services, err := list(ctx, g.cluster, "/api/v1"+namespace+"/services", nil, pageSize, all[corev1.Service])
+		if err := cmp.Or(d.Why(), err); err != nil {
 			return diagnosis.Unseen[[]diagnosis.Adapter](err)
 		}
+		if d.Value == nil {
+			continue // it is gone meanwhile
+		}
 		for _, s := range services {
-			if selects(s.Spec.Selector, a.labels) {
+			if selects(s.Spec.Selector, d.Value.Spec.Template.Labels) {
 				a.Services = append(a.Services, s.Name)
 			}
 		}
-		adapters = append(adapters, a.Adapter)
+		adapters = append(adapters, a)
 	}
 	return diagnosis.Saw(adapters)
+}
+
+// deployments are rows of a table: the images, and the metadata.
+type deployments struct {
+	Metadata metav1.ListMeta `json:"metadata"`
+	Columns  []struct {
+		Name string `json:"name"`
+	} `json:"columnDefinitions"`
+	Rows []struct {
+		Cells  []any `json:"cells"`
+		Object struct {
+			Metadata struct {
+				Namespace string `json:"namespace"`
+				Name      string `json:"name"`
+			} `json:"metadata"`
+		} `json:"object"`
+	} `json:"rows"`
+}
+
+// byImage are the Deployments of known products. Clusters have thousands of Deployments, so that only
+// what a table shows of them is read.
+func (g *gathering) byImage(ctx context.Context) ([]diagnosis.Adapter, error) {
+	const path, asTable = "/apis/apps/v1/deployments", "application/json;as=Table;g=meta.k8s.io;v=v1"
+	found := []diagnosis.Adapter{}
+	query := url.Values{"limit": {fmt.Sprint(pageSize)}, "includeObject": {string(metav1.IncludeMetadata)}}
+	for range maxPages {
+		t, err := send[deployments](ctx, g.cluster, request{path: path, query: query, accept: asTable})
+		if errors.Is(err, errNotFound) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		images := -1
+		for i, c := range t.Columns {
+			if c.Name == "Images" {
+				images = i
+			}
+		}
+		for _, row := range t.Rows {
+			if images < 0 || images >= len(row.Cells) || len(found) == maxAdapters {
+				continue
+			}
+			text, _ := row.Cells[images].(string)
+			for _, p := range products {
+				if o := row.Object.Metadata; strings.Contains(text, p.image) {
+					found = append(found, diagnosis.Adapter{Namespace: o.Namespace, Name: o.Name, Product: p.product, Groups: p.groups})
+					break
+				}
+			}
+		}
+		if t.Metadata.Continue == "" {
+			break
+		}
+		query.Set("continue", t.Metadata.Continue)
+	}
+	return found, nil
 }
 
 // selects says whether a Service's selector, which has at least one label, selects.
@@ -357,12 +412,18 @@ func flagOf(pods diagnosis.Known[[]diagnosis.APIServerPod], name string) string 
 	return ""
 }
 
-// lines are the lines of a text, each at most 500 bytes long.
-func lines(text []byte) []string {
-	var found []string
+// lines are the lines of a log that has times before them, each at most 500 bytes long.
+func lines(text []byte) []diagnosis.Line {
+	var found []diagnosis.Line
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimRight(line, "\r\n")
-		found = append(found, string(line[:min(len(line), maxLogLine)]))
+		var at time.Time
+		if stamp, rest, cut := bytes.Cut(line[:min(len(line), maxLogLine)], []byte(" ")); cut {
+			if t, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+				at, line = t, rest
+			}
+		}
+		found = append(found, diagnosis.Line{At: at, Text: string(line[:min(len(line), maxLogLine)])})
 	}
 	return found
 }

@@ -44,7 +44,7 @@ func (c *cluster) forward(ctx context.Context, namespace, pod string, port int32
 	problems, err := streams.CreateStream(header)
 	if err != nil {
 		t.stop()
-		return nil, errors.Join(fmt.Errorf("forward port %d of Pod %s/%s: %w", port, namespace, pod, err), streams.Close())
+		return nil, closedWay{errors.Join(fmt.Errorf("forward port %d of Pod %s/%s: %w", port, namespace, pod, err), streams.Close())}
 	}
 	_ = problems.Close() // nothing is said there
 	go func() {
@@ -57,7 +57,7 @@ func (c *cluster) forward(ctx context.Context, namespace, pod string, port int32
 	header.Set(corev1.StreamType, corev1.StreamTypeData)
 	if t.data, err = streams.CreateStream(header); err != nil {
 		err = fmt.Errorf("forward port %d of Pod %s/%s: %w", port, namespace, pod, err)
-		return nil, errors.Join(err, t.Close())
+		return nil, closedWay{errors.Join(err, t.Close())}
 	}
 	return t, nil
 }
