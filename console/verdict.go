@@ -52,6 +52,8 @@ func VerdictOf(report diagnosis.Report) Verdict {
 	switch n := len(report.Findings); {
 	case report.Local:
 		v.Summary = "The API server itself answers for it: there is nothing to check."
+	case n > 0 && !report.AtFault():
+		v.Summary = "Nothing is found to be at fault; what may be, or is good to know, follows."
 	case n == 1:
 		v.Summary = "One fault was found."
 	case n > 1:

@@ -81,7 +81,9 @@ Security Standard, has no service account token, and ends after two minutes at m
 Where nodes cannot pull the image, name one of your own that has curl.
 
 The exit code is 0 when all is well, 1 when there are faults, and 2 when the cluster
-could not be asked.`,
+could not be asked. A fault is an error or a warning that is certain or likely. What is
+only possible, for other things would explain it too, is printed and leaves 0; so does
+what is only good to know.`,
 		Example: `  # What is wrong, and what to do.
   annex doctor
 

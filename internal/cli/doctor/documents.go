@@ -5,7 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/printable"
@@ -53,6 +53,8 @@ type testcase struct {
 	Name    string   `xml:"name,attr"`
 	Failure *problem `xml:"failure,omitempty"`
 	Skipped *problem `xml:"skipped,omitempty"`
+	// Out is what is possible, and fails nothing.
+	Out string `xml:"system-out,omitempty"`
 }
 
 type problem struct {
@@ -88,7 +90,7 @@ func suiteOf(r diagnosis.Report) suite {
 		c := testcase{Class: name + "." + string(step.Stage), Name: step.Check}
 		switch step.Result {
 		case diagnosis.Found:
-			if c.Failure = failure(r, step.Codes, told); c.Failure != nil {
+			if c.Failure, c.Out = failure(r, step.Codes, told); c.Failure != nil {
 				s.Failures++
 			}
 		case diagnosis.NotSeen:
@@ -101,8 +103,8 @@ func suiteOf(r diagnosis.Report) suite {
 		s.Cases = append(s.Cases, c)
 	}
 	for _, f := range r.Findings { // one that belongs to no step
-		if p := failure(r, []diagnosis.Code{f.Code}, told); p != nil {
-			s.Cases = append(s.Cases, testcase{Class: name, Name: f.Title, Failure: p})
+		if p, _ := failure(r, []diagnosis.Code{f.Code}, told); p != nil {
+			s.Cases = append(s.Cases, testcase{Class: name, Name: printable.Line(f.Title, maxText), Failure: p})
 			s.Failures++
 		}
 	}
@@ -110,26 +112,37 @@ func suiteOf(r diagnosis.Report) suite {
 	return s
 }
 
-// failure is what findings with these codes say; nil where they are only good to know, or were
-// told before.
-func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code]bool) *problem {
-	var p *problem
+// failure is what findings with these codes say that make an APIService faulty; nil where there are none, or
+// they were told before. What is possible is told apart.
+func failure(r diagnosis.Report, codes []diagnosis.Code, told map[diagnosis.Code]bool) (p *problem, possible string) {
 	for _, code := range codes {
 		for _, f := range r.Findings {
 			if f.Code != code || told[code] || f.Severity == diagnosis.Info {
 				continue
 			}
 			told[code] = true
+			text := finding(f)
+			if f.Confidence == diagnosis.Possible {
+				possible += text
+				continue
+			}
 			if p == nil {
-				p = &problem{Message: string(f.Code) + " " + f.Title, Type: f.Name}
+				p = &problem{Message: printable.Line(string(f.Code)+" "+f.Title, maxText), Type: f.Name}
 			}
-			lines := []string{fmt.Sprintf("%s %s (%s)", f.Code, f.Title, f.Confidence), f.Evidence}
-			for _, line := range slices.Concat(lines, diagnosis.Script(f.Remedy), []string{f.See}) {
-				p.Text += printable.Line(line, maxCommand) + "\n" // XML has room for some of what a terminal obeys
-			}
+			p.Text += text
 		}
 	}
-	return p
+	return p, possible
+}
+
+// finding is one in lines.
+func finding(f diagnosis.Finding) string {
+	lines := append([]string{fmt.Sprintf("%s %s (%s)", f.Code, f.Title, f.Confidence), f.Evidence}, diagnosis.Script(f.Remedy)...)
+	var b strings.Builder
+	for _, line := range append(lines, f.See) {
+		b.WriteString(printable.Line(line, maxCommand) + "\n")
+	}
+	return b.String()
 }
 
 func whyUnseen(r diagnosis.Report, check string) string {

@@ -37,21 +37,17 @@ type outcome struct {
 	Stopped string `json:"stopped,omitempty"`
 }
 
-// faulty is an APIService with a fault that is more than good to know.
-func faulty(r diagnosis.Report) bool {
-	worst := r.Worst()
-	return worst == diagnosis.Error || worst == diagnosis.Warning
-}
-
-// faulty is how many APIServices are.
-func (o outcome) faulty() int {
-	n := 0
+// faulty is how many APIServices are at fault, and how many more may be.
+func (o outcome) faulty() (sure, possible int) {
 	for _, r := range o.Reports {
-		if faulty(r) {
-			n++
+		switch {
+		case r.AtFault():
+			sure++
+		case slices.ContainsFunc(r.Findings, func(f diagnosis.Finding) bool { return f.Severity != diagnosis.Info }):
+			possible++
 		}
 	}
-	return n
+	return sure, possible
 }
 
 // faults is the error that says that there are some. Its text is empty where the report has said it.
@@ -62,9 +58,11 @@ func (f faults) Error() string { return f.text }
 // ExitCode of the command.
 func (faults) ExitCode() int { return 1 }
 
-// verdict is nil where all is well.
+// verdict is nil where all is well. What is no more than possible fails nobody's job: it is told, and
+// whoever reads it decides.
 func (o outcome) verdict() error {
-	n := o.faulty() + o.LeftOut
+	n, _ := o.faulty()
+	n += o.LeftOut
 	if n == 0 {
 		return nil
 	}

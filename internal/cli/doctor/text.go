@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/annex-api/annex/diagnosis"
 	"github.com/annex-api/annex/internal/printable"
@@ -31,14 +30,18 @@ func (o *Options) summary(p *page, found outcome, more bool) {
 	if found.Offline != "" {
 		p.wrap("", "", "The cluster could not be asked, so that only the files were looked at: "+found.Offline)
 	}
-	n := found.faulty()
+	n, possible := found.faulty()
 	switch looked := len(found.Reports); {
 	case looked == 0 && found.Remote == 0 && found.SeemWell == 0:
 		p.wrap("", "", "No APIService leads to an extension server: there is nothing to look at.")
 	case looked == 0:
 		p.wrap("", "", fmt.Sprintf("%s well.", count(found.SeemWell, "APIService seems", "APIServices seem")))
 	default:
-		p.wrap("", "", fmt.Sprintf("%s at fault, %d well.", count(n, "APIService is", "APIServices are"), looked-n))
+		maybe := ""
+		if possible > 0 {
+			maybe = fmt.Sprintf("%d may be, ", possible)
+		}
+		p.wrap("", "", fmt.Sprintf("%s at fault, %s%d well.", count(n, "APIService is", "APIServices are"), maybe, looked-n-possible))
 		if found.SeemWell > 0 {
 			p.wrap("", "", fmt.Sprintf("%s well.", count(found.SeemWell, "other seems", "others seem")))
 		}
@@ -139,7 +142,7 @@ func stageName(s diagnosis.Stage) string {
 // gravest says how a stage went.
 func gravest(r diagnosis.Report, steps []diagnosis.Step) (mark, string) {
 	seen, unseen := 0, 0
-	worst, title := "", ""
+	var worst *diagnosis.Finding
 	for _, step := range steps {
 		switch step.Result {
 		case diagnosis.Passed, diagnosis.Found:
@@ -151,14 +154,14 @@ func gravest(r diagnosis.Report, steps []diagnosis.Step) (mark, string) {
 			if !contains(step.Codes, f.Code) {
 				continue
 			}
-			if worst == "" || graver(string(f.Severity), worst) {
-				worst, title = string(f.Severity), string(f.Code)+" "+f.Title
+			if worst == nil || gravity(f) < gravity(*worst) {
+				worst = &f
 			}
 		}
 	}
 	switch {
-	case worst != "":
-		return severityMark(diagnosis.Severity(worst)), title
+	case worst != nil:
+		return markFound(*worst), string(worst.Code) + " " + worst.Title
 	case seen == 0 && unseen > 0:
 		return markUnseen, "could not be seen"
 	case seen == 0:
@@ -178,19 +181,21 @@ func contains(codes []diagnosis.Code, code diagnosis.Code) bool {
 	return false
 }
 
-func graver(a, b string) bool {
-	const order = "error warning info"
-	return strings.Index(order, a) < strings.Index(order, b)
+// gravity orders findings: what is surely an error, surely a warning, possible, good to know.
+func gravity(f diagnosis.Finding) int {
+	switch {
+	case f.Severity == diagnosis.Info:
+		return 3
+	case f.Confidence == diagnosis.Possible:
+		return 2
+	case f.Severity == diagnosis.Warning:
+		return 1
+	}
+	return 0
 }
 
-func severityMark(s diagnosis.Severity) mark {
-	switch s {
-	case diagnosis.Error:
-		return markFailed
-	case diagnosis.Warning:
-		return markWarned
-	}
-	return markNoted
+func markFound(f diagnosis.Finding) mark {
+	return []mark{markFailed, markWarned, markUnseen, markNoted}[gravity(f)]
 }
 
 func markOf(r diagnosis.Report, step diagnosis.Step) mark {
@@ -208,7 +213,7 @@ func markOf(r diagnosis.Report, step diagnosis.Step) mark {
 
 // finding writes a fault, what was seen of it, and what to do.
 func (o *Options) finding(p *page, f diagnosis.Finding) {
-	first, other := p.prefixes("  ", severityMark(f.Severity))
+	first, other := p.prefixes("  ", markFound(f))
 	sure := map[diagnosis.Confidence]string{
 		diagnosis.Certain: "certain", diagnosis.Likely: "likely", diagnosis.Possible: "possible, among others",
 	}[f.Confidence]

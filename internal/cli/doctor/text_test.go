@@ -179,7 +179,8 @@ func TestSummaries(t *testing.T) {
 func TestJUnit(t *testing.T) {
 	report := broken()
 	// They are made printable before, and must neither break the document nor reach a terminal if not.
-	report.Findings[0].Evidence = evil + "\u009b2J\u202e"
+	report.Findings[0].Evidence = evil + "\u009b2J\u202e\x9b31m]]>"
+	report.Findings[0].Remedy[0].Remark = evil
 	report.Unseen[0].Why += "\u009b2J"
 	report.APIService += "\u009b2J"
 	var b bytes.Buffer
@@ -205,6 +206,34 @@ func TestJUnit(t *testing.T) {
 	}
 	if c = got.Suites[0].Cases[4]; c.Skipped == nil || !strings.Contains(c.Skipped.Message, "its rights: forbidden") {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestWhatIsPossibleFailsNothing(t *testing.T) {
+	report := broken()
+	for i := range report.Findings {
+		report.Findings[i].Confidence, report.Findings[i].Because = diagnosis.Possible, ""
+	}
+	found := outcome{Reports: []diagnosis.Report{report}, Remote: 1}
+	if err := found.verdict(); err != nil {
+		t.Errorf("the verdict is %v", err)
+	}
+	var b bytes.Buffer
+	if err := (&Options{program: "annex"}).text(&page{w: bufio.NewWriter(&b)}, found); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\n  ?    ANX201 No Pod of the extension server is ready (possible, among others)\n", "\n0 APIServices are at fault, 1 may be, 0 well.\n"} {
+		if !strings.Contains(b.String(), want) || strings.Contains(b.String(), "FAIL") {
+			t.Errorf("%q is not in\n%s", want, &b)
+		}
+	}
+	b.Reset()
+	if err := writeJUnit(&b, found); err != nil {
+		t.Fatal(err)
+	}
+	var got junit
+	if err := xml.Unmarshal(b.Bytes(), &got); err != nil || got.Failures != 0 || !strings.Contains(got.Suites[0].Cases[2].Out, "ANX201") {
+		t.Errorf("%v in\n%s", err, &b)
 	}
 }
 

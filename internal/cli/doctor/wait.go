@@ -119,7 +119,7 @@ func (s states) tell(w io.Writer, after time.Duration, found outcome, err error)
 
 // state is a report in a few words.
 func state(r diagnosis.Report) string {
-	if !faulty(r) {
+	if !r.AtFault() {
 		return well
 	}
 	f := r.Findings[0]
