@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/portforward"
@@ -34,7 +35,7 @@ func startKubelet(ip string) (*kubelet, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
 		if s := k.pod(r.PathValue("namespace")); s != nil {
-			_, _ = io.WriteString(w, s.logText()) // a reader that is gone wants nothing
+			_, _ = io.WriteString(w, s.logText(r.URL.Query().Get("timestamps") == "true")) // a reader that is gone wants nothing
 		}
 	})
 	mux.HandleFunc("/portForward/{namespace}/{pod}", func(w http.ResponseWriter, r *http.Request) {
@@ -124,9 +125,16 @@ func (s *server) dialInside(port string) (net.Conn, error) {
 	return net.Dial("tcp", inside)
 }
 
-// logText is the log of the Pod's container.
-func (s *server) logText() string {
+// logText is the log of the Pod's container, with times where they are wanted.
+func (s *server) logText(times bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Join(s.log, "\n") + "\n"
+	var b strings.Builder
+	for _, line := range s.log {
+		if times {
+			b.WriteString(line.at.UTC().Format(time.RFC3339Nano) + " ")
+		}
+		b.WriteString(line.text + "\n")
+	}
+	return b.String()
 }

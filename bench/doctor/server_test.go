@@ -28,6 +28,8 @@ type manner struct {
 	serves []string
 	// delay is how long it takes to say what it serves.
 	delay time.Duration
+	// slowLists is how long it takes to list.
+	slowLists time.Duration
 	// reset ends connections at once, as a sidecar may; plain speaks no TLS.
 	reset, plain bool
 	// html is answered with this status by something else, outside of the Pod.
@@ -56,7 +58,7 @@ type server struct {
 	address     string // of the Pod
 	manner      manner
 	certificate tls.Certificate
-	log         []string
+	log         []logged
 	lists       int
 	connections []net.Conn
 
@@ -197,11 +199,22 @@ func (s *server) show(p testcerts.Pair) {
 	s.certificate = c
 }
 
+// logged is a line of a log, and when the container runtime got it.
+type logged struct {
+	at   time.Time
+	text string
+}
+
 // say writes a line into its log.
-func (s *server) say(format string, args ...any) {
+func (s *server) say(format string, args ...any) { s.said(time.Now(), fmt.Sprintf(format, args...)) }
+
+// said writes lines as they were written then.
+func (s *server) said(at time.Time, lines ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.log = append(s.log, fmt.Sprintf(format, args...))
+	for _, line := range lines {
+		s.log = append(s.log, logged{at, line})
+	}
 	s.log = s.log[max(0, len(s.log)-100):]
 }
 
@@ -301,6 +314,11 @@ func (s *server) things(m manner, gv string, w http.ResponseWriter, r *http.Requ
 		}
 		_ = http.NewResponseController(w).Flush() // a reader that is gone wants nothing
 		<-r.Context().Done()
+		return
+	}
+	select {
+	case <-time.After(m.slowLists):
+	case <-r.Context().Done():
 		return
 	}
 	s.mu.Lock()
