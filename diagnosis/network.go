@@ -148,7 +148,11 @@ func checkTimeout(l *look) {
 		l.found(ControlPlaneBlocked, Likely, x, "the extension server answers %s, and the API server does not reach port %s: %s", alive, x.filled().TargetPort, f.text)
 	case !l.hasCall():
 		// Nobody tried the endpoints: the fault stays nameless, see checkCondition.
-		l.blind("endpoints by port-forward", firstWhy(l.a.Endpoints.Why(), ErrNotAsked))
+		what := "endpoints by port-forward"
+		if x.Outside != "" {
+			what = x.Outside + " from here, which --direct asks"
+		}
+		l.blind(what, firstWhy(l.a.Endpoints.Why(), ErrNotAsked))
 	default:
 		l.found(ControlPlaneBlocked, Possible, x, "%s says: %s", f.from, f.text)
 	}

@@ -5,6 +5,18 @@ import (
 	"testing"
 )
 
+// TestSilenceOutsideOfTheCluster: where nobody asked the server itself, who reads is told how to.
+func TestSilenceOutsideOfTheCluster(t *testing.T) {
+	s := healthy()
+	s.timesOut(false)
+	s.outside()
+	s.a.Service.Value.Spec.Selector = nil
+	r := Diagnose(s.Facts, s.name)
+	if got := outline(r); !strings.Contains(got, "10.1.0.1:8443 from here, which --direct asks: not asked") || strings.Contains(got, "port-forward") {
+		t.Errorf("found\n%s", got)
+	}
+}
+
 // TestRemediesForServersOutsideOfTheCluster: what names a Pod, or what makes Pods, leads nowhere there.
 func TestRemediesForServersOutsideOfTheCluster(t *testing.T) {
 	const ask = "curl -sk 'https://[2001:db8::7]:8443/apis/GROUP/VERSION'"

@@ -24,7 +24,7 @@ export class Clock {
   note(): string {
     if (Math.abs(this.behind) < notable) return "";
     const word = this.behind < 0 ? "ahead of" : "behind";
-    return `This machine's clock is ${span(Math.abs(this.behind))} ${word} the API server's; times are told by the API server's.`;
+    return `This machine's clock is ${span(Math.round(Math.abs(this.behind) / 60_000) * 60_000)} ${word} the API server's; times are told by the API server's.`;
   }
 }
 

@@ -40,6 +40,9 @@ test("times are told by the API server's clock", () => {
   clock.heard("Sat, 03 Jan 2026 00:00:00 GMT", local);
   assert.equal(clock.now(local), local + 86400000);
   assert.equal(clock.note(), "This machine's clock is 24h behind the API server's; times are told by the API server's.");
+  clock.heard("Sat, 03 Jan 2026 00:00:00 GMT", local + 900);
+  assert.match(clock.note(), /clock is 24h behind/, "a date has no parts of a second");
+  clock.heard("Sat, 03 Jan 2026 00:00:00 GMT", local);
   for (const nothing of [null, "", "soon"]) clock.heard(nothing, local);
   assert.equal(clock.now(local), local + 86400000, "what is no date changes nothing");
   clock.heard("Thu, 01 Jan 2026 00:00:00 GMT", local);

@@ -82,7 +82,15 @@ func (c *Connection) why(err error) string {
 // maxQuoted bounds what is quoted of others' texts.
 const maxQuoted = 600
 
-func text(err error) string { return printable.Line(err.Error(), maxQuoted) }
+// text is what the API server said, where it said something; what was attempted is told already.
+func text(err error) string {
+	said := err.Error()
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Message != "" {
+		said = status.Status().Message
+	}
+	return printable.Line(said, maxQuoted)
+}
 
 func (c *Connection) unauthorized() string {
 	who := "the credentials"

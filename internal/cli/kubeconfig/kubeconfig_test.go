@@ -28,7 +28,9 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -325,6 +327,14 @@ func TestRequestsThatFail(t *testing.T) {
 			}
 			check(t, connection.Explain("list APIServices", err), append(c.want, "cannot list APIServices: ")...)
 		})
+	}
+}
+
+func TestWhatWasAttemptedIsToldOnce(t *testing.T) {
+	refused := apierrors.NewForbidden(schema.GroupResource{Group: "x.y", Resource: "apiservices"}, "", errors.New(`User "jane" cannot list`))
+	err := (&Connection{Server: "https://here"}).Explain("list APIServices", fmt.Errorf("list APIServices: ask for /apis/x.y: forbidden: %w", refused))
+	if text := err.Error(); strings.Count(text, "list APIServices") != 1 || strings.Contains(text, "ask for") || !strings.Contains(text, `User "jane" cannot list`) {
+		t.Errorf("got %s", text)
 	}
 }
 

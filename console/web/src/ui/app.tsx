@@ -60,7 +60,7 @@ export function App({ store, about }: { store: Store; about: About }) {
     <>
       <Header store={store} about={about} filter={filter} onFilter={setFilter} />
       <div class="visually-hidden" role="status" aria-live="polite">{store.spoken}</div>
-      <div class={service ? "columns has-details" : "columns"}>
+      <div class={["columns", service && "has-details", store.connection.state === "lost" && "is-old"].filter(Boolean).join(" ")}>
         <main>
           <ServiceMap store={store} shown={shown} chosen={chosen} onOpen={open} />
         </main>

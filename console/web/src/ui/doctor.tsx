@@ -52,11 +52,12 @@ function Answer({ verdict }: { verdict: Verdict }) {
 
 function FindingView({ finding: f }: { finding: Finding }) {
   return (
-    <article class="finding">
+    <article class={`finding is-${f.severity}`}>
       <h4>{f.code && <code>{f.code}</code>} {f.title}</h4>
-      <p class="quiet">{[f.severity, f.confidence, f.because && `because of ${f.because}`].filter(Boolean).join(", ")}</p>
+      <p class="quiet">{[f.severity, f.confidence?.toLowerCase(), f.because && `follows from ${f.because}`].filter(Boolean).join(", ")}</p>
       {f.evidence && <p>{f.evidence}</p>}
-      {grouped(f.remedy ?? []).map((g, i) => <Remedy key={i} group={g} />)}
+      {/* What follows from another fault is mended with that. */}
+      {!f.because && grouped(f.remedy ?? []).map((g, i) => <Remedy key={i} group={g} />)}
       {f.see?.startsWith("https://") && <p><a href={f.see} rel="noreferrer" target="_blank">more on {f.code}</a></p>}
     </article>
   );

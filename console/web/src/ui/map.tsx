@@ -42,7 +42,8 @@ export function ServiceMap({ store, shown, chosen, onOpen }: Props) {
         {store.services.size === 0 && store.connection.state === "live" && "No APIService leads to an extension server."}
         {store.services.size === 0 && store.connection.state === "connecting" && "Asking the API server…"}
         {store.services.size > 0 && shown.length === 0 && "No APIService is as the filter asks."}
-        {shown.length > 0 && `${rows.length} of ${count(store.services.size, "APIService", "APIServices")}, gravest first. Arrow keys move, Enter opens.`}
+        {shown.length > 0 && `${rows.length} of ${count(store.services.size, "APIService", "APIServices")}, gravest first.`}
+        {shown.length > 0 && <span class="keys"> Arrow keys move, Enter opens.</span>}
       </p>
       <div class="network">
         <Servers servers={servers} store={store} />
@@ -66,7 +67,7 @@ export function ServiceMap({ store, shown, chosen, onOpen }: Props) {
 }
 
 function Servers({ servers, store }: { servers: string[]; store: Store }) {
-  if (servers.length === 0) return <div class="servers"><div class="server">{store.source.plain ? "kube-apiserver" : ""}</div></div>;
+  if (servers.length === 0) return <div class="servers">{store.source.plain && <div class="server">kube-apiserver</div>}</div>;
   const all = [...store.services.values()];
   return (
     <ul class="servers" aria-label="API servers">

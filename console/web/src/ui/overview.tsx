@@ -25,8 +25,9 @@ export function Overview({ store, missing, onOpen }: Props) {
             <Plot title="Slowest p99" at={at} lines={[{ label: "", values: p99, tone: "first" }]} format={latency} note={store.samples.slowest} />
             <Plot title="Highest error rate" at={at} lines={[{ label: "", values: errors, tone: "first" }]} format={rate} note={store.samples.worst} />
             <Plot title="Requests in flight" at={at} lines={[{ label: "", values: inFlight, tone: "first" }]} format={whole} />
-            <Certificates all={all} onOpen={onOpen} />
-            <Documents all={all} onOpen={onOpen} />
+            {/* Of nothing, nothing is said to be well. */}
+            {all.length > 0 && <Certificates all={all} onOpen={onOpen} />}
+            {all.length > 0 && <Documents all={all} onOpen={onOpen} />}
           </>
         )}
     </>

@@ -50,6 +50,12 @@ export function Plot({ title, at, lines, format, note }: Props) {
 
 const plotHeight = 120;
 
+/** lastTenMinutes end with the latest sample, or now where there is none. */
+function lastTenMinutes(latest: number | null): [number, number] {
+  const end = latest || Date.now() / 1000;
+  return [end - 600, end];
+}
+
 function options(element: HTMLElement, lines: Line[], format: (v: number | null) => string): uPlot.Options {
   const style = getComputedStyle(element);
   const colour = (name: string) => style.getPropertyValue(name).trim();
@@ -62,7 +68,7 @@ function options(element: HTMLElement, lines: Line[], format: (v: number | null)
     height: plotHeight,
     cursor: { show: false },
     legend: { show: false },
-    scales: { x: { time: true, range: (_, __, max) => [max - 600, max] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
+    scales: { x: { time: true, range: (_, __, max) => lastTenMinutes(max) }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
       { ...axis, space: 80, values: "{HH}:{mm}", size: 24 },
       { ...axis, size: 62, space: 28, values: (_, ticks) => ticks.map((t) => format(t)) },

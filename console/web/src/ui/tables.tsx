@@ -1,5 +1,5 @@
-import { ago, bytes, days } from "../format";
-import type { ComponentChildren } from "preact";
+import { ago, bytes, count, days } from "../format";
+import { Fragment, type ComponentChildren } from "preact";
 import type { Certificate, Document, Endpoint, Status } from "../types";
 import { EndpointGlyph, Glyph } from "./glyph";
 
@@ -13,6 +13,11 @@ function Wide({ label, children }: { label: string; children: ComponentChildren 
   return <div class="wide" role="region" aria-label={label} tabIndex={0}>{children}</div>;
 }
 
+/** Problem is a row of its own below the one that it is about: in a cell of that it would be a word wide. */
+function Problem({ columns, children }: { columns: number; children: ComponentChildren }) {
+  return <tr class="problem"><td colSpan={columns}><div>{children}</div></td></tr>;
+}
+
 export function EndpointTable({ endpoints, now }: { endpoints: Endpoint[]; now: number }) {
   if (endpoints.length === 0) return <p>There is none.</p>;
   return (
@@ -22,15 +27,15 @@ export function EndpointTable({ endpoints, now }: { endpoints: Endpoint[]; now: 
           <thead><tr><th scope="col">Address</th><th scope="col">State</th><th scope="col">p50</th><th scope="col">p99</th><th scope="col">Errors</th><th scope="col">Per min</th><th scope="col">In flight</th><th scope="col">Where</th></tr></thead>
           <tbody>
             {endpoints.slice(0, most).map((e) => (
-              <tr key={e.address}>
-                <th scope="row">{e.address}{e.kind === "clusterIP" && <span class="quiet"> cluster IP</span>}</th>
-                <td>
-                  <EndpointGlyph state={e.state} /> {e.state} <span class="quiet">{ago(e.since, now)}</span>
-                  {e.lastError?.message && <div class="problem">{e.lastError.message} <span class="quiet">{ago(e.lastError.time, now)} ago</span></div>}
-                </td>
-                <td>{e.latency?.p50 ?? "–"}</td><td>{e.latency?.p99 ?? "–"}</td><td>{e.errorRate || "–"}</td><td>{e.requests ?? 0}</td><td>{e.inFlight ?? 0}</td>
-                <td>{[e.pod, e.node, e.zone].filter(Boolean).join(", ")}</td>
-              </tr>
+              <Fragment key={e.address}>
+                <tr class={e.lastError?.message ? "has-problem" : undefined}>
+                  <th scope="row">{e.address}{e.kind === "clusterIP" && <span class="quiet"> cluster IP</span>}</th>
+                  <td class="brief"><EndpointGlyph state={e.state} /> {e.state} <span class="quiet">{ago(e.since, now)}</span></td>
+                  <td>{e.latency?.p50 ?? "–"}</td><td>{e.latency?.p99 ?? "–"}</td><td>{e.errorRate || "–"}</td><td>{e.requests ?? 0}</td><td>{e.inFlight ?? 0}</td>
+                  <td>{[e.pod, e.node, e.zone].filter(Boolean).join(", ")}</td>
+                </tr>
+                {e.lastError?.message && <Problem columns={8}><span class="quiet">last error, {ago(e.lastError.time, now) || "some time"} ago:</span> {e.lastError.message}</Problem>}
+              </Fragment>
             ))}
           </tbody>
         </table>
@@ -42,7 +47,7 @@ export function EndpointTable({ endpoints, now }: { endpoints: Endpoint[]; now: 
 
 export function DocumentTable({ status, now }: { status: Status; now: number }) {
   const rows: [string, Document | undefined, string][] = [
-    ["Discovery", status.discovery, `${status.discovery?.resources ?? 0} resources`],
+    ["Discovery", status.discovery, count(status.discovery?.resources ?? 0, "resource", "resources")],
     ["OpenAPI v2", status.openAPIV2, ""],
     ["OpenAPI v3", status.openAPIV3, ""],
   ];
@@ -51,19 +56,23 @@ export function DocumentTable({ status, now }: { status: Status; now: number }) 
       <table>
         <thead><tr><th scope="col">Document</th><th scope="col">Freshness</th><th scope="col">Age</th><th scope="col">Size</th></tr></thead>
         <tbody>
-          {rows.map(([title, d, more]) => (
-            <tr key={title}>
-              <th scope="row">{title}</th>
-              <td>
-                <Glyph state={d?.freshness === "Current" ? "Healthy" : d?.freshness === "Stale" ? "Degraded" : "Unknown"} /> {d?.freshness ?? "Unknown"}
-                {d?.problem && <div class="problem">{d.problem}</div>}
-                {title === "Discovery" && status.discovery?.warning && <div class="problem">{status.discovery.warning}</div>}
-              </td>
-              {/* A watch does not tell that a document was found unchanged. */}
-              <td>{(d?.freshness !== "Current" && ago(d?.fetched, now)) || "–"}</td>
-              <td>{[bytes(d?.bytes), more].filter(Boolean).join(", ") || "–"}</td>
-            </tr>
-          ))}
+          {rows.map(([title, d, more]) => {
+            const problems = [d?.problem, title === "Discovery" && status.discovery?.warning].filter(Boolean);
+            return (
+              <Fragment key={title}>
+                <tr class={problems.length > 0 ? "has-problem" : undefined}>
+                  <th scope="row">{title}</th>
+                  <td class="brief">
+                    <Glyph state={d?.freshness === "Current" ? "Healthy" : d?.freshness === "Stale" ? "Degraded" : "Unknown"} /> {d?.freshness ?? "Unknown"}
+                  </td>
+                  {/* A watch does not tell that a document was found unchanged. */}
+                  <td>{(d?.freshness !== "Current" && ago(d?.fetched, now)) || "–"}</td>
+                  <td>{[bytes(d?.bytes), more].filter(Boolean).join(", ") || "–"}</td>
+                </tr>
+                {problems.map((p) => <Problem key={p} columns={4}>{p}</Problem>)}
+              </Fragment>
+            );
+          })}
         </tbody>
       </table>
     </Wide>
@@ -86,7 +95,7 @@ export function CertificateTable({ certificates }: { certificates: Status["certi
             return (
               <tr key={i}>
                 <th scope="row">{title}</th>
-                <td><Glyph state={left < 0 ? "Unavailable" : left < soon ? "Degraded" : "Healthy"} /> {days(c.daysLeft)} <span class="quiet">{c.notAfter?.slice(0, 10)}</span></td>
+                <td class="brief"><Glyph state={left < 0 ? "Unavailable" : left < soon ? "Degraded" : "Healthy"} /> {days(c.daysLeft)} <span class="quiet">{c.notAfter?.slice(0, 10)}</span></td>
                 <td>{c.subject}{(c.names?.length ?? 0) > 0 && <div class="quiet">{c.names!.join(", ")}</div>}</td>
                 <td>{c.issuer}</td>
               </tr>
