@@ -183,7 +183,9 @@ func reachable(ctx context.Context, c *kubeconfig.Connection) error {
 		failure error
 	)
 	for _, path := range readable {
-		answer, failure = client.RESTClient().Get().AbsPath(path).Param("limit", "1").Do(ctx).Raw()
+		result := client.RESTClient().Get().AbsPath(path).Param("limit", "1").Do(ctx)
+		failure = result.Error() // which says what the API server does
+		answer, _ = result.Raw() // the error is the same
 		if failure == nil || !apierrors.IsNotFound(failure) && !apierrors.IsForbidden(failure) {
 			break
 		}

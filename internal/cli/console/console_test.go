@@ -427,6 +427,11 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 	website := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "<html>welcome</html>")
 	})
+	failing := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"InternalError","message":"etcd is down","code":500}`)
+	})
 	gone := newUpstream(t, empty)
 	dead := gone.kubeconfig(t)
 	gone.Close()
@@ -443,6 +448,7 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 		"no port":          {[]string{"--port", "65536"}, "between 0 and 65535"},
 		"an argument":      {[]string{"v1.a"}, "unexpected argument"},
 		"an unknown place": {[]string{"--kubeconfig", known, "--context", "ther"}, "there"},
+		"a failure":        {[]string{"--kubeconfig", failing.kubeconfig(t)}, "etcd is down"},
 		"a web server":     {[]string{"--kubeconfig", website.kubeconfig(t)}, "no list of APIServices"},
 	} {
 		cmd := New(terminal.IO{Out: io.Discard, Err: io.Discard})
