@@ -114,7 +114,7 @@ func doctor(diagnose func(*http.Request, string) (Verdict, error), atOnce int) h
 		case diagnose == nil:
 			refuse(w, http.StatusNotImplemented, "doctor is not here; annex doctor NAME asks in a terminal, annex console in a browser")
 			return
-		case name == "" || len(name) > maxName:
+		case !isName(name):
 			refuse(w, http.StatusBadRequest, "the query name must be that of an APIService")
 			return
 		case r.Method == http.MethodHead:
@@ -139,6 +139,13 @@ func doctor(diagnose func(*http.Request, string) (Verdict, error), atOnce int) h
 		default:
 			writeJSON(w, http.StatusOK, verdict)
 		}
+	})
+}
+
+// isName says whether a text can name an APIService, and nothing else where it stands in a path.
+func isName(s string) bool {
+	return s != "" && len(s) <= maxName && !strings.Contains(s, "..") && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-')
 	})
 }
 

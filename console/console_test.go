@@ -160,7 +160,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("about is %s", body)
 	}
 	for query, code := range map[string]int{
-		"?name=v1.a": 200, "": 400, "?name=": 400, "?name=" + strings.Repeat("a", 254): 400, "?name=fails": 502, "?name=hangs": 504,
+		"?name=v1.a": 200, "": 400, "?name=": 400, "?name=" + strings.Repeat("a", 254): 400, "?name=..": 400, "?name=v1%2f..%2fsecrets": 400, "?name=%1b%5b31m": 400, "?name=fails": 502, "?name=hangs": 504,
 	} {
 		r, body := ask(t, h, http.MethodGet, "/console/api/doctor"+query)
 		if r.StatusCode != code || r.Header.Get("Content-Type") != "application/json" || strings.Contains(body, "<") {

@@ -33,6 +33,14 @@ type Manifests struct {
 	workloads   []placed
 }
 
+// Add adds what others are.
+func (m *Manifests) Add(others Manifests) {
+	m.APIServices = append(m.APIServices, others.APIServices...)
+	m.namespaces = append(m.namespaces, others.namespaces...)
+	m.services = append(m.services, others.services...)
+	m.workloads = append(m.workloads, others.workloads...)
+}
+
 // placed is a workload with its namespace.
 type placed struct {
 	diagnosis.Workload

@@ -160,7 +160,8 @@ func (g *gathering) outages(name string) diagnosis.Known[diagnosis.Outages] {
 			total += n
 		}
 		if started := s.metrics.Value.started; !started.IsZero() {
-			o.Over = max(0, g.facts.Now.Sub(started))
+			// By the clock of the API server, which said when.
+			o.Over = max(0, g.facts.Now.Add(g.facts.Cluster.ClockSkew.Value).Sub(started))
 		}
 		if total > most {
 			worst, most = o, total

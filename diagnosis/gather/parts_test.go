@@ -89,6 +89,14 @@ process_start_time_seconds 1.7e+09
 	if o := g.outages("v1.a").Value; o.Over != time.Hour || o.ByReason["MissingEndpoints"] != 3 {
 		t.Errorf("outages %+v", o)
 	}
+	// This machine's clock is a day ahead, and then a day behind.
+	for _, ahead := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		off := &gathering{metrics: diagnosis.Saw(m), facts: diagnosis.Facts{Now: m.started.Add(time.Hour + ahead)}}
+		off.facts.Cluster.ClockSkew = diagnosis.Saw(-ahead)
+		if o := off.outages("v1.a").Value; o.Over != time.Hour {
+			t.Errorf("by a clock that is %v ahead, outages over %v", ahead, o.Over)
+		}
+	}
 	if v := g.views("v1.a", nil).Value; len(v) != 1 || v[0].Available != metav1.ConditionFalse {
 		t.Errorf("views %+v", v)
 	}

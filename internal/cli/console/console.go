@@ -4,6 +4,7 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ users of this machine are not. Ctrl-C ends it.`,
 			if o.Port < 0 || o.Port > 65535 {
 				return fmt.Errorf("--port %d is not between 0 and 65535; 0 takes a free one", o.Port)
 			}
-			return o.run(cmd.Context())
+			return o.run(kubeconfig.Quiet(cmd.Context()))
 		},
 	}
 	fs := cmd.Flags()
@@ -87,6 +88,9 @@ users of this machine are not. Ctrl-C ends it.`,
 func (o *Options) run(ctx context.Context) error {
 	connection, err := o.Connect("console")
 	if err != nil {
+		return err
+	}
+	if err := connection.Login(ctx); err != nil {
 		return err
 	}
 	if err := reachable(ctx, connection); err != nil {
@@ -118,8 +122,9 @@ func (o *Options) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	fmt.Fprintf(o.IO.Out, "%s, in a browser:\n\n  %s\n\nThis address is a secret: who has it sees what you may see. Ctrl-C ends it.\n", title(connection), door.address())
-	if o.Open {
+	// Without the address nobody can open the page.
+	_, unwritten := fmt.Fprintf(o.IO.Out, "%s, in a browser:\n\n  %s\n\nThis address is a secret: who has it sees what you may see. Ctrl-C ends it.\n", title(connection), door.address())
+	if unwritten == nil && o.Open {
 		remove, err := openBrowser(door.address())
 		if err != nil {
 			fmt.Fprintf(o.IO.Err, "No browser was opened: %v. Open the address above.\n", err)
@@ -127,10 +132,12 @@ func (o *Options) run(ctx context.Context) error {
 		defer remove()
 	}
 
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve the console: %w", err)
-	case <-ctx.Done():
+	if unwritten == nil {
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve the console: %w", err)
+		case <-ctx.Done():
+		}
 	}
 	end() // watches end, which would hold up the shutdown
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
@@ -140,6 +147,9 @@ func (o *Options) run(ctx context.Context) error {
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the console: %w", err)
+	}
+	if unwritten != nil {
+		return fmt.Errorf("write the page's address: %w", unwritten)
 	}
 	return nil
 }
@@ -168,12 +178,24 @@ func reachable(ctx context.Context, c *kubeconfig.Connection) error {
 	if err != nil {
 		return c.Explain("make a client", err)
 	}
-	var failure error
+	var (
+		answer  []byte
+		failure error
+	)
 	for _, path := range readable {
-		failure = client.RESTClient().Get().AbsPath(path).Param("limit", "1").Do(ctx).Error()
+		result := client.RESTClient().Get().AbsPath(path).Param("limit", "1").Do(ctx)
+		failure = result.Error() // which says what the API server does
+		answer, _ = result.Raw() // the error is the same
 		if failure == nil || !apierrors.IsNotFound(failure) && !apierrors.IsForbidden(failure) {
 			break
 		}
 	}
-	return c.Explain("list APIServices", failure)
+	if failure != nil {
+		return c.Explain("list APIServices", failure)
+	}
+	var list map[string]json.RawMessage
+	if json.Unmarshal(answer, &list) != nil || list["items"] == nil {
+		return fmt.Errorf("%s answers what is no list of APIServices; check that this is the address of a Kubernetes API server", c.Server)
+	}
+	return nil
 }

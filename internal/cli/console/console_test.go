@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -347,6 +348,16 @@ func TestAnswersOfTheAPIServer(t *testing.T) {
 			t.Errorf("%s: the headers are %v", name, a.Header)
 		}
 	}
+	const longAgo = "Mon, 02 Jan 2006 15:04:05 GMT"
+	u.mu.Lock()
+	u.answer = func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", longAgo)
+		empty(w, r)
+	}
+	u.mu.Unlock()
+	if a, _ := get(t, owner, http.MethodGet, r.origin+readable[0]); a.Header.Get("Date") != longAgo {
+		t.Errorf("the page is told the time %s, and not the API server's", a.Header.Get("Date"))
+	}
 	u.CloseClientConnections()
 	u.Close()
 	if a, body := get(t, owner, http.MethodGet, r.origin+readable[0]); a.StatusCode != http.StatusBadGateway || !strings.Contains(body, "cannot be reached") {
@@ -413,6 +424,14 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401}`)
 	})
 	known := u.kubeconfig(t)
+	website := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<html>welcome</html>")
+	})
+	failing := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"InternalError","message":"etcd is down","code":500}`)
+	})
 	gone := newUpstream(t, empty)
 	dead := gone.kubeconfig(t)
 	gone.Close()
@@ -429,6 +448,8 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 		"no port":          {[]string{"--port", "65536"}, "between 0 and 65535"},
 		"an argument":      {[]string{"v1.a"}, "unexpected argument"},
 		"an unknown place": {[]string{"--kubeconfig", known, "--context", "ther"}, "there"},
+		"a failure":        {[]string{"--kubeconfig", failing.kubeconfig(t)}, "etcd is down"},
+		"a web server":     {[]string{"--kubeconfig", website.kubeconfig(t)}, "no list of APIServices"},
 	} {
 		cmd := New(terminal.IO{Out: io.Discard, Err: io.Discard})
 		cmd.SetArgs(c.args)
@@ -439,6 +460,34 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), c.holds) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// Nobody could open the page.
+func TestAnAddressThatCannotBeWritten(t *testing.T) {
+	cmd := New(terminal.IO{Out: full{}, Err: io.Discard})
+	cmd.SetArgs([]string{"--kubeconfig", newUpstream(t, empty).kubeconfig(t)})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := cmd.ExecuteContext(ctx); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// Browsers leave out the port that http has by itself.
+func TestThePortOfHTTP(t *testing.T) {
+	for port, code := range map[int]int{80: http.StatusFound, 8080: http.StatusMisdirectedRequest} {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/", nil)
+		w := httptest.NewRecorder()
+		newDoor(port).ServeHTTP(w, r)
+		if w.Code != code {
+			t.Errorf("at port %d: %d", port, w.Code)
 		}
 	}
 }

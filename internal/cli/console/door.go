@@ -26,10 +26,14 @@ type door struct {
 }
 
 func newDoor(port int) *door {
-	return &door{
+	d := &door{
 		token: rand.Text(),
 		hosts: []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)},
 	}
+	if port == 80 {
+		d.hosts = append(d.hosts, "127.0.0.1", "localhost") // browsers leave out the usual port
+	}
+	return d
 }
 
 // address opens the page.

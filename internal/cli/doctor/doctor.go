@@ -229,7 +229,7 @@ func (unasked) ExitCode() int { return 2 }
 
 // run looks once, or until all is well.
 func (o *Options) run(ctx context.Context) error {
-	look, err := o.looking()
+	look, err := o.looking(ctx)
 	if err != nil {
 		return unasked{err}
 	}

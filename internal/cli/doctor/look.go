@@ -77,12 +77,15 @@ func count(n int, one, many string) string {
 }
 
 // looking prepares a look: files are read, and the kubeconfig, once.
-func (o *Options) looking() (func(context.Context) (outcome, error), error) {
-	manifests, err := o.manifests()
+func (o *Options) looking(ctx context.Context) (func(context.Context) (outcome, error), error) {
+	manifests, err := o.manifests(ctx)
 	if err != nil {
 		return nil, err
 	}
 	connection, err := o.Client.Connect("doctor")
+	if err == nil {
+		err = connection.Login(ctx)
+	}
 	if err != nil {
 		if manifests == nil {
 			return nil, err
@@ -129,13 +132,15 @@ func explained(c *kubeconfig.Connection, err error) error {
 }
 
 // manifests are what -f names; nil without it.
-func (o *Options) manifests() (*gather.Manifests, error) {
+func (o *Options) manifests(ctx context.Context) (*gather.Manifests, error) {
 	if len(o.Files) == 0 {
 		return nil, nil
 	}
 	m := &gather.Manifests{}
 	for _, name := range o.Files {
-		if err := o.readManifests(m, name); err != nil {
+		if err := o.readManifests(ctx, m, name); ctx.Err() != nil {
+			return nil, fmt.Errorf("stopped while %s was read", printable.Line(name, maxName))
+		} else if err != nil {
 			return nil, unreadable(name, err)
 		}
 	}
@@ -169,7 +174,25 @@ func unreadable(name string, err error) error {
 	return fmt.Errorf("read %s: %s; -f takes a manifest: objects in YAML or JSON", shown, printable.Line(err.Error(), maxText))
 }
 
-func (o *Options) readManifests(m *gather.Manifests, name string) error {
+// readManifests reads a file. Nobody waits for the reader after the end of ctx: what it waits for may
+// be a terminal, or a pipe that nobody writes to, and the command ends then.
+func (o *Options) readManifests(ctx context.Context, m *gather.Manifests, name string) error {
+	var read gather.Manifests
+	done := make(chan error, 1)
+	go func() { done <- o.readFile(&read, name) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+		m.Add(read)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *Options) readFile(m *gather.Manifests, name string) error {
 	if name == "-" {
 		return m.Read(o.In)
 	}

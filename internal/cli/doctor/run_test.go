@@ -211,3 +211,31 @@ func TestWhatWasFoundBeforeItWasStoppedIsWritten(t *testing.T) {
 		t.Errorf("got\n%s", s)
 	}
 }
+
+func TestAFileWithoutEndIsLeftWhereItIsStopped(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	in, end := io.Pipe()
+	t.Cleanup(func() { _ = end.Close() })
+	cmd := New(terminal.IO{Out: io.Discard, Err: io.Discard})
+	cmd.SetIn(reader(func(p []byte) (int, error) {
+		stop()
+		return in.Read(p)
+	}))
+	cmd.SetArgs([]string{"-f", "-"})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.ExecuteContext(ctx) }()
+	select {
+	case err := <-ended:
+		var coded unasked
+		if !errors.As(err, &coded) || !strings.Contains(err.Error(), "stopped") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it does not end")
+	}
+}
+
+type reader func([]byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }

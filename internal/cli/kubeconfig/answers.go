@@ -2,6 +2,7 @@ package kubeconfig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,12 +18,18 @@ func Quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, lo
 // gives for 2,000 APIServices with the longest messages that etcd takes in pages.
 const MaxAnswer = 128 << 20
 
-// limitAnswers ends answers that are longer than MaxAnswer.
+// limitAnswers ends answers that are longer than MaxAnswer, and follows no redirect.
 func limitAnswers(next http.RoundTripper) http.RoundTripper { return limited{next} }
+
+// errRedirected: the caller's credentials would go wherever a server says.
+var errRedirected = errors.New("the API server leads to another address, which is not followed")
 
 type limited struct{ next http.RoundTripper }
 
 func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Response != nil { // the redirect that led to it
+		return nil, errRedirected
+	}
 	resp, err := l.next.RoundTrip(req)
 	if err != nil || resp.Body == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		return resp, err

@@ -45,9 +45,15 @@ func (c *Connection) Streaming() *rest.Config {
 // Connect reads the kubeconfig. It sends nothing. The command's name goes into the user agent.
 func (f *Flags) Connect(command string) (*Connection, error) {
 	rules := f.rules()
+	if err := readable(candidates(rules)...); err != nil {
+		return nil, err
+	}
 	raw, err := rules.Load()
 	if err != nil {
 		return nil, f.unreadable(rules, err)
+	}
+	if err := readable(f.filesOf(raw)...); err != nil {
+		return nil, err
 	}
 	secrets := f.secretsOf(raw)
 	source, err := f.check(rules, raw)
@@ -74,6 +80,7 @@ func (f *Flags) Connect(command string) (*Connection, error) {
 	}
 	config.QPS, config.Burst = 50, 300 // as kubectl's
 	config.UserAgent = rest.DefaultKubernetesUserAgent() + " " + command
+	config.WarningHandler = rest.NoWarnings{} // of servers, about fields that nobody here sets
 	config.Wrap(limitAnswers)
 	c := &Connection{Config: config, Server: address(config.Host), Source: source, secrets: secrets}
 	c.Context, c.user = f.chosen(raw)

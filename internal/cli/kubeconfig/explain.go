@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/annex-api/annex/internal/printable"
 )
@@ -46,8 +48,10 @@ func failed(err error, format string, args ...any) *Error {
 func (c *Connection) Explain(doing string, err error) error {
 	var explained *Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &explained):
+	case err == nil, errors.As(err, &explained):
 		return err
+	case errors.Is(err, context.Canceled):
+		return failed(err, "stopped before %s answered", c.Server)
 	}
 	return failed(err, "cannot %s: %s", doing, hide(c.why(err), c.secrets))
 }
@@ -71,7 +75,7 @@ func (c *Connection) why(err error) string {
 	case apierrors.IsNotFound(err):
 		return fmt.Sprintf("%s has no such thing (%s); check that this is the address of a Kubernetes API server (%s)", c.Server, text(err), c.from())
 	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown:
-		return fmt.Sprintf("%s answers: %s", c.Server, text(err))
+		return fmt.Sprintf("%s answers: %s; try again, or see its state with: kubectl get --raw '/readyz?verbose'", c.Server, text(err))
 	}
 	if why := c.certificate(err); why != "" {
 		return why
@@ -170,12 +174,11 @@ func (c *Connection) network(err error) string {
 	check := fmt.Sprintf(`check the address (%s); "annex up" starts a server`, c.from())
 	var (
 		dns *net.DNSError
-		op  *net.OpError
 		out net.Error
 	)
 	proxied := ""
-	if errors.As(err, &op) && op.Op == "proxyconnect" {
-		proxied = ", through the proxy of --proxy-url, the kubeconfig or HTTPS_PROXY,"
+	if at := c.proxy(); at != "" {
+		proxied = fmt.Sprintf(" through the proxy %s (of --proxy-url, the kubeconfig or HTTPS_PROXY)", at)
 	}
 	switch {
 	case errors.As(err, &dns):
@@ -187,7 +190,29 @@ func (c *Connection) network(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &out) && out.Timeout():
 		return fmt.Sprintf("%s gave no answer in time%s; a longer time is given with --request-timeout, and a firewall or VPN on the way drops without a word: %s", c.Server, proxied, check)
 	}
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		err = inURL.Err // the address is told already
+	}
 	return fmt.Sprintf("%s%s: %s; %s", c.Server, proxied, text(err), check)
+}
+
+// proxy is the address of the proxy that requests go through; empty where there is none. A proxy that
+// refuses a connection says so in words of its own, which do not tell that they are a proxy's.
+func (c *Connection) proxy() string {
+	choose := c.Config.Proxy
+	if choose == nil {
+		choose = http.ProxyFromEnvironment
+	}
+	to, _, err := rest.DefaultServerUrlFor(c.Config)
+	if err != nil {
+		return ""
+	}
+	proxy, err := choose(&http.Request{URL: to})
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return shown(proxy.Host)
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -286,7 +286,7 @@ func TestRequestsThatFail(t *testing.T) {
 		"no name": {Flags{Server: "https://nowhere.invalid"}, []string{`the name "nowhere.invalid" has no address here`}},
 		"proxy": {
 			Flags{Server: "https://nowhere.invalid", ProxyURL: "http://jane:" + secret + "@" + closed.Addr().String()},
-			[]string{"through the proxy of --proxy-url", "connection refused"},
+			[]string{"cannot be reached through the proxy ", "(of --proxy-url", "connection refused"},
 		},
 		"no TLS": {Flags{Server: strings.Replace(plain(http.NotFound), "http:", "https:", 1)}, []string{"does not speak TLS"}},
 		"forbidden": {

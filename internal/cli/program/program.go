@@ -19,6 +19,7 @@ import (
 	"github.com/annex-api/annex/internal/cli/flags"
 	"github.com/annex-api/annex/internal/cli/terminal"
 	"github.com/annex-api/annex/internal/cli/version"
+	"github.com/annex-api/annex/internal/printable"
 )
 
 // Run runs the command line that args, without the program's name, spell. It returns the exit
@@ -119,11 +120,15 @@ func signals(w io.Writer, name string) (context.Context, func()) {
 	}
 }
 
-// Describe is an error as one line.
+// maxLine bounds a line of an error, in bytes.
+const maxLine = 8000
+
+// Describe is an error as one line. What others say in it, or the words of the command line, is made
+// printable.
 func Describe(err error) string {
 	var lines []string
 	for line := range strings.Lines(err.Error()) {
-		if line = strings.TrimSpace(line); line != "" {
+		if line = printable.Line(line, maxLine); line != "" {
 			lines = append(lines, line)
 		}
 	}

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,6 +29,9 @@ const (
 	firstPause, longestPause = 500 * time.Millisecond, 10 * time.Second
 	// shortest is the least time from one watch to the next: a server may end them at once.
 	shortest = time.Second
+	// openLimit is how long a watch may take to begin, and watchGrace how much longer it may last than
+	// the API server was asked for: a server that hangs says nothing, as one where nothing changes.
+	openLimit, watchGrace = 30 * time.Second, time.Minute
 )
 
 // follow sends what changes after a list, until ctx ends. What it sent last is what is true, as far as
@@ -102,8 +106,14 @@ func (f *follower) once(ctx context.Context) error {
 		defer ticker.Stop()
 		again = ticker.C
 	}
-	w, err := f.src.watch(ctx, f.version)
-	if err != nil {
+	watching, end := context.WithTimeout(ctx, watchTimeout+watchGrace)
+	defer end()
+	opening := time.AfterFunc(openLimit, end)
+	w, err := f.src.watch(watching, f.version)
+	switch inTime := opening.Stop(); {
+	case err != nil && !inTime && ctx.Err() == nil:
+		return fmt.Errorf("open a watch: %w", context.DeadlineExceeded)
+	case err != nil:
 		return f.tooOld(err)
 	}
 	begin := time.Now()

@@ -155,6 +155,9 @@ func (o *Options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := connection.Login(ctx); err != nil {
+		return err
+	}
 	clock := &clock{now: o.now}
 	connection.Config.Wrap(clock.watch)
 	src, first, err := choose(ctx, connection, o.Selector)
@@ -183,9 +186,9 @@ func (o *Options) run(ctx context.Context) error {
 	return missing
 }
 
-// explain says what could not be asked; the end of ctx is what the user wanted.
+// explain says what could not be asked; the end of a watch is what its user wanted.
 func (o *Options) explain(ctx context.Context, c *kubeconfig.Connection, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if o.Watch && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return c.Explain("list APIServices", err)

@@ -348,13 +348,20 @@ func TestAListThatExpiresBeginsAgainOnce(t *testing.T) {
 	}
 }
 
-func TestInterruptIsNoError(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		cancel()
-		<-r.Context().Done()
-	})
-	if got := run(t, ctx, hang, [2]int{}); got != (ran{}) {
-		t.Errorf("got %+v", got)
+func TestInterruptIsNoErrorOfAWatchAlone(t *testing.T) {
+	for _, flag := range []string{"-w", "-o=json"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+		})
+		got := run(t, ctx, hang, [2]int{}, flag)
+		if flag == "-w" && got != (ran{}) {
+			t.Errorf("of a watch: %+v", got)
+		}
+		// A script must not take it for an empty list.
+		if flag != "-w" && (got.code != couldNotAsk || got.out != "" || !strings.HasPrefix(got.err, "stopped before http://127.0.0.1:")) {
+			t.Errorf("of a list: %+v", got)
+		}
 	}
 }

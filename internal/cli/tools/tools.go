@@ -20,11 +20,15 @@ import (
 
 // Commands are the tools. They are verbs of annex, and of kubectl annex: called says of which.
 func Commands(called string, streams terminal.IO) []*cobra.Command {
-	return []*cobra.Command{
+	all := []*cobra.Command{
 		status.New(called, streams),
 		doctor.New(streams),
 		console.New(streams),
 	}
+	for _, c := range all {
+		atTheEdge(c)
+	}
+	return all
 }
 
 // Main runs the command line that args, the program's name first, spell. It returns the exit code.
