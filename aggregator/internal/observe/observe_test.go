@@ -188,9 +188,9 @@ func TestStatesAndFaults(t *testing.T) {
 		"no discovery": {func(s *Subject) {
 			s.Document = catalog.Document{Stale: true, Problem: "status code 404"}
 		}, v1alpha1.Degraded, "DiscoveryFailed", "status code 404"},
-		"discovery is awaited":             {func(s *Subject) { s.Document = catalog.Document{} }, v1alpha1.Healthy, "", ""},
-		"odd discovery":                    {func(s *Subject) { s.Document.Warning = "it names no kind" }, v1alpha1.Degraded, "DiscoveryWarning", "it names no kind"},
-		"stale OpenAPI":                    {func(s *Subject) { s.Downloads.OpenAPIV2.Problem = "status code 500" }, v1alpha1.Degraded, "OpenAPIStale", "OpenAPI v2"},
+		"discovery is awaited": {func(s *Subject) { s.Document = catalog.Document{} }, v1alpha1.Healthy, "", ""},
+		"odd discovery":        {func(s *Subject) { s.Document.Warning = "it names no kind" }, v1alpha1.Degraded, "DiscoveryWarning", "it names no kind"},
+		"stale OpenAPI":        {func(s *Subject) { s.Downloads.OpenAPIV2.Problem = "status code 500" }, v1alpha1.Degraded, "OpenAPIStale", "OpenAPI v2"},
 		"OpenAPI that clients refuse": {func(s *Subject) {
 			s.Downloads.OpenAPIV2 = Download{Problem: "a reference", Unmergeable: true}
 		}, v1alpha1.Degraded, "OpenAPIBroken", "so it is left out: a reference"},
