@@ -53,6 +53,7 @@ type cluster struct {
 	kubectl    string
 	admin      *rest.Config
 	operator   *rest.Config
+	arguments  []string // of doctor, beside names
 	kube       kubernetes.Interface
 	aggregator aggregatorclient.Interface
 	kubelet    *kubelet
@@ -67,6 +68,7 @@ var (
 	clusters  = map[string]*cluster{}
 	errStart  error
 	root      string
+	binaries  map[string]string
 )
 
 // running are both API servers, started when the first test asks.
@@ -83,8 +85,7 @@ func startAll(ctx context.Context) (err error) {
 	if root, err = os.MkdirTemp("", "annex-doctor-"); err != nil {
 		return err
 	}
-	paths, err := programs(ctx, root)
-	if err != nil {
+	if binaries, err = programs(ctx, root); err != nil {
 		return err
 	}
 	// Those below go through a proxy that is not there, if the server uses one.
@@ -101,49 +102,62 @@ func startAll(ctx context.Context) (err error) {
 	var group sync.WaitGroup
 	errs := make([]error, 2)
 	for i, name := range []string{build.Annex, build.Reference} {
-		c := &cluster{name: name, number: i, kubectl: paths["kubectl"], dir: filepath.Join(root, name), asked: make(chan question)}
+		c := newCluster(name, name, i)
 		clusters[name] = c
-		run := []string{paths["kube-apiserver"]}
-		if name == build.Annex {
-			run = []string{paths["annex"], "serve"}
-		}
-		group.Go(func() { errs[i] = c.start(ctx, run, paths["etcd"], files) })
+		group.Go(func() {
+			errs[i] = c.serve(ctx, files, "", "--enable-aggregator-routing=true")
+			if errs[i] == nil {
+				errs[i] = c.populate(ctx)
+			}
+		})
 	}
 	group.Wait()
 	return errors.Join(errs...)
 }
 
+// newCluster is one whose API server is not started yet, with a folder of that name.
+func newCluster(name, folder string, number int) *cluster {
+	return &cluster{name: name, number: number, kubectl: binaries["kubectl"], dir: filepath.Join(root, folder), asked: make(chan question)}
+}
+
 func stopAll() {
 	for _, c := range clusters {
-		if c.stop != nil {
-			c.stop()
-			c.done.Wait()
-		}
-		if c.kubelet != nil {
-			c.kubelet.Close()
-		}
-		if c.Host != nil {
-			if c.Host.Server != nil {
-				_ = c.Host.Server.Kill() // nobody needs its data
-			}
-			_ = c.Host.Stop()
-		}
+		c.end()
 	}
 	if root != "" {
 		_ = os.RemoveAll(root) // below the folder for temporary files
 	}
 }
 
-func (c *cluster) start(ctx context.Context, run []string, etcd string, files pki.Files) (err error) {
+// end stops what was started.
+func (c *cluster) end() {
+	if c.stop != nil {
+		c.stop()
+		c.done.Wait()
+	}
+	if c.kubelet != nil {
+		c.kubelet.Close()
+	}
+	if c.Host != nil {
+		if c.Host.Server != nil {
+			_ = c.Host.Server.Kill() // nobody needs its data
+		}
+		_ = c.Host.Stop()
+	}
+}
+
+// serve starts the API server; on an etcd of its own, unless there is the socket of one.
+func (c *cluster) serve(ctx context.Context, files pki.Files, etcd string, flags ...string) (err error) {
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return err
 	}
+	run := []string{binaries["kube-apiserver"]}
+	if c.name == build.Annex {
+		run = []string{binaries["annex"], "serve"}
+	}
 	c.Host, err = host.Start(ctx, host.Config{
-		Name: c.name, Command: run, Etcd: etcd, Dir: c.dir, Files: files,
-		Flags: []string{
-			"--enable-aggregator-routing=true", "--advertise-address=" + namespace.Address,
-			"--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true",
-		},
+		Name: c.name, Command: run, Etcd: binaries["etcd"], Storage: etcd, Dir: c.dir, Files: files,
+		Flags: append(commonFlags(), flags...),
 	})
 	if err != nil {
 		return err
@@ -160,9 +174,16 @@ func (c *cluster) start(ctx context.Context, run []string, etcd string, files pk
 	if c.kube, err = kubernetes.NewForConfig(c.admin); err != nil {
 		return err
 	}
-	if c.aggregator, err = aggregatorclient.NewForConfig(c.admin); err != nil {
-		return err
-	}
+	c.aggregator, err = aggregatorclient.NewForConfig(c.admin)
+	return err
+}
+
+func commonFlags() []string {
+	return []string{"--advertise-address=" + namespace.Address, "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true"}
+}
+
+// populate makes a node and the user who runs doctor, who begins to look.
+func (c *cluster) populate(ctx context.Context) (err error) {
 	if err := c.makeOperator(ctx); err != nil {
 		return err
 	}
@@ -172,12 +193,17 @@ func (c *cluster) start(ctx context.Context, run []string, etcd string, files pk
 	if err := c.makeNode(ctx, node, true); err != nil {
 		return err
 	}
+	c.look()
+	return nil
+}
+
+// look begins to answer who asks what doctor says.
+func (c *cluster) look() {
 	looking, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	for range looks {
 		c.done.Go(func() { c.answer(looking) })
 	}
-	return nil
 }
 
 // makeOperator makes the user who runs doctor and its remedies. It is a cluster-admin, and no member of
@@ -199,8 +225,13 @@ func (c *cluster) makeOperator(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return c.operate(token.Status.Token)
+}
+
+// operate has the operator use this API server.
+func (c *cluster) operate(token string) error {
 	c.operator = rest.AnonymousClientConfig(c.admin)
-	c.operator.BearerToken = token.Status.Token
+	c.operator.BearerToken = token
 	c.kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	return writeKubeconfig(c.kubeconfig, c.operator)
 }
@@ -279,7 +310,7 @@ func (c *cluster) answer(ctx context.Context) {
 		for _, q := range all {
 			names = append(names, q.name)
 		}
-		reports, err := doctor(ctx, c.kubeconfig, names...)
+		reports, err := doctor(ctx, c.kubeconfig, append(names, c.arguments...)...)
 		for _, q := range all {
 			q.answer <- outcome{reports[q.name], err}
 		}

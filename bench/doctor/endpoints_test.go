@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/annex-api/annex/bench/internal/build"
 	"github.com/annex-api/annex/diagnosis"
 )
 
@@ -73,11 +78,28 @@ func endpointFaults() []fault {
 			name: "dead-replica", code: diagnosis.EndpointUnreachable, available: true,
 			how: "one of two replicas is dead, and counts as ready",
 			plan: func(s *site) {
-				s.pods = append(s.pods, s.pod("server-9", deadAddress(s), node))
+				s.pods = append(s.pods, s.pod("server-9", spareAddress(s), node))
 				s.slice = s.sliceOf(app, "https", s.port)
 			},
 			run:  []string{"delete pod server-9"},
 			mend: func(ctx context.Context, s *site) error { return s.replace(ctx) },
+		},
+		{
+			name: "flaky-replica", code: diagnosis.EndpointEjected, available: true,
+			only: build.Annex, why: "leaves no endpoint out",
+			how: "one of two replicas passes the API server's check, and drops who asks for objects",
+			plan: func(s *site) {
+				s.pods = append(s.pods, s.pod("server-9", spareAddress(s), node))
+				s.slice = s.sliceOf(app, "https", s.port)
+			},
+			inject: func(_ context.Context, s *site) error {
+				// A check that takes long tells late that it lives.
+				m := manner{serves: []string{s.group + "/" + s.version}, drops: true, delay: 4 * time.Second}
+				return s.replica(m)
+			},
+			after: func(_ context.Context, s *site) error { s.clients(); return nil },
+			run:   []string{"describe pod server-9", "logs server-9", "delete pod server-9"},
+			mend:  func(ctx context.Context, s *site) error { s.clientsLeave(); return s.replace(ctx) },
 		},
 		{
 			name: "lost-node", code: diagnosis.NodeLost, available: true,
@@ -102,6 +124,31 @@ func endpointFaults() []fault {
 			by:   "time",
 		},
 	}
+}
+
+// replica runs a second server, at the spare address.
+func (s *site) replica(m manner) (err error) {
+	s.second, err = startServer(net.JoinHostPort(spareAddress(s), strconv.Itoa(int(s.port))), true, s.certificate.TLS(), m)
+	return err
+}
+
+// clients ask for objects again and again, until they leave.
+func (s *site) clients() {
+	ctx, stop := context.WithCancel(context.Background())
+	path := "/apis/" + s.group + "/" + s.version + "/things"
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for ctx.Err() == nil {
+			_, _ = s.Get(ctx, path, nil) // that some fail is the fault
+			select {
+			case <-ctx.Done():
+			case <-ticker.C:
+			}
+		}
+	})
+	s.clientsLeave = func() { stop(); done.Wait() }
 }
 
 // scrape reads from the kubelet as servers of metrics do: by its address, verified.

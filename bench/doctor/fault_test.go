@@ -56,10 +56,19 @@ type fault struct {
 // TestFaults makes each fault on both servers.
 func TestFaults(t *testing.T) {
 	servers := running(t)
-	groups := [][]fault{registrationFaults(), endpointFaults(), networkFaults(), tlsFaults(), identityFaults(), answerFaults(), clusterFaults()}
 	e := &evidence{}
 	t.Run("all", func(t *testing.T) {
-		for _, f := range slices.Concat(groups...) {
+		// These take longest, and begin first.
+		for _, name := range []string{build.Annex, build.Reference} {
+			if testing.Short() {
+				break
+			}
+			t.Run("of its own/"+name, func(t *testing.T) {
+				t.Parallel()
+				ownFaultsOn(t, name, e)
+			})
+		}
+		for _, f := range faultsOfSites() {
 			if testing.Short() && !f.short {
 				continue
 			}
@@ -87,6 +96,12 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// faultsOfSites are those of one extension server, beside others on the same API server.
+func faultsOfSites() []fault {
+	return slices.Concat(registrationFaults(), endpointFaults(), networkFaults(), tlsFaults(), identityFaults(),
+		answerFaults(), documentFaults(), clusterFaults())
+}
+
 // prove makes a fault, has doctor name it, executes the remedy, and has doctor say that all is well.
 func (c *cluster) prove(t *testing.T, f fault, r *row) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -108,34 +123,42 @@ func (c *cluster) prove(t *testing.T, f fault, r *row) {
 			t.Fatal(err)
 		}
 	}
+	if err := s.remedied(ctx, f, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.well(ctx, f); err != nil {
+		t.Fatal(err)
+	}
+	r.mended = len(f.remains) == 0
+}
+
+// remedied has doctor name the fault, and executes its remedy.
+func (s *site) remedied(ctx context.Context, f fault, r *row) error {
 	report, err := s.named(ctx, f)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	r.named = true
 	found := report.Findings[slices.IndexFunc(report.Findings, func(x diagnosis.Finding) bool { return x.Code == f.code })]
 	for _, part := range f.run {
 		lines := remedies(report, part)
 		if len(lines) == 0 {
-			t.Fatalf("no line of a remedy has %q:\n%s", part, strings.Join(diagnosis.Script(found.Remedy), "\n"))
+			return fmt.Errorf("no line of a remedy has %q:\n%s", part, strings.Join(diagnosis.Script(found.Remedy), "\n"))
 		}
 		line := lines[0]
 		for open, value := range f.fill {
 			line = strings.ReplaceAll(line, open, value)
 		}
-		if _, err := c.shell(ctx, s.folder, line); err != nil {
-			t.Fatalf("the remedy: %v", err)
+		if _, err := s.shell(ctx, s.folder, line); err != nil {
+			return fmt.Errorf("the remedy: %w", err)
 		}
 	}
 	if f.mend != nil {
 		if err := f.mend(ctx, s); err != nil {
-			t.Fatalf("after the remedy %q: %v", diagnosis.Script(found.Remedy), err)
+			return fmt.Errorf("after the remedy %q: %w", diagnosis.Script(found.Remedy), err)
 		}
 	}
-	if err := s.well(ctx, f); err != nil {
-		t.Fatal(err)
-	}
-	r.mended = len(f.remains) == 0
+	return nil
 }
 
 // remedies are the commands of a report's remedies with a text, those of roots first.

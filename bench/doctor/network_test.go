@@ -22,8 +22,8 @@ import (
 // deadProxy is where an HTTP proxy should be.
 const deadProxy = "10.77.0.20:3128"
 
-// deadAddress is one at which nobody listens.
-func deadAddress(s *site) string { return strings.Replace(s.ip, "10.77.", "10.77.1", 1) }
+// spareAddress is one of no Pod of another site.
+func spareAddress(s *site) string { return strings.Replace(s.ip, "10.77.", "10.77.1", 1) }
 
 // tlsDial connects and verifies.
 func tlsDial(ctx context.Context, address string) error {

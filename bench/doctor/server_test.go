@@ -32,6 +32,14 @@ type manner struct {
 	slowLists time.Duration
 	// reset ends connections at once, as a sidecar may; plain speaks no TLS.
 	reset, plain bool
+	// broken answers 500 to all; groupsAway 503 to who asks for its groups.
+	broken, groupsAway bool
+	// namesNoKind leaves the kind out of the list of resources.
+	namesNoKind bool
+	// badOpenAPI answers half a document.
+	badOpenAPI bool
+	// drops ends the connection of who asks for objects.
+	drops bool
 	// html is answered with this status by something else, outside of the Pod.
 	html int
 	// empty serves no resource; forgetful answers every other list without objects.
@@ -254,6 +262,10 @@ func write(w http.ResponseWriter, code int, o any) {
 func (s *server) answer(m manner, w http.ResponseWriter, r *http.Request) {
 	path := strings.Trim(r.URL.Path, "/")
 	switch parts := strings.Split(path, "/"); {
+	case m.broken:
+		write(w, http.StatusInternalServerError, status(http.StatusInternalServerError, "InternalError", "an error on the server"))
+	case path == "apis" && m.groupsAway:
+		write(w, http.StatusServiceUnavailable, status(http.StatusServiceUnavailable, "ServiceUnavailable", "the groups are not known yet"))
 	case path == "readyz" && m.notReady != "":
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, "[+]ping ok\n[-]"+m.notReady+" failed: reason withheld\nreadyz check failed\n")
@@ -283,7 +295,12 @@ func (s *server) answer(m manner, w http.ResponseWriter, r *http.Request) {
 		if m.empty {
 			resources = []object{}
 		}
-		write(w, http.StatusOK, object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": parts[1] + "/" + parts[2], "resources": resources})
+		list := object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": parts[1] + "/" + parts[2], "resources": resources}
+		if m.namesNoKind {
+			delete(list, "kind")
+			delete(list, "apiVersion")
+		}
+		write(w, http.StatusOK, list)
 	default:
 		write(w, http.StatusNotFound, status(http.StatusNotFound, "NotFound", "the server could not find the requested resource"))
 	}
@@ -296,6 +313,8 @@ func status(code int, reason, message string) object {
 // things are its only resource: one object.
 func (s *server) things(m manner, gv string, w http.ResponseWriter, r *http.Request) {
 	switch {
+	case m.drops:
+		panic(http.ErrAbortHandler)
 	case m.refusesProtobuf && strings.Contains(r.Header.Get("Accept"), "protobuf"):
 		write(w, http.StatusNotAcceptable, status(http.StatusNotAcceptable, "NotAcceptable", "only the following media types are accepted: application/json"))
 		return
@@ -334,6 +353,11 @@ func (s *server) things(m manner, gv string, w http.ResponseWriter, r *http.Requ
 func openAPI(m manner, path string, w http.ResponseWriter) {
 	if m.noOpenAPI {
 		write(w, http.StatusNotFound, status(http.StatusNotFound, "NotFound", "there is no OpenAPI"))
+		return
+	}
+	if m.badOpenAPI {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"swagger":"2.0","openapi":"3.0.0","paths":{`) // a reader that is gone wants nothing
 		return
 	}
 	info := object{"title": "things", "version": "v1"}

@@ -40,6 +40,8 @@ type site struct {
 	port              int32
 	ca                *testcerts.Authority
 	server            *server
+	second            *server // another replica; nil where there is none
+	clientsLeave      func()  // ends what clients do; nil where there are none
 
 	// What is applied. A fault changes it before.
 	certificate testcerts.Pair
@@ -350,8 +352,16 @@ func (c *cluster) build(t *testing.T, name string, plan func(*site)) *site {
 		if err != nil && !strings.Contains(err.Error(), "not found") {
 			t.Error(err)
 		}
-		if err := s.server.Close(); err != nil {
-			t.Error(err)
+		if s.clientsLeave != nil {
+			s.clientsLeave()
+		}
+		for _, server := range []*server{s.server, s.second} {
+			if server == nil {
+				continue
+			}
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	return s

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,6 +36,8 @@ type Config struct {
 	Name    string
 	Command []string // the API server: binary and leading arguments
 	Etcd    string   // the etcd binary
+	// Storage is the socket of an etcd that runs already, in place of one of the host's own.
+	Storage string
 	Dir     string
 	Files   pki.Files
 	Flags   []string // of the API server, after those that every server gets
@@ -65,8 +68,10 @@ func Start(ctx context.Context, c Config) (_ *Host, err error) {
 			err = errors.Join(err, h.Stop())
 		}
 	}()
-	if h.etcd, err = StartEtcd(ctx, c.Etcd, c.Dir, h.EtcdSocket()); err != nil {
-		return nil, err
+	if c.Storage == "" {
+		if h.etcd, err = StartEtcd(ctx, c.Etcd, c.Dir, h.EtcdSocket()); err != nil {
+			return nil, err
+		}
 	}
 	if h.port, err = FreePort(); err != nil {
 		return nil, err
@@ -88,8 +93,16 @@ func (h *Host) Restart(ctx context.Context) error {
 	return h.start(ctx)
 }
 
+// RestartWith is Restart with other flags than those of the config.
+func (h *Host) RestartWith(ctx context.Context, flags []string) error {
+	h.config.Flags = flags
+	return h.Restart(ctx)
+}
+
 // EtcdSocket is where its etcd listens.
-func (h *Host) EtcdSocket() string { return filepath.Join(h.config.Dir, "etcd.sock") }
+func (h *Host) EtcdSocket() string {
+	return cmp.Or(h.config.Storage, filepath.Join(h.config.Dir, "etcd.sock"))
+}
 
 func (h *Host) start(ctx context.Context) error {
 	c := h.config

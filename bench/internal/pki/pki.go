@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/annex-api/annex/internal/testcerts"
@@ -41,13 +42,14 @@ func Write(dir string, extensionNames ...string) (Files, error) {
 	}
 	loopback := []string{"127.0.0.1", "::1"}
 	servers, clients := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	serverNames := append(slices.Clone(loopback), "localhost", "kubernetes.default.svc")
 	for _, leaf := range []struct {
 		by        *testcerts.Authority
 		name      string
 		subject   testcerts.Subject
 		cert, key *string
 	}{
-		{ca, "server", testcerts.Subject{Name: "kube-apiserver", Hosts: append(loopback, "localhost"), Usage: servers}, &f.Server, &f.ServerKey},
+		{ca, "server", testcerts.Subject{Name: "kube-apiserver", Hosts: serverNames, Usage: servers}, &f.Server, &f.ServerKey},
 		{ca, "admin", testcerts.Subject{Name: "bench-admin", Groups: []string{"system:masters"}, Usage: clients}, &f.Admin, &f.AdminKey},
 		// Conformance asks for more than a day.
 		{ca, "extension", testcerts.Subject{Name: "extension", Hosts: append(loopback, extensionNames...), Usage: servers, NotAfter: time.Now().Add(week)}, &f.Extension, &f.ExtensionKey},
