@@ -27,6 +27,7 @@ type api struct {
 	mu      sync.Mutex
 	version int
 	objects map[string]object
+	events  []object
 	watches map[chan object]bool
 }
 
@@ -48,6 +49,12 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Date", time.Now().Add(a.ahead).UTC().Format(http.TimeFormat))
+	if r.URL.Path == "/api/v1/namespaces/default/events" && !a.plain {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		_ = json.NewEncoder(w).Encode(object{"items": a.events})
+		return
+	}
 	if r.URL.Path != served {
 		w.WriteHeader(http.StatusNotFound)
 		_ = json.NewEncoder(w).Encode(object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": "the server could not find the requested resource", "code": 404})

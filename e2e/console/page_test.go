@@ -295,6 +295,29 @@ func TestAKubeAPIServerWithoutAnnex(t *testing.T) {
 	p.await("the change", rowHas("v1.good", "Unavailable MissingEndpoints"))
 }
 
+// What was wrong and is well again is told by Events: the page was not there to see it.
+func TestWhatHappenedBeforeThePageWasOpened(t *testing.T) {
+	a := newAPI(t, false)
+	const well, bad, markup = "v1.packages.example.com", "v1.quota.example.com", `<img src=x onerror="window.owned=1">`
+	a.set(well, healthy("packages/registry:443", "9.8ms", "61ms", "10.244.1.12:8443"))
+	a.set(bad, with(healthy("quota/api:443", "3ms", "9ms"), object{"state": "Unavailable", "reason": "MissingEndpoints", "message": "none", "since": ago(9 * time.Minute)}))
+	for name, e := range map[string]object{
+		well: {"message": "APIService is available: all checks passed", "reason": "Passed", "lastTimestamp": ago(20 * time.Minute)},
+		bad:  {"message": "APIService is unavailable: " + markup, "reason": "MissingEndpoints", "lastTimestamp": ago(9 * time.Minute), "count": 2},
+	} {
+		a.events = append(a.events, with(e, object{"involvedObject": object{"kind": "APIService", "name": name}, "source": object{"component": "annex-aggregation"}}))
+	}
+	p := open(t, a.kubeconfig(t))
+	p.await("the Events", `document.querySelectorAll(".timeline li").length === 2 && document.querySelector(".timeline").innerText.includes("became Healthy")`)
+	lines := eval[[]string](p, `[...document.querySelectorAll(".timeline li")].map((e) => e.innerText)`)
+	if !strings.Contains(lines[0], bad+" became Unavailable, for the 2nd time") || !strings.Contains(lines[0], markup) || !strings.Contains(lines[1], well+" became Healthy") {
+		t.Errorf("the timeline is %q", lines)
+	}
+	if eval[bool](p, `"owned" in window`) {
+		t.Error("a script of an Event ran")
+	}
+}
+
 // Ages are told by the API server's clock, whatever this machine's says.
 func TestAClockThatIsWrongByADay(t *testing.T) {
 	const day = 24 * time.Hour

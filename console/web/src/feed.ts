@@ -1,5 +1,6 @@
 import type { APIService, Service, About, Verdict } from "./types";
 import { clock } from "./clock";
+import { past, type PastChange } from "./past";
 import { fromAPIService } from "./plain";
 import { clean } from "./text";
 import { tokenHeader } from "./token";
@@ -7,6 +8,8 @@ import { tokenHeader } from "./token";
 // All addresses are relative to the page, so that it works behind whatever serves it below a path.
 const services = "../apis/aggregation.annex.dev/v1alpha1/remoteapiservices";
 const apiServices = "../apis/apiregistration.k8s.io/v1/apiservices";
+// Events on what has no namespace are in this one.
+const events = "../api/v1/namespaces/default/events?fieldSelector=involvedObject.kind%3DAPIService&limit=500";
 
 /** longestLine bounds one event of a watch, in characters. */
 const longestLine = 8 << 20;
@@ -24,6 +27,8 @@ export interface Receiver {
   listed(all: Service[], source: Source): void;
   /** changed gives one object that was added or changed, or the name of one that is gone. */
   changed(name: string, now: Service | undefined): void;
+  /** happened gives what was noted before the first list, newest first. */
+  happened(before: PastChange[]): void;
   /** lost says that nothing is heard any more, and why. */
   lost(why: string): void;
 }
@@ -58,16 +63,20 @@ async function request(path: string, signal: AbortSignal): Promise<Response> {
     throw new Refusal(response.status, clean(message));
   }
   // Others are answered by whoever serves the page, whose clock may be another.
-  if (path.startsWith("../apis/")) clock.heard(response.headers.get("Date"));
+  if (path.startsWith("../api")) clock.heard(response.headers.get("Date"));
   return response;
 }
 
 /** follow lists and watches for ever, and begins anew after each failure. */
 export async function follow(to: Receiver): Promise<never> {
-  for (let pause = firstPause; ;) {
+  for (let pause = firstPause, asked = false; ;) {
     try {
       const { path, version, source, read } = await list(to);
       pause = firstPause;
+      if (!asked && !source.plain) { // another kind of API server notes none
+        asked = true;
+        void noted().then((before) => to.happened(before));
+      }
       await watch(path, version, read, to, source);
     } catch (err) {
       to.lost(describe(err));
@@ -107,6 +116,16 @@ async function list(to: Receiver) {
   const items: unknown[] = Array.isArray(answer?.items) ? answer.items : [];
   to.listed(items.map((o) => read(clean(o))).filter((s) => s !== null), source);
   return { path, version: String(answer?.metadata?.resourceVersion ?? ""), source, read };
+}
+
+/** noted is what Events tell; nothing where they may not be read, or are not there. */
+async function noted(): Promise<PastChange[]> {
+  try {
+    const items = (await get(events))?.items;
+    return Array.isArray(items) ? past(clean(items)) : [];
+  } catch {
+    return [];
+  }
 }
 
 /** watch returns when a watch has ended as it should, and the next list may come at once. */

@@ -2,11 +2,12 @@ import { atStart, changesBetween, type Change } from "./changes";
 import { clock } from "./clock";
 import type { Receiver, Source } from "./feed";
 import { byGravity } from "./order";
+import type { PastChange } from "./past";
 import { every, Samples } from "./samples";
 import type { Service } from "./types";
 
 /** Line is a change with its time and a number of its own. */
-export interface Line extends Change { id: number; at: number }
+export interface Line extends Change { id: number; at: number; atStart?: boolean }
 
 /** Connection says whether what is shown is current. */
 export interface Connection { state: "connecting" | "live" | "lost"; why: string; since: number }
@@ -63,10 +64,18 @@ export class Store implements Receiver {
     if (first) {
       this.lines = this.byGravity().slice(0, shownBefore).flatMap((s) => {
         const change = atStart(s);
-        return change ? [{ ...change, id: this.nextID++, at: Date.parse(s.status.since ?? "") || clock.now() }] : [];
+        return change ? [{ ...change, id: this.nextID++, atStart: true, at: Date.parse(s.status.since ?? "") || clock.now() }] : [];
       }).sort((a, b) => b.at - a.at);
     }
     this.samples.take(this.services.values(), Date.now());
+    this.schedule();
+  }
+
+  happened(before: PastChange[]) {
+    // That something has been so is told where nothing tells when it began.
+    const told = new Set(before.map((b) => `${b.name} ${b.state}`));
+    const lines = this.lines.filter((l) => !l.atStart || !told.has(`${l.name} ${l.state}`));
+    this.lines = [...lines, ...before.map((b) => ({ ...b, id: this.nextID++ }))].sort((a, b) => b.at - a.at).slice(0, keptLines);
     this.schedule();
   }
 

@@ -4,6 +4,7 @@ import { atStart, changesBetween } from "../src/changes";
 import { Clock } from "../src/clock";
 import { ago, bytes, days, milliseconds, percent, span } from "../src/format";
 import { byGravity, countByState, matches, seenBy, serversOf, stateOf } from "../src/order";
+import { past } from "../src/past";
 import { fromAPIService } from "../src/plain";
 import { kept, Samples } from "../src/samples";
 import { grouped } from "../src/remedy";
@@ -102,6 +103,26 @@ test("an APIService of a plain kube-apiserver says what its condition says", () 
   assert.equal(of("odd").state, "Unknown");
   assert.equal(of().state, "Unknown");
   assert.equal(fromAPIService({ metadata: { name: "v1.local" }, spec: { group: "", version: "v1" } }), null);
+});
+
+test("what happened before is told as Events note it", () => {
+  const event = (message: string, more = {}) => ({
+    involvedObject: { kind: "APIService", name: "v1.a" }, source: { component: "annex-aggregation" }, reason: "R", message, lastTimestamp: "2026-01-02T00:00:00Z", ...more,
+  });
+  const at = Date.parse("2026-01-02T00:00:00Z");
+  assert.deepEqual(past([
+    event("APIService is unavailable: no endpoint", { count: 3 }),
+    event("APIService is available, and something is wrong: one is left out", { lastTimestamp: "2026-01-02T00:00:01Z" }),
+    event("APIService is available: all checks passed", { lastTimestamp: "2026-01-02T00:00:02Z" }),
+    event("APIService is unavailable: by somebody else", { source: { component: "kubelet" } }),
+    event("APIService is unavailable", { involvedObject: { kind: "Pod", name: "v1.a" } }),
+    event("APIService is unavailable", { lastTimestamp: null }),
+    event("it has a takeover"), {}, { message: undefined },
+  ]), [
+    { name: "v1.a", what: "became Healthy", why: "", state: "Healthy", at: at + 2000 },
+    { name: "v1.a", what: "became Degraded", why: "R: one is left out", state: "Degraded", at: at + 1000 },
+    { name: "v1.a", what: "became Unavailable, for the 3rd time", why: "R: no endpoint", state: "Unavailable", at },
+  ]);
 });
 
 test("the timeline tells of each change, and why", () => {

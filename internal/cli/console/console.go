@@ -161,6 +161,7 @@ func pages(o console.Options, upstream http.Handler) http.Handler {
 	for _, path := range readable {
 		mux.Handle(path, upstream)
 	}
+	mux.Handle(eventsPath, upstream)
 	return mux
 }
 

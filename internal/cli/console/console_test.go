@@ -283,7 +283,7 @@ func TestWhatOfTheAPIIsReached(t *testing.T) {
 	for _, path := range []string{
 		"/api/v1/secrets", "/apis", "/version", "/healthz", "/metrics", "/openapi/v2", readable[0] + "/", readable[0] + "/v1.a", readable[1] + "/v1.a/status",
 		"/apis/aggregation.annex.dev/v1alpha1", "/console/../api/v1/secrets", "/apis/x/%2e%2e/%2e%2e/api/v1/secrets", readable[0] + "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/api/v1/secrets",
-		"//api/v1/secrets", readable[0] + "%2f..%2f",
+		"//api/v1/secrets", readable[0] + "%2f..%2f", eventsPath + "/x", "/api/v1/events", "/api/v1/namespaces/kube-system/events",
 	} {
 		get(t, owner, http.MethodGet, r.origin+path)
 	}
@@ -298,6 +298,10 @@ func TestWhatOfTheAPIIsReached(t *testing.T) {
 	asked, headers := u.take()
 	if len(asked) != 1 || asked[0] != "GET "+readable[0]+"?resourceVersion=5&timeoutSeconds=3&watch=1" {
 		t.Fatalf("the API server was asked %q", asked)
+	}
+	get(t, owner, http.MethodGet, r.origin+eventsPath+"?watch=1&fieldSelector=involvedObject.kind%3DSecret")
+	if asked, _ := u.take(); len(asked) != 1 || asked[0] != "GET "+eventsPath+"?fieldSelector=involvedObject.kind%3DAPIService&limit=500" {
+		t.Errorf("of Events the API server was asked %q", asked)
 	}
 	h := headers[0]
 	if h.Get("Authorization") != "Bearer the-users-token" || h.Get("Accept") != "application/json" || h.Get("Cookie")+h.Get(tokenHeader)+h.Get("Impersonate-User")+h.Get("X-Remote-User")+h.Get("Upgrade") != "" {

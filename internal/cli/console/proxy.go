@@ -24,6 +24,11 @@ var readable = []string{
 	"/apis/apiregistration.k8s.io/v1/apiservices",
 }
 
+// eventsPath has what happened before the page was opened. Of it the page gets Events on APIServices.
+const eventsPath = "/api/v1/namespaces/default/events"
+
+var eventsAsked = url.Values{"fieldSelector": {"involvedObject.kind=APIService"}, "limit": {"500"}}
+
 // parameters are what it may ask of them.
 var parameters = []string{"watch", "allowWatchBookmarks", "timeoutSeconds", "resourceVersion"}
 
@@ -72,6 +77,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if v := r.URL.Query().Get(name); v != "" {
 			asked.Set(name, v)
 		}
+	}
+	if r.URL.Path == eventsPath {
+		asked = eventsAsked
 	}
 	limit := p.connection.Config.Timeout
 	switch {
