@@ -102,7 +102,7 @@ func well(a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts) bool {
 		return false
 	}
 	return !slices.ContainsFunc([]diagnosis.Known[diagnosis.Answer]{f.GroupVersion, f.List, f.Protobuf}, func(k diagnosis.Known[diagnosis.Answer]) bool {
-		return k.Seen && (k.Value.Code == 0 || k.Value.Code >= http.StatusBadRequest || k.Value.Took >= late)
+		return k.Seen && (k.Value.Code == 0 || k.Value.Code >= http.StatusBadRequest)
 	})
 }
 
@@ -162,7 +162,7 @@ func (g *gathering) behind(ctx context.Context, a *apiregistrationv1.APIService,
 		},
 		func() {
 			if f.Service.Value != nil || !f.Service.Seen {
-				f.Endpoints = g.endpoints(ctx, a, f, closely)
+				f.Endpoints = g.endpoints(ctx, a, f)
 			}
 		},
 	)

@@ -33,7 +33,7 @@ const (
 )
 
 // endpoints are the addresses behind the Service, each tried by every way there is.
-func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts, closely bool) diagnosis.Known[[]diagnosis.Endpoint] {
+func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIService, f *diagnosis.APIServiceFacts) diagnosis.Known[[]diagnosis.Endpoint] {
 	slices, seen := f.EndpointSlices.Get()
 	if !seen {
 		return diagnosis.Unseen[[]diagnosis.Endpoint](f.EndpointSlices.Why())
@@ -50,6 +50,7 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		serverName: service.Name + "." + service.Namespace + ".svc",
 		path:       "/apis/" + a.Spec.Group + "/" + a.Spec.Version,
 	}
+	own := len(g.Names) > 0 || g.Manifests != nil || !Available(a)
 	var group sync.WaitGroup
 	if g.ProbePod != nil {
 		group.Go(func() { g.probePod(ctx, a, ask, service, f, found) })
@@ -67,19 +68,19 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 		pod := service.Namespace + "/" + e.Pod + " " + portText
 		if e.Pod != "" {
 			group.Go(func() {
-				e.Forwarded = g.tried("port-forward "+pod, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+				e.Forwarded = g.tried("port-forward "+pod, ask, own, func() diagnosis.Known[diagnosis.Attempt] {
 					return g.attempt(ctx, ask, g.toPod(service.Namespace, e.Pod, int32(number)))
 				})
 			})
 			group.Go(func() {
-				e.Proxied = g.tried("proxy "+pod, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+				e.Proxied = g.tried("proxy "+pod, ask, own, func() diagnosis.Known[diagnosis.Attempt] {
 					return g.proxied(ctx, service.Namespace, e.Pod, portText, ask.path)
 				})
 			})
 		}
 		if g.Direct {
 			group.Go(func() {
-				e.Direct = g.tried("direct "+e.Address, ask, closely, func() diagnosis.Known[diagnosis.Attempt] {
+				e.Direct = g.tried("direct "+e.Address, ask, own, func() diagnosis.Known[diagnosis.Attempt] {
 					return g.attempt(ctx, ask, func(ctx context.Context) (net.Conn, error) {
 						return new(net.Dialer).DialContext(ctx, "tcp", e.Address)
 					})
@@ -91,10 +92,11 @@ func (g *gathering) endpoints(ctx context.Context, a *apiregistrationv1.APIServi
 	return diagnosis.Saw(found)
 }
 
-// tried is an attempt by one way. Where it is not looked at closely, that of whoever asked the endpoint
-// first will do, but for what is said of the other's group version.
-func (g *gathering) tried(way string, q question, closely bool, try func() diagnosis.Known[diagnosis.Attempt]) diagnosis.Known[diagnosis.Attempt] {
-	if closely {
+// tried is an attempt by one way: one of its own for an APIService that was named, or is not available.
+// For one among many that of whoever asked the endpoint first will do, but for what is said of the other's
+// group version.
+func (g *gathering) tried(way string, q question, own bool, try func() diagnosis.Known[diagnosis.Attempt]) diagnosis.Known[diagnosis.Attempt] {
+	if own {
 		return try()
 	}
 	a := once(&g.memo, "attempt "+way+" "+q.serverName, try)
