@@ -67,14 +67,15 @@ func TestMany(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Logf("%d APIServices are available", *many)
 			// Documents come a moment after that, and the server is busy with so many.
 			err = until(t.Context(), "a fault is named", func() error {
 				begin := time.Now()
 				reports, err := doctor(t.Context(), c.kubeconfig, "--all")
+				t.Logf("%d APIServices in %v: %v", len(reports), time.Since(begin).Round(time.Millisecond), err)
 				if err != nil {
 					return err
 				}
-				t.Logf("%d APIServices in %v", len(reports), time.Since(begin).Round(time.Millisecond))
 				if len(reports) <= *many {
 					return fmt.Errorf("%d are looked at", len(reports))
 				}
