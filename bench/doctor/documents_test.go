@@ -21,7 +21,7 @@ func documentFaults() []fault {
 		},
 		{
 			name: "stale", code: diagnosis.DiscoveryStale, available: true,
-			how: "the server answers 503 to who asks for its groups, after its resources were known once",
+			how: "after its resources were known, the server answers 503 at /apis",
 			after: func(ctx context.Context, s *site) error {
 				if err := until(ctx, "its resources are not known", func() error {
 					r, err := s.examine(ctx, s.name())
@@ -41,7 +41,7 @@ func documentFaults() []fault {
 			// What is not known at all is listed as stale.
 			name: "unknown-resources", code: diagnosis.DiscoveryStale, also: []diagnosis.Code{diagnosis.DiscoveryFailed}, available: true,
 			only: build.Annex, why: "says that it is stale, and no more",
-			how:  "the server answers 503 to who asks for its groups, and never did otherwise",
+			how:  "the server answers 503 at /apis, and always did",
 			plan: func(s *site) { s.manner.groupsAway = true },
 			run:  []string{"kubectl get --raw", "logs server-0"}, by: "the server knows its groups", mend: behaves,
 		},
@@ -64,7 +64,7 @@ func documentFaults() []fault {
 		{
 			name: "older-openapi", code: diagnosis.OpenAPIStale, available: true,
 			only: build.Annex, why: "says so in its log alone",
-			how: "the server's OpenAPI documents end in their midst, after they were whole once",
+			how: "the same, after they were whole once",
 			after: func(ctx context.Context, s *site) error {
 				if err := s.knowsOpenAPI(ctx); err != nil {
 					return err
@@ -77,7 +77,7 @@ func documentFaults() []fault {
 		},
 		{
 			name: "held-up", code: diagnosis.WatchListMissing, also: []diagnosis.Code{diagnosis.ControllersHeldUp}, available: true,
-			only: build.Reference, why: "refuses such watches, so that no controller waits for one",
+			only: build.Reference, why: "refuses such watches",
 			how:  "the garbage collector's watch of the server's objects never becomes complete",
 			plan: func(s *site) { s.manner.noBookmark = true },
 			by:   "the server is upgraded", mend: behaves,

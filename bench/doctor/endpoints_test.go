@@ -87,7 +87,7 @@ func endpointFaults() []fault {
 		{
 			name: "flaky-replica", code: diagnosis.EndpointEjected, available: true,
 			only: build.Annex, why: "leaves no endpoint out",
-			how: "one of two replicas passes the API server's check, and drops who asks for objects",
+			how: "one of two replicas passes checks, and drops who asks for objects",
 			plan: func(s *site) {
 				s.pods = append(s.pods, s.pod("server-9", spareAddress(s), node))
 				s.slice = s.sliceOf(app, "https", s.port)

@@ -40,12 +40,12 @@ var notMade = []struct {
 	code diagnosis.Code
 	why  string
 }{
-	{diagnosis.ServiceAccessError, "API servers look for Services in their own memory, where nothing fails but that there is none; both have the words, and a scenario of package diagnosis has them"},
+	{diagnosis.ServiceAccessError, "API servers find Services in their own memory, and no such look-up fails; the scenarios of package diagnosis have the words"},
 	{diagnosis.EndpointsAccessError, "the same of EndpointSlices"},
-	{diagnosis.AddressNotAllowed, "the words of a managed control plane (EKS), whose program nobody else has; a scenario of package diagnosis has them"},
-	{diagnosis.CrossNodeTrafficLost, "there is one machine here and no overlay between nodes; the bug that is its usual cause is of kernels before 5.7; a scenario of package diagnosis has it"},
-	{diagnosis.ClockSkew, "made by a test of its own, which puts a wrong clock into an API server's answers; nothing mends it but the clock"},
-	{diagnosis.ServerSideApplyFails, "annex doctor applies nothing to a cluster; a program that uses package diagnosis can give it the answer to an apply, as a scenario there does"},
+	{diagnosis.AddressNotAllowed, "the words of a managed control plane (EKS), whose program is not to be had; as above"},
+	{diagnosis.CrossNodeTrafficLost, "one machine has no overlay between nodes, and the usual bug is of kernels before 5.7; as above"},
+	{diagnosis.ClockSkew, "a test of its own puts a wrong clock into answers; nothing mends it but the clock"},
+	{diagnosis.ServerSideApplyFails, "annex doctor applies nothing to a cluster; whoever uses package diagnosis can give it the answer to an apply; as above"},
 }
 
 func (e *evidence) write(path string) error {
@@ -80,7 +80,7 @@ func (e *evidence) write(path string) error {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", named, f.how,
 			byName[name][build.Annex].word(), byName[name][build.Reference].word(), f.cure())
 	}
-	fmt.Fprintf(&b, "\n%d faults, of %d codes. The first code of a line is the root, others are named beside it. Healthy set-ups that are odd have a test of their own there.\n"+
+	fmt.Fprintf(&b, "\n%d faults, of %d codes; the first of a line is the root, others are named beside it.\n"+
 		"\n## Not made here\n\n| code | why |\n| --- | --- |\n", len(names), len(codes))
 	for _, n := range notMade {
 		fmt.Fprintf(&b, "| %s | %s |\n", link(n.code), n.why)

@@ -16,8 +16,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// errNoAgent has the words of konnectivity's own server.
-var errNoAgent = errors.New("No agent available")
+// noAgent is what konnectivity's own server says where there is none.
+const noAgent = "No agent available"
 
 // konnectivity is a server of konnectivity, in its protocol, with one agent at most, which is part of
 // it. The agent's node has a kube-proxy: cluster IPs lead to endpoints.
@@ -74,13 +74,16 @@ func (k *konnectivity) Proxy(stream client.ProxyService_ProxyServer) error {
 		return errors.New("the first packet is no request to dial")
 	}
 	const id = 1
-	answer := &client.DialResponse{Random: wanted.Random, ConnectID: id}
-	conn, failed := k.dial(stream.Context(), wanted.Address)
-	if failed != nil {
-		answer.Error = failed.Error()
+	answer := &client.DialResponse{Random: wanted.Random, ConnectID: id, Error: noAgent}
+	var conn net.Conn
+	if k.agent.Load() {
+		answer.Error = ""
+		if conn, err = k.dial(stream.Context(), wanted.Address); err != nil {
+			answer.Error = err.Error()
+		}
 	}
 	err = stream.Send(&client.Packet{Type: client.PacketType_DIAL_RSP, Payload: &client.Packet_DialResponse{DialResponse: answer}})
-	if failed != nil {
+	if answer.Error != "" {
 		return err
 	}
 	var back sync.WaitGroup
@@ -128,10 +131,8 @@ func answerBack(stream client.ProxyService_ProxyServer, conn net.Conn, id int64)
 	}
 }
 
+// dial is what an agent does.
 func (k *konnectivity) dial(ctx context.Context, address string) (net.Conn, error) {
-	if !k.agent.Load() {
-		return nil, errNoAgent
-	}
 	address, err := k.routes(ctx, address)
 	if err != nil {
 		return nil, err

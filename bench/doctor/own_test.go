@@ -52,7 +52,7 @@ type own struct {
 func (o *own) noAgent() fault {
 	return fault{
 		name: "no-agent", code: diagnosis.NoKonnectivityAgent,
-		how: "the API server reaches Pods by konnectivity, in its own protocol, and no agent is connected",
+		how: "the API server reaches Pods by konnectivity, and no agent is connected",
 		run: []string{"get pods -l k8s-app=konnectivity-agent", "rollout restart daemonset/konnectivity-agent"}, by: "an agent connects",
 		mend: func(ctx context.Context, s *site) error {
 			d, err := s.kube.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, agents, metav1.GetOptions{})
@@ -69,7 +69,7 @@ func (o *own) noFlags() fault {
 	return fault{
 		name: "no-request-header", code: diagnosis.RequestHeaderNotConfigured,
 		how: "the API server runs without the flags --requestheader and --proxy-client",
-		run: []string{"get configmap extension-apiserver-authentication -o yaml"}, by: "the flags that are printed, with files in the place of capitals; both servers are restarted",
+		run: []string{"get configmap extension-apiserver-authentication -o yaml"}, by: "the flags that are printed, with files; both servers are restarted",
 	}
 }
 
@@ -77,7 +77,7 @@ func (o *own) expired() fault {
 	return fault{
 		name: "expired-front-proxy", code: diagnosis.FrontProxyCertificateExpired,
 		how: "the certificate in the file of --proxy-client-cert-file expired a minute ago",
-		by:  "the file has a new certificate (kubeadm is not on this machine), which the API server reads by itself",
+		by:  "the file has a new certificate (kubeadm is not here), which the API server reads by itself",
 		mend: func(ctx context.Context, s *site) error {
 			return o.show(ctx, s, testcerts.Subject{}, apiregistrationv1.ConditionTrue)
 		},
@@ -89,7 +89,7 @@ func (o *own) expiring() fault {
 		name: "expiring-front-proxy", code: diagnosis.FrontProxyCertificateExpiring, available: true,
 		only: build.Annex, why: "shows its certificate to nobody but extension servers",
 		how: "a tenth of the life of the certificate in the file of --proxy-client-cert-file is left",
-		by:  "the file has a new certificate (kubeadm is not on this machine), which the API server reads by itself",
+		by:  "the file has a new certificate (kubeadm is not here), which the API server reads by itself",
 		mend: func(ctx context.Context, s *site) error {
 			return o.show(ctx, s, testcerts.Subject{}, apiregistrationv1.ConditionTrue)
 		},
@@ -99,7 +99,7 @@ func (o *own) expiring() fault {
 func (o *own) noSuchHost() fault {
 	return fault{
 		name: "no-such-host", code: diagnosis.HostNotResolved,
-		how: "the Service is of type ExternalName, with a name that no resolver knows; an API server without --enable-aggregator-routing asks for it",
+		how: "the Service is an ExternalName that no resolver knows; the API server runs without --enable-aggregator-routing",
 		plan: func(s *site) {
 			s.pods, s.deployment, s.slice = nil, nil, nil
 			s.service.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "server.nowhere.invalid"}
@@ -117,7 +117,7 @@ func (o *own) noSuchHost() fault {
 func (o *own) disagree() fault {
 	return fault{
 		name: "cut-off", code: diagnosis.ServersDisagree,
-		how: "of two API servers over one storage, one reaches no Pod: no agent of konnectivity is connected to it",
+		how: "of two API servers over one storage, one has no agent of konnectivity",
 		run: []string{"kubectl get apiservice", "get pods -o wide"}, by: "an agent connects to the other one too",
 		mend: func(context.Context, *site) error { o.tunnels[1].agent.Store(true); return nil },
 		// Two kube-apiservers write over each other's condition all the time.
@@ -131,7 +131,7 @@ func (o *own) cutOff() fault {
 		how:    fmt.Sprintf("a list takes %s at an API server with --request-timeout=%s", slowList, shortTimeout),
 		plan:   func(s *site) { s.manner.slowLists = slowList },
 		inject: func(ctx context.Context, s *site) error { return s.allRights(ctx) },
-		run:    []string{"request-timeout=5m"}, by: "on kube-apiserver, which knows no such setting, the server answers in time",
+		run:    []string{"request-timeout=5m"}, by: "on kube-apiserver, the server answers in time",
 		mend: func(ctx context.Context, s *site) error {
 			if s.cluster.name == build.Annex {
 				return nil
