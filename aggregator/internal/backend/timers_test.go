@@ -14,18 +14,19 @@ import (
 func TestTimersHaveAnOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ts timers
-		began, ended := 0, false
-		ts.after(time.Second, func() { began++ })
+		var began atomic.Int64
+		var ended atomic.Bool
+		ts.after(time.Second, func() { began.Add(1) })
 		ts.after(2*time.Second, func() {
-			began++
+			began.Add(1)
 			time.Sleep(time.Minute)
-			ended = true
+			ended.Store(true)
 		})
 		ts.after(time.Hour, func() { t.Error("called after stop") })
 		time.Sleep(3 * time.Second)
 		ts.stop()
-		if began != 2 || !ended {
-			t.Errorf("%d were called, the last one's end was waited for: %v", began, ended)
+		if began.Load() != 2 || !ended.Load() {
+			t.Errorf("%d were called, the last one's end was waited for: %v", began.Load(), ended.Load())
 		}
 		ts.after(time.Second, func() { t.Error("begun after stop") })
 		ts.stop()
