@@ -23,7 +23,7 @@ func kubectlOfExample(t *testing.T, s *served) {
 		t.Helper()
 		return kubectl(t, s.kubeconfig, input, args...)
 	}
-	expect(t, "api-resources", k("api-resources", "--api-group="+s.resource.Group), s.resource.Resource, s.kind, s.resource.GroupVersion().String())
+	expect(t, "api-resources", k("api-resources", "--api-group="+s.resource.Group), s.resource.Resource, s.kind, s.resource.GroupVersion().String()+" ")
 	explain := []string{"explain", s.resource.Resource + "." + s.explained, "--api-version=" + s.resource.GroupVersion().String()}
 	eventually(t, "kubectl explain", func(context.Context) error {
 		_, err := tryKubectl(t, s.kubeconfig, "", explain...)

@@ -150,7 +150,7 @@ type served struct {
 	direct    *rest.Config // past the API server, without credentials
 }
 
-// serveExample serves one until the test ends. It is available when it returns.
+// serveExample serves one until the test ends. It is available and in discovery when it returns.
 func serveExample(t *testing.T, c *cluster, x example) *served {
 	t.Helper()
 	service := types.NamespacedName{Namespace: x.name + "-clients", Name: x.name}
@@ -171,6 +171,7 @@ func serveExample(t *testing.T, c *cluster, x example) *served {
 	}
 	address := c.serveExtension(t, service, storage, x.part, extension.Drivers(drivers.All()...))
 	c.awaitAvailable(t, x.resource.GroupVersion())
+	c.awaitDiscovered(t, x.resource.GroupVersion())
 	s := &served{
 		cluster: c, example: x, objects: c.dynamic.Resource(x.resource),
 		direct: &rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
@@ -303,4 +304,19 @@ func hasColumns(t *testing.T, out string, want ...string) {
 	if got := strings.Fields(header); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the columns are %v, want %v", got, want)
 	}
+}
+
+// awaitDiscovered waits until discovery lists a group version, which of a second version comes half a second after it
+// is available.
+func (c *cluster) awaitDiscovered(t *testing.T, gv schema.GroupVersion) {
+	t.Helper()
+	eventually(t, gv.String()+" is not in discovery", func(context.Context) error {
+		_, lists, err := c.kube.Discovery().ServerGroupsAndResources() // an error may be about other groups
+		for _, l := range lists {
+			if l.GroupVersion == gv.String() && len(l.APIResources) > 0 {
+				return nil
+			}
+		}
+		return errors.Join(errors.New("it is not listed, or stale"), err)
+	})
 }
