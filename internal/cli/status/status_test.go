@@ -69,15 +69,17 @@ func locals() ([]apiregistrationv1.APIService, []discoveryv1.EndpointSlice) {
 	at := func(address string, ready, terminating bool) discoveryv1.Endpoint {
 		return discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: &ready, Terminating: &terminating}, Zone: ptr.To("a"), NodeName: ptr.To("n1")}
 	}
-	return []apiregistrationv1.APIService{
+	services := []apiregistrationv1.APIService{
 		of("v1.apps", "", "", apiregistrationv1.ConditionTrue, "Local", "Local APIServices are always available"),
 		of("v1beta1.metrics.k8s.io", "kube-system", "metrics-server", apiregistrationv1.ConditionTrue, "Passed", "all checks passed"),
 		of("v1.orders.example.com", "shop", "orders", apiregistrationv1.ConditionFalse, "MissingEndpoints", "endpoints for service/orders in \"shop\" have no addresses with port name \"\""),
 		of("v1.new.example.com", "shop", "new", "", "", ""),
-	}, []discoveryv1.EndpointSlice{
+	}
+	slices := []discoveryv1.EndpointSlice{
 		slice("kube-system", "metrics-server", "a", at("10.0.0.1", true, false), at("10.0.0.2", false, true)),
 		slice("kube-system", "metrics-server", "b", at("10.0.0.1", true, false), at("10.0.0.3", false, false)),
 	}
+	return services, slices
 }
 
 func plainServer() *fake {
